@@ -1,0 +1,78 @@
+# Two commands for newcomers: `make demo` and `make test`. Each makes .venv first, and only when it has to.
+
+PYTHON ?= python3
+JOBS ?= 2
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.spikelab-is-installed
+
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help demo test lint types format faults bench docs wheel clean
+
+help:  ## this list
+	@echo "make TARGET, where TARGET is one of"
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1	\2/p' $(MAKEFILE_LIST) | expand -t 12
+	@echo "Options: PYTHON=python3.12 (used once, to make $(VENV)), JOBS=2 (tests at once), ARGS=\"-k lock\" (for pytest)"
+
+demo: $(STAMP)  ## simulate a two-well recording, sort it, compare with the truth
+	@$(BIN)/spikelab demo
+
+test: lint types  ## format, lint, layers, types and all tests
+	@echo "Running the tests"
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+
+lint: $(STAMP)  ## format and lint, without changing anything, and the layers of the package
+	@echo "Checking the format"
+	@$(BIN)/ruff format --check .
+	@echo "Checking for likely mistakes"
+	@$(BIN)/ruff check .
+	@echo "Checking the layers"
+	@$(BIN)/lint-imports --no-logo
+
+types: $(STAMP)  ## static types
+	@echo "Checking the types"
+	@$(BIN)/mypy
+
+format: $(STAMP)  ## format, and repair what can be repaired
+	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
+
+faults: $(STAMP)  ## the promises about crashes, full disks and lost power: kills, cuts and starves on purpose
+	@if [ -d tests/faults ]; then \
+	    OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/faults -m "" $(ARGS); \
+	else \
+	    echo "There are no fault tests yet (tests/faults)."; \
+	fi
+
+bench: $(STAMP)  ## measure: each script in benchmarks/ prints a table
+	@if ls benchmarks/*.py >/dev/null 2>&1; then \
+	    for script in benchmarks/*.py; do echo "$$script"; $(BIN)/python "$$script" || exit 1; done; \
+	else \
+	    echo "There are no benchmarks yet (benchmarks/*.py)."; \
+	fi
+
+docs:  ## where the documentation is
+	@echo "The documentation is plain Markdown for now: begin with docs/index.md"
+
+wheel: $(STAMP)  ## dist/spikelab-*.whl
+	@$(BIN)/python -m build --wheel --no-isolation --outdir dist . >/dev/null
+	@ls dist/*.whl
+
+clean:  ## remove caches and built files (the environment stays)
+	@rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .grimp_cache
+	@find spikelab tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' || { \
+	    echo "spikelab needs Python 3.11, 3.12 or 3.13, and '$(PYTHON)' is none of them." >&2; \
+	    echo "Name one that is: make PYTHON=python3.12 demo" >&2; exit 1; }
+	@echo "Making a virtual environment in $(VENV)"
+	@$(PYTHON) -m venv --clear $(VENV) || { rm -rf $(VENV); exit 1; }
+
+$(STAMP): pyproject.toml requirements/constraints.txt | $(BIN)/python
+	@echo "Installing spikelab, Kilosort4 and the development tools into $(VENV) (minutes the first time, nothing to do later)"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check \
+	    --constraint requirements/constraints.txt --editable '.[kilosort4,dev]'
+	@touch $@

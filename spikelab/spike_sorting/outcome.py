@@ -1,0 +1,208 @@
+"""What came of a recording, and of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spikelab.spike_sorting._exceptions import SpikeSortingClassifiedError, UnclassifiedSortError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SUCCESS = "success"
+INTERRUPTED = "interrupted"
+SKIPPED = "skipped"
+FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One try of one phase in one worker process.
+
+    Parameters
+    ----------
+    phase : str
+        Group of stages that the worker had to do.
+    exit_name : str
+        How the worker ended: "exit 0", "SIGKILL".
+    wall_time_s : float
+        How long it ran.
+    status : str
+        "success", or the status of the error.
+    """
+
+    phase: str
+    exit_name: str
+    wall_time_s: float
+    status: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordingResult:
+    """The outcome of one recording.
+
+    Parameters
+    ----------
+    rec_name, rec_path : str
+        Name and source of the recording.
+    results_folder : str
+        Where everything lies.
+    status : str
+        "success", "interrupted", "skipped", "failed", or the status of the classified error.
+    wall_time_s : float
+        Time that this call took for the recording.
+    n_units, n_curated_units, n_spikes : int or None
+        Units found, units kept, spikes of the units kept.
+    category, advice, error_class, error_message : str or None
+        Family of the failure, what to do, its class and text.
+    stage : str or None
+        Stage in which it failed.
+    retries_used : int
+        Attempts after the first.
+    log_path : str or None
+        The log.
+    peak_host_ram_pct, peak_gpu_used_pct, min_disk_free_gb : float or None
+        Extremes while it was sorted, where they were measured.
+    stage_timings_s : mapping
+        Seconds per stage, of the run that did it.
+    attempts : tuple of Attempt
+        Worker processes of this call.
+    suspicions, warnings : tuple of str
+        What deserves a look although the sort succeeded.
+    """
+
+    rec_name: str
+    rec_path: str
+    results_folder: str
+    status: str
+    wall_time_s: float = 0.0
+    n_units: int | None = None
+    n_curated_units: int | None = None
+    n_spikes: int | None = None
+    category: str | None = None
+    advice: str | None = None
+    error_class: str | None = None
+    error_message: str | None = None
+    stage: str | None = None
+    retries_used: int = 0
+    log_path: str | None = None
+    peak_host_ram_pct: float | None = None
+    peak_gpu_used_pct: float | None = None
+    min_disk_free_gb: float | None = None
+    stage_timings_s: Mapping[str, float] = field(default_factory=dict)
+    attempts: tuple[Attempt, ...] = ()
+    suspicions: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether there is a sorted recording."""
+        return self.status == SUCCESS
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> RecordingResult:
+        """Return the result that `values` (from ``to_dict``) describes; unknown keys are ignored."""
+        known = {f.name for f in fields(cls)}
+        kept = {name: value for name, value in values.items() if name in known}
+        kept["attempts"] = tuple(Attempt(**attempt) for attempt in kept.get("attempts", ()))
+        for name in ("suspicions", "warnings"):
+            kept[name] = tuple(kept.get(name, ()))
+        return cls(**kept)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A result with the error behind it, if any."""
+
+    result: RecordingResult
+    error: BaseException | None = None
+
+
+def describe_error(error: BaseException) -> dict[str, Any]:
+    """Return the fields of a RecordingResult that tell of `error`."""
+    if isinstance(error, (SpikeSortingClassifiedError, UnclassifiedSortError)):
+        status, category, advice = error.status, error.category, error.advice
+    elif isinstance(error, KeyboardInterrupt):
+        status, category, advice = INTERRUPTED, None, "Call again: it continues where it stopped."
+    else:
+        status, category, advice = FAILED, "unclassified", UnclassifiedSortError.advice
+    return {
+        "status": status,
+        "category": category,
+        "advice": advice,
+        "error_class": type(error).__name__,
+        "error_message": str(error),
+    }
+
+
+class SortRunReport:
+    """The outcomes of a batch, in the order of its recordings.
+
+    Examples
+    --------
+    >>> report = SortRunReport()
+    >>> report.all_succeeded
+    False
+    """
+
+    def __init__(self, records: Iterable[RecordingResult] = ()) -> None:
+        self.records: list[RecordingResult] = list(records)
+
+    def add(self, record: RecordingResult) -> None:
+        """Append the outcome of one recording."""
+        self.records.append(record)
+
+    @property
+    def succeeded(self) -> list[RecordingResult]:
+        """Records of sorted recordings."""
+        return [record for record in self.records if record.succeeded]
+
+    @property
+    def failed(self) -> list[RecordingResult]:
+        """Records of all others."""
+        return [record for record in self.records if not record.succeeded]
+
+    @property
+    def all_succeeded(self) -> bool:
+        """Whether there is a record, and no failed one."""
+        return bool(self.records) and not self.failed
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {
+            "records": [record.to_dict() for record in self.records],
+            "n_total": len(self.records),
+            "n_succeeded": len(self.succeeded),
+            "n_failed": len(self.failed),
+        }
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """Return one row per recording."""
+        import pandas as pd
+
+        return pd.DataFrame([record.to_dict() for record in self.records])
+
+    @classmethod
+    def load(cls, folder: str | Path) -> SortRunReport:
+        """Read the report of one results folder, or of all results folders below `folder`.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is no ``recording_report.json`` in or below `folder`.
+        """
+        import json
+
+        paths = sorted(Path(folder).rglob("recording_report.json"))
+        if not paths:
+            msg = f"no recording_report.json in or below {folder}; was it sorted by spikelab?"
+            raise FileNotFoundError(msg)
+        reports = (json.loads(path.read_text(encoding="utf-8")) for path in paths)
+        return cls(RecordingResult.from_dict(report) for report in reports)

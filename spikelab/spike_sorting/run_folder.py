@@ -1,0 +1,256 @@
+"""Every path of a run, and the markers that say which stages are finished.
+
+No path of a run is joined anywhere else. A stage is finished when its marker says so: the marker carries the
+stage's key and the size of every file, and is written last.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from spikelab.spike_sorting.supervision import host
+from spikelab.spike_sorting.supervision.journal import Journal
+from spikelab.spike_sorting.supervision.lock import LOCK_NAME
+from spikelab.spike_sorting.supervision.publish import (
+    PARTIAL_SUFFIX,
+    publish_folder,
+    publish_json,
+    remove_partials,
+    sync_file,
+    sync_folder,
+)
+
+EXPORT = "export"
+"""The one stage whose output lies in the results folder."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The two folders of a run: intermediate files, and results.
+
+    Parameters
+    ----------
+    inter : Path
+        Intermediate folder.
+    results : Path
+        Results folder.
+    """
+
+    inter: Path
+    results: Path
+
+    # ----------------------------------------------------------------------------------- intermediate files
+
+    @property
+    def job(self) -> Path:
+        """The job, for the worker."""
+        return self.inter / "job.json"
+
+    @property
+    def progress(self) -> Path:
+        """How far the worker is."""
+        return self.inter / "progress.json"
+
+    @property
+    def input_copy(self) -> Path:
+        """Copy of a recording that was given as an object in memory."""
+        return self.inter / "input"
+
+    @property
+    def binary(self) -> Path:
+        """Flat binary copy of the recording, for sorters that need one."""
+        return self.inter / "recording.bin"
+
+    @property
+    def recording(self) -> Path:
+        """The recording that is sorted, as a description."""
+        return self.stage("load") / "recording.json"
+
+    @property
+    def sorter_output(self) -> Path:
+        """What the sorter wrote, in its own format."""
+        return self.stage("sort") / "sorter_output"
+
+    @property
+    def analyzer(self) -> Path:
+        """The SortingAnalyzer; SpikeInterface's tools open it."""
+        return self.stage("waveforms") / "analyzer"
+
+    @property
+    def assembled(self) -> Path:
+        """All units, before curation."""
+        return self.stage("assemble") / "spikedata_raw.h5"
+
+    def stage(self, name: str) -> Path:
+        """Folder of the stage `name`."""
+        return self.results if name == EXPORT else self.inter / name
+
+    def new_attempt(self) -> Path:
+        """Create the folder of the next attempt, in which a worker leaves its exit."""
+        attempts = self.inter / "attempts"
+        attempts.mkdir(parents=True, exist_ok=True)
+        number = 1 + max((int(path.name) for path in attempts.iterdir() if path.name.isdigit()), default=0)
+        attempt = attempts / str(number)
+        attempt.mkdir()
+        return attempt
+
+    # --------------------------------------------------------------------------------------------- results
+
+    @property
+    def curated(self) -> Path:
+        """The curated SpikeData."""
+        return self.results / "spikedata_curated.h5"
+
+    @property
+    def raw(self) -> Path:
+        """The uncurated SpikeData, on request."""
+        return self.results / "spikedata_raw.h5"
+
+    @property
+    def curation_history(self) -> Path:
+        """Which unit went when, and why."""
+        return self.results / "curation_history.json"
+
+    @property
+    def config_used(self) -> Path:
+        """Settings and versions of the run."""
+        return self.results / "config_used.json"
+
+    @property
+    def report_json(self) -> Path:
+        """The outcome for machines."""
+        return self.results / "recording_report.json"
+
+    @property
+    def report_markdown(self) -> Path:
+        """The outcome for people, as text."""
+        return self.results / "sorting_report.md"
+
+    @property
+    def report_html(self) -> Path:
+        """The outcome for people, with plots."""
+        return self.results / "sorting_report.html"
+
+    @property
+    def log(self) -> Path:
+        """Everything that the workers printed."""
+        return self.results / "sorting.log"
+
+    @property
+    def journal(self) -> Journal:
+        """Events of the run, in order."""
+        return Journal(self.results / "events.jsonl")
+
+    # --------------------------------------------------------------------------------------------- belonging
+
+    def claim(self, source: Mapping[str, Any]) -> None:
+        """Write down to which recording these folders belong."""
+        for folder in (self.inter, self.results):
+            publish_json(folder / ".spikelab.json", {"schema": 1, "source": dict(source)})
+
+    def owner(self) -> Mapping[str, Any] | None:
+        """Return the source that the results folder was used for, or None for a fresh one."""
+        card = _read_json(self.results / ".spikelab.json")
+        return card.get("source") if card else None
+
+    # ----------------------------------------------------------------------------------------------- markers
+
+    def marker(self, name: str) -> Path:
+        """Path of the marker of the stage `name`."""
+        return self.results / ".export.done.json" if name == EXPORT else self.inter / f"{name}.done.json"
+
+    def read_marker(self, name: str) -> dict[str, Any] | None:
+        """Return the marker of the stage `name`, or None when there is none that can be read."""
+        return _read_json(self.marker(name))
+
+    def is_done(self, name: str, key: str) -> bool:
+        """Return whether the stage `name` was finished under `key` and its files are as it left them."""
+        marker = self.read_marker(name)
+        return (
+            marker is not None
+            and marker.get("key") == key
+            and all(_has_size(self.stage(name) / file, size) for file, size in marker["files"].items())
+        )
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Remove the markers of the stages `names`, so that they are run again."""
+        for name in names:
+            self.marker(name).unlink(missing_ok=True)
+
+    def fresh_partial(self, name: str) -> Path:
+        """Return an empty folder for the stage `name` to write into."""
+        partial = self.stage(name) / f".{name}{PARTIAL_SUFFIX}" if name == EXPORT else self.inter / (name + PARTIAL_SUFFIX)
+        if partial.exists():
+            shutil.rmtree(partial)
+        partial.mkdir(parents=True)
+        return partial
+
+    def finish(self, name: str, key: str, partial: Path, seconds: float, summary: Mapping[str, Any]) -> None:
+        """Put what the stage `name` wrote into its place and, last, write its marker."""
+        files = {str(path.relative_to(partial)): path.stat().st_size for path in _files_below(partial)}
+        if name == EXPORT:
+            _move_files(partial, self.results)
+        else:
+            publish_folder(partial, self.stage(name))
+        marker = {
+            "stage": name,
+            "key": key,
+            "finished_at": host.utc_now(),
+            "wall_time_s": round(seconds, 3),
+            "summary": dict(summary),
+            "files": files,
+        }
+        publish_json(self.marker(name), marker)
+
+    # ---------------------------------------------------------------------------------------------- clean-up
+
+    def remove_leftovers(self) -> None:
+        """Remove what an earlier run left half-written; only for the holder of the locks."""
+        for folder in (self.inter, self.results):
+            remove_partials(folder)
+
+    def remove_binary(self) -> None:
+        """Remove the flat binary copy and its marker."""
+        for path in (self.binary, self.binary.with_suffix(".done.json")):
+            path.unlink(missing_ok=True)
+
+    def remove_inter(self) -> None:
+        """Remove all intermediate files but the lock, which this run still holds."""
+        for path in self.inter.iterdir():
+            if path.name == LOCK_NAME:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+
+def _move_files(partial: Path, final: Path) -> None:
+    for path in list(_files_below(partial)):
+        sync_file(path)
+        target = final / path.relative_to(partial)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.replace(target)
+    sync_folder(final)
+    shutil.rmtree(partial)
+
+
+def _files_below(folder: Path) -> Iterable[Path]:
+    return (path for path in folder.rglob("*") if path.is_file())
+
+
+def _has_size(path: Path, size: int) -> bool:
+    return path.is_file() and path.stat().st_size == size
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None

@@ -1,0 +1,290 @@
+"""What a recording is read from: files and their streams, or a SpikeInterface object.
+
+A source is a value that travels as JSON; opening it gives SpikeInterface recordings, one per file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from spikelab.spike_sorting._exceptions import RecordingUnreadableError
+
+_DIGEST_BLOCK_BYTES = 1 << 16
+_RECORDING_SUFFIXES = (".h5", ".zarr")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where one recording comes from.
+
+    Parameters
+    ----------
+    files : tuple of str
+        Absolute paths of files or folders, in order; several are concatenated.
+    stream_id : str or None
+        Stream to read where a file has several.
+    description : str or None
+        A SpikeInterface recording as JSON, instead of files to open.
+    splits : bool
+        Whether results are split back into one per file.
+    """
+
+    files: tuple[str, ...] = ()
+    stream_id: str | None = None
+    description: str | None = None
+    splits: bool = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Name of each file, for epochs and messages."""
+        return tuple(Path(file).name for file in self.files)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Source:
+        """Return the source that `values` (from ``to_dict``) describes."""
+        return cls(**{**values, "files": tuple(values["files"])})
+
+
+# --------------------------------------------------------------------------------------------- what is there
+
+
+def is_recording_path(path: Path) -> bool:
+    """Return whether `path` looks like one recording, rather than a folder of recordings."""
+    return path.name.endswith(_RECORDING_SUFFIXES) or _is_spikeinterface_folder(path)
+
+
+def recordings_in(folder: Path) -> list[Path]:
+    """Return the recordings in `folder` in natural order: 2 before 10."""
+    return sorted((path for path in folder.iterdir() if is_recording_path(path)), key=natural_key)
+
+
+def natural_key(path: Path) -> list[tuple[int, int | str]]:
+    """Return a sort key in which numbers within a name count as numbers."""
+    import re
+
+    parts = re.split(r"(\d+)", path.name.lower())
+    return [(0, int(part)) if part.isdigit() else (1, part) for part in parts if part]
+
+
+def find_streams(path: Path) -> list[str]:
+    """Return the ids of the streams (wells) of the file `path`; one empty list when it has no notion of it.
+
+    Raises
+    ------
+    RecordingUnreadableError
+        The file is missing, or not what its name says.
+    """
+    _check_exists(path)
+    return _maxwell_wells(path) if _is_maxwell(path) else []
+
+
+def _is_spikeinterface_folder(path: Path) -> bool:
+    names = ("binary.json", "si_folder.json", "provenance.json", "cached.json", "spikeinterface_info.json")
+    return path.is_dir() and any((path / name).is_file() for name in names)
+
+
+def _is_maxwell(path: Path) -> bool:
+    if path.suffix != ".h5" or not path.is_file():
+        return False
+    with _open_hdf5(path) as file:
+        return "version" in file and ("wells" in file or "sig" in file)
+
+
+def _maxwell_wells(path: Path) -> list[str]:
+    with _open_hdf5(path) as file:
+        return sorted(file["wells"]) if "wells" in file else ["well000"]
+
+
+def _open_hdf5(path: Path) -> Any:
+    import h5py
+
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        msg = f"{path} cannot be opened as HDF5 ({error}); expected a Maxwell .raw.h5 file"
+        raise RecordingUnreadableError(msg, path=str(path)) from error
+
+
+def _check_exists(path: Path) -> None:
+    if not path.exists():
+        msg = f"no such recording: {path}"
+        raise RecordingUnreadableError(msg, path=str(path))
+
+
+# ------------------------------------------------------------------------------------------------- opening it
+
+
+def open_source(source: Source) -> list[Any]:
+    """Return one SpikeInterface recording per file of `source`.
+
+    Raises
+    ------
+    RecordingUnreadableError
+        A file is missing, damaged, or of an unknown format; lists what was tried.
+    """
+    if source.description is not None:
+        return [_load_description(source.description)]
+    return [_open_file(Path(file), source.stream_id) for file in source.files]
+
+
+def _open_file(path: Path, stream_id: str | None) -> Any:
+    _check_exists(path)
+    if _is_maxwell(path):
+        return _read_maxwell(path, stream_id)
+    if _is_spikeinterface_folder(path) or path.suffix == ".zarr":
+        return _load_spikeinterface(path)
+    msg = f"{path} is of no known format; tried Maxwell .raw.h5, SpikeInterface folder, SpikeInterface zarr"
+    raise RecordingUnreadableError(msg, path=str(path))
+
+
+def _read_maxwell(path: Path, stream_id: str | None) -> Any:
+    from spikeinterface.extractors import read_maxwell
+
+    # The reader would otherwise fetch the vendor's plugin from the network.
+    return read_maxwell(path, stream_id=stream_id, install_maxwell_plugin=False)
+
+
+def _load_spikeinterface(path: Path) -> Any:
+    import spikeinterface
+
+    try:
+        return spikeinterface.load(path)
+    except (OSError, ValueError, KeyError) as error:
+        msg = f"{path} is not a complete SpikeInterface recording ({error})"
+        raise RecordingUnreadableError(msg, path=str(path)) from error
+
+
+def _load_description(description: str) -> Any:
+    import spikeinterface
+
+    try:
+        return spikeinterface.load(json.loads(description))
+    except (OSError, ValueError) as error:
+        msg = f"the recording can no longer be opened from its description ({error})"
+        raise RecordingUnreadableError(msg) from error
+
+
+def describe(recording: Any) -> str:
+    """Return `recording` as JSON from which another process can open it."""
+    from spikeinterface.core.core_tools import SIJsonEncoder
+
+    values = recording.to_dict(recursive=True, include_annotations=True, include_properties=True)
+    return json.dumps(_without_downloads(json.loads(json.dumps(values, cls=SIJsonEncoder))), sort_keys=True)
+
+
+def _without_downloads(value: Any) -> Any:
+    """Maxwell readers fetch a plugin from the network when they are opened, unless told not to."""
+    if isinstance(value, list):
+        return [_without_downloads(item) for item in value]
+    if isinstance(value, dict):
+        return {
+            key: False if key == "install_maxwell_plugin" else _without_downloads(item)
+            for key, item in value.items()
+        }
+    return value
+
+
+# ----------------------------------------------------------------------------------------------- its identity
+
+
+def identity(source: Source) -> dict[str, Any]:
+    """Return what tells this input from another: for each file its size, time and sampled content."""
+    paths = [Path(file) for file in source.files] or sorted(_paths_in(source.description))
+    return {"source": source.to_dict(), "files": [_file_identity(path) for path in paths]}
+
+
+def described_path(recording: Any) -> Path | None:
+    """Return a file that `recording` reads, or None when it is not backed by one."""
+    if not recording.check_serializability("json"):
+        return None
+    return min(_paths_in(describe(recording)), default=None)
+
+
+def _paths_in(description: str | None) -> set[Path]:
+    """Return the existing absolute paths that a description mentions."""
+    found: set[Path] = set()
+    _collect_paths(json.loads(description) if description else None, found)
+    return found
+
+
+def _collect_paths(value: Any, found: set[Path]) -> None:
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            _collect_paths(item, found)
+    elif isinstance(value, str) and os.path.isabs(value) and os.path.exists(value):
+        found.add(Path(value))
+
+
+def _file_identity(path: Path) -> dict[str, Any]:
+    _check_exists(path)
+    if path.is_dir():
+        return {"path": str(path), "content": [_file_identity(file) for file in _files_below(path)]}
+    stat = path.stat()
+    return {
+        "path": str(path),
+        "size": stat.st_size,
+        "mtime_ns": stat.st_mtime_ns,
+        "digest": _sampled_digest(path, stat.st_size),
+    }
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    return (path for path in sorted(folder.rglob("*")) if path.is_file())
+
+
+def _sampled_digest(path: Path, size: int) -> str:
+    """Digest 16 blocks spread over the file: a few milliseconds for any size, and no change of a header,
+    an end, or a whole recording goes unseen."""
+    digest = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as file:
+        for k in range(16):
+            file.seek(max(0, (size - _DIGEST_BLOCK_BYTES) * k // 15))
+            digest.update(file.read(_DIGEST_BLOCK_BYTES))
+    return digest.hexdigest()
+
+
+# -------------------------------------------------------------------------------- recordings only in memory
+
+
+def save_in_memory(recording: Any, folder: Path) -> Source:
+    """Stream a recording that lives in this process into `folder`, once, and return it as a source.
+
+    The copy is reused when its content is that of `recording`, so that a repeated call finds its results.
+    """
+    digest = _traces_digest(recording)
+    stamp = folder.with_name(f"{folder.name}.digest")
+    if not (stamp.is_file() and stamp.read_text() == digest and folder.is_dir()):
+        stamp.unlink(missing_ok=True)
+        recording.save(folder=folder, format="binary", overwrite=True, n_jobs=1, verbose=False)
+        stamp.write_text(digest)
+    return Source(files=(str(folder),))
+
+
+def _traces_digest(recording: Any) -> str:
+    """Digest every sample and what gives it meaning, a second at a time."""
+    digest = hashlib.blake2b(digest_size=16)
+    meaning = [recording.sampling_frequency, recording.channel_ids.tolist(), str(recording.dtype)]
+    for name in ("gain_to_uV", "offset_to_uV", "location"):
+        values = recording.get_property(name)
+        meaning.append(None if values is None else values.tolist())
+    digest.update(json.dumps(meaning).encode())
+    step = int(recording.sampling_frequency)
+    for segment in range(recording.get_num_segments()):
+        n_samples = recording.get_num_samples(segment)
+        for start in range(0, n_samples, step):
+            end = min(start + step, n_samples)
+            traces = recording.get_traces(segment_index=segment, start_frame=start, end_frame=end)
+            digest.update(traces.tobytes())
+    return digest.hexdigest()

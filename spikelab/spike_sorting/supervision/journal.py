@@ -1,0 +1,49 @@
+"""What happened, in order: one JSON object a line, appended in one write so that lines never mix."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from spikelab.spike_sorting.supervision import host
+
+
+@dataclass(frozen=True)
+class Journal:
+    """Append-only events of a run.
+
+    Parameters
+    ----------
+    path : Path
+        The file ``events.jsonl``.
+    """
+
+    path: Path
+
+    def write(self, event: str, **fields: Any) -> None:
+        """Append one event with the time and `fields`."""
+        line = json.dumps({"time": host.utc_now(), "event": event, **fields}, allow_nan=False) + "\n"
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            os.write(descriptor, line.encode())
+        finally:
+            os.close(descriptor)
+
+    def read(self) -> list[dict[str, Any]]:
+        """Return all events; a line torn by a crash is left out."""
+        if not self.path.exists():
+            return []
+        lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines()
+        parsed = (_parse(line) for line in lines)
+        return [event for event in parsed if event is not None]
+
+
+def _parse(line: str) -> dict[str, Any] | None:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) else None

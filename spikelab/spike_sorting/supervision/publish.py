@@ -1,0 +1,105 @@
+"""Replace a file or a folder by a complete, durable new one, or leave the old one and raise.
+
+A reader sees the old content or the new, never a part, also after a power cut. An error of fsync is final:
+the kernel may have dropped the pages, and a second fsync would succeed without them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+PARTIAL_SUFFIX = ".partial"
+
+
+def publish(path: Path, data: bytes) -> None:
+    """Replace the file `path` by `data`, durably, or leave it as it was and raise OSError."""
+    publish_with(path, lambda partial: _write_all(partial, data))
+
+
+def publish_text(path: Path, text: str) -> None:
+    """Replace the file `path` by `text` in UTF-8."""
+    publish(path, text.encode("utf-8"))
+
+
+def publish_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Replace the file `path` by `value` as strict JSON."""
+    publish_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def publish_with(path: Path, write: Callable[[Path], object]) -> None:
+    """Replace the file `path` by what `write` puts into the path it is given.
+
+    Parameters
+    ----------
+    path : Path
+        File to replace; its folder must exist.
+    write : callable
+        Gets a path beside `path`, with the same ending, and writes the whole content there.
+    """
+    partial = path.with_name(f".{path.stem}.{os.getpid()}{PARTIAL_SUFFIX}{path.suffix}")
+    try:
+        write(partial)
+        sync_file(partial)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    partial.replace(path)
+    sync_folder(path.parent)
+
+
+def publish_folder(partial: Path, final: Path) -> None:
+    """Put the folder `partial`, synced file by file, in the place of `final`."""
+    for folder, _, names in os.walk(partial):
+        for name in names:
+            sync_file(Path(folder, name))
+        sync_folder(Path(folder))
+    if final.exists():
+        # A folder that is not empty cannot be replaced by a rename.
+        old = final.with_name(f"{final.name}.old{PARTIAL_SUFFIX}")
+        shutil.rmtree(old, ignore_errors=True)
+        final.rename(old)
+        partial.rename(final)
+        sync_folder(final.parent)
+        shutil.rmtree(old)
+    else:
+        partial.rename(final)
+        sync_folder(final.parent)
+
+
+def sync_file(path: Path) -> None:
+    """Force the content of the file `path` to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_folder(path: Path) -> None:
+    """Force the names in the folder `path` to the disk, where the platform can."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_partials(folder: Path) -> None:
+    """Remove what an earlier run left half-written in `folder`; only for the holder of its lock."""
+    for leftover in folder.glob(f"*{PARTIAL_SUFFIX}*"):
+        if leftover.is_dir() and not leftover.is_symlink():
+            shutil.rmtree(leftover)
+        else:
+            leftover.unlink(missing_ok=True)
+
+
+def _write_all(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)

@@ -1,0 +1,118 @@
+"""When a test is skipped, and when that is not allowed.
+
+A test that needs something from outside Python says so by a marker (``@pytest.mark.strace``) or by asking the
+fixture ``require_program``. Where it is missing, the test is skipped with the reason;
+``SPIKELAB_REQUIRE_STRACE=1`` (``..._DOCKER``, ``..._OCTAVE`` and so on) turns that skip into a failure.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("MPLBACKEND", "Agg")  # a test machine has no screen
+
+
+def _answers(*command: str) -> str | None:
+    """Return why the command does not succeed, or None when it does."""
+    if shutil.which(command[0]) is None:
+        return f"{command[0]} is not installed"
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    except subprocess.TimeoutExpired:
+        return f"{' '.join(command)} does not answer"
+    last = (done.stderr.strip() or "no message").splitlines()[-1]
+    return f"{' '.join(command)} fails: {last}" if done.returncode else None
+
+
+def _lacks_docker() -> str | None:
+    return _answers("docker", "info")
+
+
+def _lacks_octave() -> str | None:
+    return _answers("octave-cli", "--version")
+
+
+def _lacks_strace() -> str | None:
+    return _answers("strace", "-o", os.devnull, "true")
+
+
+def _lacks_chromium() -> str | None:
+    names = ("chromium", "chromium-browser", "google-chrome")
+    return None if any(map(shutil.which, names)) else f"none of {', '.join(names)} is installed"
+
+
+def _lacks_rtsort() -> str | None:
+    python = os.environ.get("SPIKELAB_RTSORT_PYTHON")
+    if not python:
+        return "SPIKELAB_RTSORT_PYTHON names no interpreter with RT-Sort"
+    return None if shutil.which(python) else f"SPIKELAB_RTSORT_PYTHON={python} is no program"
+
+
+def _lacks_gpu() -> str | None:
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        n_devices = pynvml.nvmlDeviceGetCount()
+    except pynvml.NVMLError as error:
+        return f"no NVIDIA driver: {error}"
+    if not n_devices:
+        return "the NVIDIA driver lists no device"
+    import torch
+
+    return None if torch.cuda.is_available() else "there is a GPU, but this torch cannot use it"
+
+
+_NEEDS: dict[str, Callable[[], str | None]] = {
+    "chromium": _lacks_chromium,
+    "docker": _lacks_docker,
+    "gpu": _lacks_gpu,
+    "octave": _lacks_octave,
+    "rtsort": _lacks_rtsort,
+    "strace": _lacks_strace,
+}
+
+
+@cache
+def _why_missing(name: str) -> str | None:
+    if name in _NEEDS:
+        return _NEEDS[name]()
+    return None if shutil.which(name) else f"{name} is not installed"
+
+
+def _skip_without(name: str) -> None:
+    """Skip the running test when ``name`` is missing, or fail it when the environment demands ``name``."""
+    reason = _why_missing(name)
+    if reason is None:
+        return
+    variable = "SPIKELAB_REQUIRE_" + re.sub(r"\W", "_", name).upper()
+    if os.environ.get(variable, "0") not in {"", "0"}:
+        pytest.fail(f"{reason}, and {variable} demands it", pytrace=False)
+    pytest.skip(reason)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Apply the markers before any fixture is made."""
+    for marker in item.iter_markers():
+        if marker.name in _NEEDS:
+            _skip_without(marker.name)
+
+
+@pytest.fixture(scope="session")
+def require_program() -> Callable[[str], Path]:
+    """Return the path of a program on PATH, or skip the test (fail it under ``SPIKELAB_REQUIRE_<NAME>=1``)."""
+
+    def require(name: str) -> Path:
+        _skip_without(name)
+        return Path(shutil.which(name) or name)
+
+    return require
