@@ -109,7 +109,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="session")
 def require_program() -> Callable[[str], Path]:
-    """Return the path of a program on PATH, or skip the test (fail it under ``SPIKELAB_REQUIRE_<NAME>=1``)."""
+    """Return a function that gives a program's path, or skips the test where the program is missing."""
 
     def require(name: str) -> Path:
         _skip_without(name)

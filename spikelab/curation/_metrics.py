@@ -12,9 +12,9 @@ from spikelab.curation._result import Floats
 if TYPE_CHECKING:
     from spikelab.spikedata import SpikeData
 
-# Times are samples divided by a rate: an interval of exactly the threshold may come out an ulp short. One
-# picosecond is far below a sample and far above the rounding of an hour in ms.
-_ROUNDING_MS = 1e-9
+# Times are samples divided by a rate: an interval of exactly the threshold may come out a rounding short. A
+# nanosecond is far below a sample and far above the rounding of a day in ms.
+_ROUNDING_MS = 1e-6
 
 
 def spike_counts(sd: SpikeData) -> npt.NDArray[np.int64]:

@@ -197,8 +197,8 @@ def curate_by_std_norm(
     max_std_norm : float, default 1.0
         Largest standard deviation over amplitude of a unit that stays.
     at_peak : bool, default True
-        Take the deviation at the peak sample, or its mean from 0.5 ms before to 1.5 ms after the peak. Matters
-        when the value has to be computed.
+        Take the deviation at the peak sample, or its mean from 0.5 ms before to 1.5 ms after the peak.
+        Matters when the value has to be computed.
     ms_before, ms_after : float, default 1.0 and 2.0
         Window around a spike (ms) when the value has to be computed.
 

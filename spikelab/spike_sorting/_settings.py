@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import re
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -235,6 +236,24 @@ def check_exclusive(first: str, one: object, second: str, other: object) -> None
     if one is not None and other is not None:
         msg = f"give {first} or {second}, not both"
         raise ValueError(msg)
+
+
+def memory_bytes(memory: str | int) -> int:
+    """Return an amount of memory in bytes: a number, or a text such as "16G" or "500M" (powers of 1000).
+
+    Raises
+    ------
+    ValueError
+        The text is no amount of memory.
+    """
+    if isinstance(memory, int):
+        return memory
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kMGT]?)(i?)B?\s*", memory)
+    if match is None:
+        msg = f'total_memory must be bytes or a text such as "16G", got {memory!r}'
+        raise ValueError(msg)
+    number, unit, binary = match.groups()
+    return int(float(number) * (1024 if binary else 1000) ** " kMGT".index(unit or " "))
 
 
 def closest(name: str, names: Sequence[str]) -> str:

@@ -20,6 +20,7 @@ from spikelab.spike_sorting._settings import (
     check_settings,
     closest,
     flat_name,
+    memory_bytes,
     setting,
     thaw,
 )
@@ -244,6 +245,8 @@ class ExecutionConfig:
 
     def __post_init__(self) -> None:
         check_settings(self)
+        if self.total_memory is not None:
+            memory_bytes(self.total_memory)
         check_order("host_ram_warn_pct", self.host_ram_warn_pct, "host_ram_abort_pct", self.host_ram_abort_pct)
         check_order("gpu_warn_pct", self.gpu_warn_pct, "gpu_abort_pct", self.gpu_abort_pct)
         check_order("gpu_warn_temp_c", self.gpu_warn_temp_c, "gpu_abort_temp_c", self.gpu_abort_temp_c)

@@ -15,6 +15,7 @@ from spikelab.spike_sorting.sources import (
     Source,
     describe,
     described_path,
+    described_stream,
     find_streams,
     is_recording_path,
     recordings_in,
@@ -205,8 +206,10 @@ def _from_object(recording: Any) -> _Input:
     beside = described_path(recording)
     if beside is None and not recording.check_serializability("json"):
         return _Input(name="recording", source=Source(), in_memory=recording)
-    name = beside.name if beside else "recording"
-    return _Input(name=name, source=Source(description=describe(recording)), beside=beside)
+    description = describe(recording)
+    stream = described_stream(description)
+    parts = [beside.name if beside else "recording", stream]
+    return _Input(name="_".join(filter(None, parts)), source=Source(description=description), beside=beside)
 
 
 def _from_file(path: Path, stream_id: str | None) -> _Input:
@@ -293,10 +296,9 @@ def _check_folders(jobs: Sequence[Job]) -> None:
 
 def _check_owner(job: Job) -> None:
     owner = job.run.owner()
-    if owner is None or job.in_memory is not None:
+    if owner is None or job.in_memory is not None or owner == job.source.owner_card():
         return
-    if owner != job.source.to_dict() | {"files": list(job.source.files)}:
-        there = ", ".join(owner.get("files", ())) or "another recording"
-        stream = f" (stream {owner['stream_id']})" if owner.get("stream_id") else ""
-        msg = f"{job.run.results} holds the results of {there}{stream}, not of {job.path}; choose another folder"
-        raise ValueError(msg)
+    there = ", ".join(owner.get("files", ())) or "another recording"
+    stream = f" (stream {owner['stream_id']})" if owner.get("stream_id") else ""
+    msg = f"{job.run.results} holds the results of {there}{stream}, not of {job.path}; choose another folder"
+    raise ValueError(msg)

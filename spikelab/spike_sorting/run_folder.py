@@ -25,6 +25,8 @@ from spikelab.spike_sorting.supervision.publish import (
     sync_folder,
 )
 
+_LOG_TAIL_BYTES = 1 << 16
+
 EXPORT = "export"
 """The one stage whose output lies in the results folder."""
 
@@ -141,6 +143,17 @@ class RunFolder:
         """Everything that the workers printed."""
         return self.results / "sorting.log"
 
+    def log_tail(self, n_lines: int = 30) -> str:
+        """Return the last lines of the log, as they would stand in a terminal."""
+        if not self.log.is_file():
+            return ""
+        with self.log.open("rb") as file:
+            file.seek(max(0, self.log.stat().st_size - _LOG_TAIL_BYTES))
+            text = file.read().decode("utf-8", errors="replace")
+        # A progress bar overwrites its line: only what stood there last counts.
+        lines = [line.rsplit("\r", 1)[-1] for line in text.replace("\r\n", "\n").split("\n")]
+        return "\n".join([line for line in lines if line.strip()][-n_lines:])
+
     @property
     def journal(self) -> Journal:
         """Events of the run, in order."""
@@ -148,15 +161,14 @@ class RunFolder:
 
     # --------------------------------------------------------------------------------------------- belonging
 
-    def claim(self, source: Mapping[str, Any]) -> None:
-        """Write down to which recording these folders belong."""
-        for folder in (self.inter, self.results):
-            publish_json(folder / ".spikelab.json", {"schema": 1, "source": dict(source)})
+    def claim(self, owner: Mapping[str, Any]) -> None:
+        """Write down to which recording the results belong."""
+        publish_json(self.results / ".spikelab.json", {"schema": 1, "owner": dict(owner)})
 
     def owner(self) -> Mapping[str, Any] | None:
-        """Return the source that the results folder was used for, or None for a fresh one."""
+        """Return which recording the results folder was used for, or None for a fresh one."""
         card = _read_json(self.results / ".spikelab.json")
-        return card.get("source") if card else None
+        return card.get("owner") if card else None
 
     # ----------------------------------------------------------------------------------------------- markers
 

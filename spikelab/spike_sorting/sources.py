@@ -47,7 +47,14 @@ class Source:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        return asdict(self)
+        return {**asdict(self), "files": list(self.files)}
+
+    def owner_card(self) -> dict[str, Any]:
+        """Return which recording this is, whatever is done to it: its files and its stream."""
+        if self.description is None:
+            return {"files": list(self.files), "stream_id": self.stream_id}
+        paths = sorted(str(path) for path in _paths_in(self.description))
+        return {"files": paths, "stream_id": described_stream(self.description)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Source:
@@ -208,6 +215,24 @@ def described_path(recording: Any) -> Path | None:
     if not recording.check_serializability("json"):
         return None
     return min(_paths_in(describe(recording)), default=None)
+
+
+def described_stream(description: str) -> str | None:
+    """Return the stream that a described recording reads, where its format has streams."""
+    found: list[str] = []
+    _collect_streams(json.loads(description), found)
+    return found[0] if found else None
+
+
+def _collect_streams(value: Any, found: list[str]) -> None:
+    if isinstance(value, list):
+        for item in value:
+            _collect_streams(item, found)
+    elif isinstance(value, dict):
+        if isinstance(value.get("stream_id"), str):
+            found.append(value["stream_id"])
+        for item in value.values():
+            _collect_streams(item, found)
 
 
 def _paths_in(description: str | None) -> set[Path]:

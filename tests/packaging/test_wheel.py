@@ -72,8 +72,8 @@ def _succeed(*arguments: str) -> None:
 def _lend_packages(site_packages: Path) -> None:
     """Put this environment's packages behind the new one's own.
 
-    A folder named in a .pth file comes after the folder that the file is in, and the .pth files inside it are not
-    read: an editable installation of spikelab here stays out of sight there.
+    A folder named in a .pth file comes after the folder that the file is in, and the .pth files inside it are
+    not read: an editable installation of spikelab here stays out of sight there.
     """
     folders = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
     (site_packages / "lent.pth").write_text("\n".join(folders) + "\n", encoding="utf-8")

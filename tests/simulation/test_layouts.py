@@ -81,7 +81,7 @@ def test_single_shank_has_no_shank_ids():
 
 def test_unknown_layout_lists_the_names():
     """An unknown layout is refused with the names that exist."""
-    with pytest.raises(ValueError, match="'hexagon'.*mea, neuropixels1, neuropixels2, linear, tetrode"):
+    with pytest.raises(ValueError, match=r"'hexagon'.*mea, neuropixels1, neuropixels2, linear, tetrode"):
         make_probe("hexagon")
 
 

@@ -100,6 +100,12 @@ def test_same_seed_same_samples(drift):
     assert not np.array_equal(first.recording.get_traces(), other.recording.get_traces())
 
 
+def test_the_seed_decides_the_noise():
+    """Without units, recordings of two seeds are two noises."""
+    first, other = (one_unit(seed=seed, n_units=0, duration_s=0.1).recording for seed in (1, 2))
+    assert not np.array_equal(first.get_traces(), other.get_traces())
+
+
 def test_peak_bounds_do_not_move_the_units():
     """Asking for other peaks leaves spikes and locations as they were."""
     small, large = one_unit(peak_uV=(50, 60)), one_unit(peak_uV=(300, 400))
@@ -137,10 +143,12 @@ def test_long_recordings_cost_no_memory():
 
 
 def test_odd_durations_keep_every_sample():
-    """Lengths that floating point represents badly have the rounded number of samples, all readable."""
-    for n_samples in (5_799, 6_001, 8_199):
+    """Lengths whose duration times rate is a hair too small have every sample, in the noise too."""
+    for n_samples in (5_005, 5_015, 5_025):
+        assert int(n_samples / 20_000 * 20_000) < n_samples
         recording = one_unit(duration_s=n_samples / 20_000).recording
         assert recording.get_num_samples() == n_samples
+        assert recording.parts.recording_uV.get_num_samples() == n_samples
         assert recording.get_traces().shape == (n_samples, 16)
 
 

@@ -66,3 +66,10 @@ def worker_environment(n_threads: int) -> Mapping[str, str]:
         "PYTHONUNBUFFERED": "1",
         "PYTHONFAULTHANDLER": "1",
     }
+
+
+def wall_clock_s() -> float:
+    """Return seconds since the epoch, for libraries that ask for it; durations use the monotonic clock."""
+    import time
+
+    return time.time()

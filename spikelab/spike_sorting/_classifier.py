@@ -1,0 +1,85 @@
+"""From an exception and a log to the classified failure that they are evidence of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from spikelab.spike_sorting._exceptions import SpikeSortingClassifiedError
+from spikelab.spike_sorting._signatures import SIGNATURES
+
+_LOG_TAIL_BYTES = 1 << 18
+_LOG_NAMES = ("kilosort4.log", "kilosort2.log", "rt_sort.log")
+
+
+def classify_ks2_failure(output_folder: str | Path, exc: BaseException) -> SpikeSortingClassifiedError | None:
+    """Return the classified failure of Kilosort2 behind `exc`, or None when it is not a known one.
+
+    Parameters
+    ----------
+    output_folder : path
+        Results, intermediate or sorter folder; its log is read as evidence.
+    exc : BaseException
+        What was raised; a classified error comes back unchanged.
+
+    Examples
+    --------
+    >>> classify_ks2_failure(".", RuntimeError("found 0 good channels")).status
+    'no_good_channels'
+    """
+    return classify("kilosort2", output_folder, exc)
+
+
+def classify_ks4_failure(output_folder: str | Path, exc: BaseException) -> SpikeSortingClassifiedError | None:
+    """Return the classified failure of Kilosort4 behind `exc`, or None; see `classify_ks2_failure`."""
+    return classify("kilosort4", output_folder, exc)
+
+
+def classify_rt_sort_failure(
+    output_folder: str | Path, exc: BaseException
+) -> SpikeSortingClassifiedError | None:
+    """Return the classified failure of RT-Sort behind `exc`, or None; see `classify_ks2_failure`."""
+    return classify("rt_sort", output_folder, exc)
+
+
+def classify(sorter: str, output_folder: str | Path, exc: BaseException) -> SpikeSortingClassifiedError | None:
+    """Return the classified failure of `sorter` behind `exc`, or None."""
+    for link in _chain(exc):
+        if isinstance(link, SpikeSortingClassifiedError):
+            return link
+    log_path = _find_log(Path(output_folder))
+    said = "\n".join(f"{type(link).__module__}.{type(link).__name__}: {link}" for link in _chain(exc))
+    evidence = f"{_tail(log_path)}\n{said}"
+    for row in SIGNATURES:
+        if row.matches(evidence, sorter):
+            known = {"sorter": sorter, "log_path": str(log_path) if log_path else None}
+            known = {name: value for name, value in known.items() if name in row.error.detail_names()}
+            return row.error(f"{row.message} ({exc})", **known, **row.details, **row.read(evidence))
+    return None
+
+
+def _chain(exc: BaseException) -> Iterator[BaseException]:
+    """Yield `exc` and everything that caused it or was being handled, each once."""
+    seen: set[int] = set()
+    waiting: list[BaseException | None] = [exc]
+    while waiting:
+        link = waiting.pop(0)
+        if link is None or id(link) in seen:
+            continue
+        seen.add(id(link))
+        yield link
+        waiting += [link.__cause__, link.__context__]
+
+
+def _find_log(folder: Path) -> Path | None:
+    places = (folder, folder / "sorter_output", folder / "sort" / "sorter_output", folder / "sort.partial" / "sorter_output")
+    candidates = (place / name for place in places for name in _LOG_NAMES)
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _tail(path: Path | None) -> str:
+    if path is None:
+        return ""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _LOG_TAIL_BYTES))
+        return file.read().decode("utf-8", errors="replace")

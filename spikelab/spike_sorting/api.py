@@ -1,0 +1,302 @@
+"""What users call: recordings in, one result per recording out, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING, Any, Literal
+
+from spikelab.spike_sorting.backends import get_backend
+from spikelab.spike_sorting.config import SortingPipelineConfig
+from spikelab.spike_sorting.jobs import Job, Recordings, plan, plan_streams
+from spikelab.spike_sorting.outcome import SKIPPED, Outcome, RecordingResult, SortRunReport
+from spikelab.spike_sorting.pipeline import Observer, run_recording
+from spikelab.spike_sorting.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from spikelab.spikedata import SpikeData
+
+OnError = Literal["raise", "continue"]
+Folders = Sequence[str | Path] | str | Path | None
+
+
+def sort_recording(
+    recording_files: Recordings,
+    config: SortingPipelineConfig | None = None,
+    sorter: str | None = None,
+    intermediate_folders: Folders = None,
+    results_folders: Folders = None,
+    *,
+    out_report: SortRunReport | None = None,
+    on_error: OnError = "raise",
+    max_parallel: int | None = None,
+    **overrides: Any,
+) -> list[SpikeData | None]:
+    """Sort recordings one after another and return their curated units.
+
+    Calling again with the same arguments continues where the last call stopped, and returns at once what is
+    finished.
+
+    Parameters
+    ----------
+    recording_files : path, recording or list of those
+        Files, folders of recordings (concatenated in natural order and split back afterwards), nested lists of
+        files (concatenated in their order), or SpikeInterface recordings.
+    config : SortingPipelineConfig or None, default None
+        Settings; None for the preset of `sorter`.
+    sorter : {"kilosort2", "kilosort4", "rt_sort"} or None, default None
+        Sorter; None means that of `config`, or "kilosort4".
+    intermediate_folders, results_folders : list of paths or None, default None
+        One folder per recording; by default ``inter_<sorter>/<name>`` and ``sorted_<sorter>/<name>`` beside it.
+    out_report : SortRunReport or None, default None
+        Gets one record per recording, for failures too.
+    on_error : {"raise", "continue"}, default "raise"
+        Raise the first failure, or try every recording and return None in place of failed ones.
+    max_parallel : int or None, default None
+        Recordings in flight at once; None means 1.
+    **overrides : object
+        Settings by flat name, such as ``snr_min=6.0``.
+
+    Returns
+    -------
+    list of SpikeData or None
+        One per recording file, in order; a folder of k recordings contributes k.
+
+    Raises
+    ------
+    ValueError, TypeError
+        The call is wrong; nothing has run.
+    SpikeSortingClassifiedError
+        The first failure, with ``on_error="raise"``.
+
+    Examples
+    --------
+    >>> results = sort_recording(["session1.raw.h5"], sorter="kilosort4")  # doctest: +SKIP
+    >>> results[0].N  # doctest: +SKIP
+    12
+    """
+    settings = resolve_config(config, sorter, overrides)
+    jobs = plan(
+        recording_files, settings, intermediate_folders=intermediate_folders, results_folders=results_folders
+    )
+    outcomes = run_jobs(jobs, on_error=on_error, max_parallel=max_parallel, out_report=out_report)
+    return [sd for job, outcome in zip(jobs, outcomes, strict=True) for sd in _results_of(job, outcome)]
+
+
+def sort_multistream(
+    recording: str | Path,
+    stream_ids: Sequence[str] | None = None,
+    config: SortingPipelineConfig | None = None,
+    sorter: str | None = None,
+    *,
+    out_report: SortRunReport | None = None,
+    on_error: OnError = "raise",
+    max_parallel: int | None = None,
+    **overrides: Any,
+) -> dict[str, list[SpikeData | None]]:
+    """Sort the streams of one file, such as the wells of a plate, each as a recording of its own.
+
+    Parameters
+    ----------
+    recording : path
+        A file with several streams.
+    stream_ids : list of str or None, default None
+        Streams to sort; None means all.
+    config, sorter, out_report, on_error, max_parallel, **overrides
+        As in `sort_recording`.
+
+    Returns
+    -------
+    dict of str to list of SpikeData or None
+        Results by stream.
+
+    Raises
+    ------
+    ValueError
+        A stream is not in the file; the message lists those that are.
+
+    Examples
+    --------
+    >>> wells = sort_multistream("plate.raw.h5")  # doctest: +SKIP
+    >>> {well: sds[0].N for well, sds in wells.items()}  # doctest: +SKIP
+    {'well000': 12, 'well001': 9}
+    """
+    jobs = plan_streams(recording, resolve_config(config, sorter, overrides), stream_ids)
+    outcomes = run_jobs(
+        tuple(jobs.values()), on_error=on_error, max_parallel=max_parallel, out_report=out_report
+    )
+    return {
+        stream: _results_of(job, outcome)
+        for (stream, job), outcome in zip(jobs.items(), outcomes, strict=True)
+    }
+
+
+def load_results(folder: str | Path) -> SpikeData:
+    """Return the curated SpikeData in a results folder.
+
+    Parameters
+    ----------
+    folder : path
+        Results folder of one recording.
+
+    Raises
+    ------
+    FileNotFoundError
+        The folder holds no finished sort.
+    """
+    from spikelab.spikedata import SpikeData
+
+    path = RunFolder(inter=Path(folder), results=Path(folder)).curated
+    if not path.is_file():
+        msg = f"{folder} holds no {path.name}: expected the results folder of a finished sort"
+        raise FileNotFoundError(msg)
+    return SpikeData.load(path)
+
+
+# ------------------------------------------------------------------------------------------------- settings
+
+
+def resolve_config(
+    config: SortingPipelineConfig | None, sorter: str | None, overrides: dict[str, Any]
+) -> SortingPipelineConfig:
+    """Return the settings of a call.
+
+    Raises
+    ------
+    ValueError
+        `sorter` is unknown, or contradicts `config`.
+    TypeError
+        An override is unknown.
+    """
+    chosen = SortingPipelineConfig.preset(sorter) if config is None or sorter is not None else config
+    if config is not None:
+        if config.sorter.sorter_name != chosen.sorter.sorter_name:
+            msg = f"sorter={sorter!r} contradicts config, which says {config.sorter.sorter_name!r}; give one of them"
+            raise ValueError(msg)
+        chosen = config
+    return _with_kilosort_times(chosen.override(**overrides))
+
+
+def _with_kilosort_times(config: SortingPipelineConfig) -> SortingPipelineConfig:
+    """Turn Kilosort's tmin and tmax into ours, so that every stage sees the same part of the recording."""
+    params = dict(config.sorter.sorter_params)
+    moved: dict[str, Any] = {}
+    for theirs, ours in (("tmin", "start_time_s"), ("tmax", "end_time_s")):
+        value = params.pop(theirs, None)
+        if value is None or value in {0, float("inf")}:
+            continue
+        if getattr(config.recording, ours) is not None:
+            msg = f"give {ours} or kilosort_params[{theirs!r}], not both"
+            raise ValueError(msg)
+        moved[ours] = value
+    return config.override(kilosort_params=params, **moved)
+
+
+# ----------------------------------------------------------------------------------------------- the batch
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    *,
+    on_error: OnError = "raise",
+    max_parallel: int | None = None,
+    out_report: SortRunReport | None = None,
+    observer: Observer | None = None,
+    on_outcome: Callable[[Job, Outcome], None] | None = None,
+) -> list[Outcome]:
+    """Run jobs and return one outcome each, in order.
+
+    Parameters
+    ----------
+    jobs : sequence of Job
+        From ``jobs.plan``.
+    on_error : {"raise", "continue"}, default "raise"
+        Whether the first failure ends the batch and is raised.
+    max_parallel : int or None, default None
+        Recordings in flight at once; None means 1.
+    out_report : SortRunReport or None, default None
+        Gets the records, for failures too.
+    observer, on_outcome : callable or None, default None
+        Told of progress, and of each outcome as it comes.
+    """
+    if on_error not in {"raise", "continue"}:
+        msg = f"on_error must be 'raise' or 'continue', got {on_error!r}"
+        raise ValueError(msg)
+    if max_parallel is not None and max_parallel < 1:
+        msg = f"max_parallel must be at least 1, got {max_parallel}"
+        raise ValueError(msg)
+    _check_before_start(jobs, on_error)
+    outcomes = _run_all(jobs, on_error, max_parallel or 1, observer, on_outcome)
+    report = out_report if out_report is not None else SortRunReport()
+    for outcome in outcomes:
+        report.add(outcome.result)
+    _raise_first(outcomes, on_error)
+    return outcomes
+
+
+def _check_before_start(jobs: Sequence[Job], on_error: OnError) -> None:
+    """Raise what would fail every recording, and what is known to fail one when that ends the batch."""
+    for sorter in dict.fromkeys(job.config.sorter.sorter_name for job in jobs):
+        get_backend(sorter).check_installed()
+    if on_error == "raise":
+        for job in jobs:
+            if job.problem is not None:
+                raise job.problem
+
+
+def _run_all(
+    jobs: Sequence[Job],
+    on_error: OnError,
+    n_parallel: int,
+    observer: Observer | None,
+    on_outcome: Callable[[Job, Outcome], None] | None,
+) -> list[Outcome]:
+    stop, ended = Event(), Event()
+
+    def one(job: Job) -> Outcome:
+        if ended.is_set() or stop.is_set():
+            return _skipped(job)
+        outcome = run_recording(job, observer=observer, stop=stop)
+        if outcome.error is not None and on_error == "raise":
+            ended.set()
+        if on_outcome is not None:
+            on_outcome(job, outcome)
+        return outcome
+
+    with ThreadPoolExecutor(max_workers=n_parallel, thread_name_prefix="spikelab") as pool:
+        futures = [pool.submit(one, job) for job in jobs]
+        try:
+            return [future.result() for future in futures]
+        except KeyboardInterrupt:
+            # Workers are stopped by their own threads; what is finished stays finished.
+            stop.set()
+            return [_interrupted(future) for future in futures]
+
+
+def _interrupted(future: Future[Outcome]) -> Outcome:
+    outcome = future.result()
+    return replace(outcome, error=outcome.error or KeyboardInterrupt())
+
+
+def _skipped(job: Job) -> Outcome:
+    result = RecordingResult(
+        rec_name=job.name, rec_path=job.path, results_folder=str(job.run.results), status=SKIPPED
+    )
+    return Outcome(result)
+
+
+def _raise_first(outcomes: Sequence[Outcome], on_error: OnError) -> None:
+    errors = [outcome.error for outcome in outcomes if outcome.error is not None]
+    for error in errors:
+        if on_error == "raise" or isinstance(error, KeyboardInterrupt):
+            raise error
+
+
+def _results_of(job: Job, outcome: Outcome) -> list[SpikeData | None]:
+    if not outcome.result.succeeded:
+        return [None] * job.n_results
+    sd = load_results(job.run.results)
+    return list(sd.split_epochs()) if job.source.splits else [sd]

@@ -1,0 +1,114 @@
+"""What every sorter looks like from outside: a description without state, over a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from spikelab.spike_sorting._exceptions import SorterCrashedError
+from spikelab.spike_sorting.config import SortingPipelineConfig
+from spikelab.spike_sorting.run_folder import RunFolder
+from spikelab.spike_sorting.supervision.progress import ProgressFile
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class SortJob:
+    """What a sorter is given.
+
+    Parameters
+    ----------
+    recording : BaseRecording
+        What to sort.
+    folder : Path
+        Where the sorter writes its own files.
+    run : RunFolder
+        The run that it belongs to.
+    config : SortingPipelineConfig
+        All settings.
+    progress : ProgressFile
+        Where to say how far it is.
+    """
+
+    recording: Any
+    folder: Path
+    run: RunFolder
+    config: SortingPipelineConfig
+    progress: ProgressFile
+
+
+@dataclass(frozen=True)
+class Sorting:
+    """Spikes as the sorter reports them.
+
+    Parameters
+    ----------
+    samples : ndarray of int64, shape (n_spikes,)
+        Sample of each spike in the sorted recording, rising.
+    units : ndarray of int64, shape (n_spikes,)
+        Index into `unit_ids` of each spike.
+    unit_ids : ndarray, shape (n_units,)
+        The sorter's names of its units.
+    unit_properties : mapping of str to list
+        What the sorter says of each unit, one value per unit.
+    """
+
+    samples: NDArray[np.int64]
+    units: NDArray[np.int64]
+    unit_ids: NDArray[Any]
+    unit_properties: Mapping[str, list[Any]]
+
+
+class SorterBackend(Protocol):
+    """A sorter: no state, everything is in the folder."""
+
+    name: str
+
+    def installed(self) -> str | None:
+        """Return the installed version, or None."""
+        ...
+
+    def check_installed(self) -> str:
+        """Return the installed version; raise SorterNotInstalledError when it is missing or untested."""
+        ...
+
+    def settings(self, config: SortingPipelineConfig) -> Mapping[str, Any]:
+        """Return the settings that change what the sorter finds, as plain values."""
+        ...
+
+    def sort(self, job: SortJob) -> None:
+        """Sort ``job.recording`` and leave the sorter's files in ``job.folder``."""
+        ...
+
+    def read(self, folder: Path, n_samples: int) -> Sorting:
+        """Return the spikes in `folder`, validated; raise SorterCrashedError when files disagree."""
+        ...
+
+
+def check_sorting(sorting: Sorting, n_samples: int, sorter: str) -> Sorting:
+    """Return `sorting`, or raise SorterCrashedError when its arrays disagree with each other or the recording."""
+    import numpy as np
+
+    problems = []
+    if sorting.samples.shape != sorting.units.shape:
+        problems.append(f"{sorting.samples.size} spike times but {sorting.units.size} labels")
+    if sorting.samples.size and np.any(np.diff(sorting.samples) < 0):
+        problems.append("spike times are not in order")
+    if sorting.samples.size and not (sorting.samples[0] >= 0 and sorting.samples[-1] < n_samples):
+        problems.append(f"spikes lie outside the recording of {n_samples} samples")
+    if sorting.units.size and not (sorting.units.min() >= 0 and sorting.units.max() < sorting.unit_ids.size):
+        problems.append("labels of units that do not exist")
+    problems += [
+        f"{len(values)} values of {name} for {sorting.unit_ids.size} units"
+        for name, values in sorting.unit_properties.items()
+        if len(values) != sorting.unit_ids.size
+    ]
+    if problems:
+        msg = f"{sorter} left files that disagree: {'; '.join(problems)}"
+        raise SorterCrashedError(msg, sorter=sorter)
+    return sorting

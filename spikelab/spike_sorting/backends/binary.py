@@ -1,0 +1,118 @@
+"""A flat binary file of the recording, for sorters that read one: the source itself, or a copy made once."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from spikelab.spike_sorting._settings import memory_bytes
+from spikelab.spike_sorting.backends.base import SortJob
+from spikelab.spike_sorting.config import ExecutionConfig
+from spikelab.spike_sorting.supervision import host
+from spikelab.spike_sorting.supervision.publish import publish_json, publish_with
+
+SUPPORTED_DTYPES = ("int16", "uint16", "int32", "float32")
+_BYTES_PER_PROCESS = 500_000_000
+_LARGEST_CHUNK_BYTES = 200_000_000
+_WIDER = {"int8": "int16", "uint8": "int16", "float64": "float32", "uint32": "float32", "int64": "float32"}
+
+
+@dataclass(frozen=True)
+class FlatBinary:
+    """Samples in time order, channels side by side.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    dtype : str
+        Type of a sample.
+    n_channels : int
+        Channels in the file.
+    """
+
+    path: Path
+    dtype: str
+    n_channels: int
+
+
+def flat_binary(job: SortJob, key: str) -> FlatBinary:
+    """Return the recording as a flat binary: its own file where that is one, else a copy made once.
+
+    Parameters
+    ----------
+    job : SortJob
+        What to sort.
+    key : str
+        Key of the recording: a copy made under another is replaced.
+    """
+    return _own_file(job.recording) or _copy(job, key)
+
+
+def _own_file(recording: Any) -> FlatBinary | None:
+    if not recording.binary_compatible_with(time_axis=0, file_paths_length=1, file_offset=0):
+        return None
+    described = recording.get_binary_description()
+    dtype = str(described["dtype"])
+    if dtype not in SUPPORTED_DTYPES or described["num_channels"] != recording.get_num_channels():
+        return None
+    return FlatBinary(Path(described["file_paths"][0]), dtype, described["num_channels"])
+
+
+def _copy(job: SortJob, key: str) -> FlatBinary:
+    recording, path = job.recording, job.run.binary
+    dtype = _WIDER.get(str(recording.dtype), str(recording.dtype))
+    binary = FlatBinary(path, dtype, recording.get_num_channels())
+    n_bytes = recording.get_num_samples() * binary.n_channels * _item_bytes(dtype)
+    marker = path.with_suffix(".done.json")
+    wanted = {"key": key, "n_bytes": n_bytes}
+    if _matches(marker, wanted) and path.is_file() and path.stat().st_size == n_bytes:
+        return binary
+    job.progress.report("copy to binary")
+    marker.unlink(missing_ok=True)
+    publish_with(path, lambda partial: _write(job, partial, dtype))
+    publish_json(marker, wanted)
+    return binary
+
+
+def _write(job: SortJob, path: Path, dtype: str) -> None:
+    from spikeinterface.core import write_binary_recording
+
+    write_binary_recording(
+        job.recording,
+        file_paths=[path],
+        dtype=dtype,
+        add_file_extension=False,
+        **job_kwargs(job.config.execution, job.recording),
+    )
+
+
+def job_kwargs(execution: ExecutionConfig, recording: Any) -> dict[str, Any]:
+    """Return how SpikeInterface splits its work on `recording`: processes, and memory for their chunks.
+
+    Half a gigabyte keeps a process busy long enough to be worth its start. Chunks are converted and filtered
+    as floats, so that they take about eight times their own size.
+    """
+    n_bytes = recording.get_num_samples() * recording.get_num_channels() * 4
+    n_jobs = min(execution.n_jobs or host.usable_cores(), 1 + n_bytes // _BYTES_PER_PROCESS)
+    memory = memory_bytes(execution.total_memory or host.available_memory_bytes() // 2)
+    return {
+        "n_jobs": n_jobs,
+        "total_memory": f"{max(1, min(memory // 8, n_jobs * _LARGEST_CHUNK_BYTES) // 10**6)}M",
+        "progress_bar": True,
+        "pool_engine": "process",
+        "mp_context": "spawn",
+    }
+
+
+def _matches(marker: Path, wanted: dict[str, Any]) -> bool:
+    try:
+        return bool(json.loads(marker.read_text(encoding="utf-8")) == wanted)
+    except (FileNotFoundError, ValueError):
+        return False
+
+
+def _item_bytes(dtype: str) -> int:
+    return {"int16": 2, "uint16": 2, "int32": 4, "float32": 4}[dtype]

@@ -1,0 +1,137 @@
+"""Kilosort4 as a backend: installed or not, which settings count, how to run it and read it back."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from spikelab.spike_sorting._exceptions import SorterNotInstalledError
+from spikelab.spike_sorting._settings import thaw
+from spikelab.spike_sorting.backends.base import Sorting, SortJob
+from spikelab.spike_sorting.backends.binary import flat_binary
+from spikelab.spike_sorting.config import SortingPipelineConfig
+
+OLDEST, BELOW = (4, 1, 7), (4, 2)
+RUN_ARGUMENTS = ("do_CAR", "invert_sign", "clear_cache", "save_preprocessed_copy")
+OURS = (*RUN_ARGUMENTS, "bad_channels", "torch_device", "accelerated", "advise")
+"""Parameters that are not settings of Kilosort4, but arguments of a run."""
+
+
+class Kilosort4Backend:
+    """Kilosort4 in this interpreter's torch, on a GPU where there is one."""
+
+    name = "kilosort4"
+
+    def installed(self) -> str | None:
+        """Return the installed version, or None."""
+        try:
+            return version("kilosort")
+        except PackageNotFoundError:
+            return None
+
+    def check_installed(self) -> str:
+        """Return the installed version; raise SorterNotInstalledError when it is missing or untested."""
+        found = self.installed()
+        if found is None:
+            msg = "Kilosort4 is not installed: pip install 'spikelab[kilosort4]'"
+            raise SorterNotInstalledError(msg, sorter=self.name, missing="kilosort")
+        if not OLDEST <= _numbers(found) < BELOW:
+            msg = f"kilosort {found} is installed; tested are 4.1.7 and later 4.1 versions: pip install 'kilosort>=4.1.7,<4.2'"
+            raise SorterNotInstalledError(msg, sorter=self.name, missing="kilosort>=4.1.7,<4.2")
+        return found
+
+    def settings(self, config: SortingPipelineConfig) -> Mapping[str, Any]:
+        """Return what changes the spikes: parameters, pass band, seed, and the version."""
+        params = {
+            name: value for name, value in config.sorter.sorter_params.items() if name not in {"torch_device"}
+        }
+        return {
+            "params": thaw(params),
+            "freq_min": config.recording.freq_min,
+            "random_seed": config.execution.random_seed,
+            "version": self.installed(),
+        }
+
+    def sort(self, job: SortJob) -> None:
+        """Sort ``job.recording`` and leave Kilosort4's files for Phy in ``job.folder``."""
+        from spikelab.spike_sorting.backends.kilosort4 import results, steps
+        from spikelab.spike_sorting.backends.kilosort4.probe import probe_dictionary
+
+        params = dict(job.config.sorter.sorter_params)
+        binary = flat_binary(job, key=_recording_key(job))
+        fs_Hz = float(job.recording.sampling_frequency)
+        request = steps.Request(
+            binary=binary,
+            probe=_without_channels(probe_dictionary(job.recording), params.get("bad_channels")),
+            fs_Hz=fs_Hz,
+            settings=kilosort_settings(job.config),
+            device=_device(params.get("torch_device", "auto")),
+            folder=job.folder,
+            # Upstream's own seed is 1, so that our default seed of 0 gives upstream's result.
+            seed=1 + job.config.execution.random_seed,
+            **{name: params[name] for name in RUN_ARGUMENTS if name in params},
+        )
+        with _log_file(job.folder / "kilosort4.log"):
+            steps.run_steps(request, job.progress)
+        results.write_phy_params(job.folder, job.run.sorter_output, binary, fs_Hz)
+
+    def read(self, folder: Path, n_samples: int) -> Sorting:
+        """Return the spikes in `folder`, validated."""
+        from spikelab.spike_sorting.backends.kilosort4.results import read_results
+
+        return read_results(folder, n_samples)
+
+
+def kilosort_settings(config: SortingPipelineConfig) -> dict[str, Any]:
+    """Return Kilosort4's settings that differ from its defaults: ours, then the user's."""
+    given = {name: value for name, value in config.sorter.sorter_params.items() if name not in OURS}
+    lists = {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
+    return {"highpass_cutoff": config.recording.freq_min, **lists}
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    parts = (part for part in text.split("+")[0].split("."))
+    return tuple(int(part) for part in parts if part.isdigit())
+
+
+def _device(name: str) -> Any:
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def _without_channels(probe: dict[str, Any], bad_channels: Any) -> dict[str, Any]:
+    if not bad_channels:
+        return probe
+    from kilosort.io import remove_bad_channels
+
+    removed: dict[str, Any] = remove_bad_channels(probe, list(bad_channels))
+    return removed
+
+
+def _recording_key(job: SortJob) -> str:
+    marker = job.run.read_marker("load")
+    return str(marker["key"]) if marker else ""
+
+
+@contextmanager
+def _log_file(path: Path) -> Iterator[None]:
+    """Write Kilosort4's own log to the file that its users expect, as well as to the run's log."""
+    logger = logging.getLogger("kilosort")
+    handler = logging.FileHandler(path, mode="w", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(name)-12s %(levelname)-8s %(message)s"))
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        handler.close()

@@ -1,0 +1,248 @@
+"""Kilosort4 in named steps, each calling upstream's own functions, in upstream's order.
+
+The random generators are seeded once, where upstream seeds them, and later steps draw from them: the result
+equals that of ``kilosort.run_kilosort`` on the same data, spike for spike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from kilosort import clustering_qr, run_kilosort, spikedetect, template_matching
+from kilosort.parameters import DEFAULT_SETTINGS
+
+from spikelab.spike_sorting._exceptions import InsufficientActivityError
+from spikelab.spike_sorting.backends.binary import FlatBinary
+from spikelab.spike_sorting.supervision import host
+from spikelab.spike_sorting.supervision.progress import ProgressFile
+
+
+@dataclass(frozen=True)
+class Request:
+    """What Kilosort4 is asked to do.
+
+    Parameters
+    ----------
+    binary : FlatBinary
+        The recording.
+    probe : mapping
+        Kilosort's probe dictionary.
+    fs_Hz : float
+        Sampling rate.
+    settings : mapping
+        Kilosort's settings that differ from its defaults.
+    device : torch.device
+        Where to compute.
+    folder : Path
+        Where to write the results.
+    seed : int
+        Seed of the random generators; upstream's own is 1.
+    do_CAR, invert_sign, clear_cache, save_preprocessed_copy : bool
+        Arguments of ``run_kilosort`` of these names.
+    """
+
+    binary: FlatBinary
+    probe: Mapping[str, Any]
+    fs_Hz: float
+    settings: Mapping[str, Any]
+    device: torch.device
+    folder: Path
+    seed: int = 1
+    do_CAR: bool = True
+    invert_sign: bool = False
+    clear_cache: bool = False
+    save_preprocessed_copy: bool = False
+
+
+@dataclass
+class State:
+    """What passes from step to step."""
+
+    request: Request
+    progress: _StepProgress
+    ops: dict[str, Any] = field(default_factory=dict)
+    bfile: Any = None
+    st: Any = None
+    """Spikes: columns sample, template, amplitude."""
+    tF: Any = None
+    """Features of each spike, (n_spikes, nearest_chans, n_pcs)."""
+    clu: Any = None
+    """Cluster of each spike."""
+    Wall: Any = None
+    """Templates in feature space, (n_clusters, n_channels, n_pcs)."""
+    started_at: float = field(default_factory=host.wall_clock_s)
+
+
+class _StepProgress:
+    """Stands in for the progress bar that upstream's loops report to."""
+
+    def __init__(self, progress: ProgressFile) -> None:
+        self._progress = progress
+        self._step = ""
+        self.n_spikes: int | None = None
+
+    def start(self, step: str) -> None:
+        self._step = step
+        self._progress.report(step, 0.0, self.n_spikes)
+
+    def emit(self, percent: int) -> None:
+        self._progress.report(self._step, percent / 100, self.n_spikes)
+
+
+def run_steps(request: Request, progress: ProgressFile) -> None:
+    """Sort as `request` says and leave Kilosort4's files in its folder."""
+    state = State(request, _StepProgress(progress))
+    state.ops = _initial_ops(request)
+    for name, step in STEPS.items():
+        state.progress.start(name)
+        step(state)
+
+
+def preprocess(state: State) -> None:
+    """Estimate the high-pass and whitening filters."""
+    state.ops = run_kilosort.compute_preprocessing(state.ops, state.request.device, tic0=state.started_at)
+    _seed(state.request.seed)
+
+
+def drift(state: State) -> None:
+    """Estimate drift, and open the recording corrected for it."""
+    request = state.request
+    state.ops, state.bfile, _ = run_kilosort.compute_drift_correction(
+        state.ops,
+        request.device,
+        tic0=state.started_at,
+        progress_bar=state.progress,
+        clear_cache=request.clear_cache,
+    )
+    if request.save_preprocessed_copy:
+        from kilosort.io import save_preprocessing
+
+        save_preprocessing(request.folder / "temp_wh.dat", state.ops, state.bfile)
+
+
+def detect(state: State) -> None:
+    """Detect spikes with universal templates."""
+    request = state.request
+    state.st, features, state.ops = spikedetect.run(
+        state.ops,
+        state.bfile,
+        device=request.device,
+        progress_bar=state.progress,
+        clear_cache=request.clear_cache,
+    )
+    state.tF = torch.from_numpy(features)
+    state.progress.n_spikes = len(state.st)
+    if len(state.st) == 0:
+        msg = "Kilosort4 detected no spike with universal templates"
+        raise InsufficientActivityError(
+            msg, sorter="kilosort4", threshold_crossings=0, units_at_failure=0, nspks_at_failure=0
+        )
+
+
+def cluster_first(state: State) -> None:
+    """Cluster these spikes, to learn templates from them."""
+    request = state.request
+    state.clu, walls = clustering_qr.run(
+        state.ops,
+        state.st,
+        state.tF,
+        mode="spikes",
+        device=request.device,
+        progress_bar=state.progress,
+        clear_cache=request.clear_cache,
+    )
+    state.Wall = template_matching.postprocess_templates(
+        walls, state.ops, state.clu, state.st, state.tF, device=request.device
+    )
+
+
+def extract(state: State) -> None:
+    """Extract spikes again by matching pursuit with the learned templates."""
+    state.st, state.tF, state.ops = template_matching.extract(
+        state.ops, state.bfile, state.Wall, device=state.request.device, progress_bar=state.progress
+    )
+    state.progress.n_spikes = len(state.st)
+
+
+def cluster_final(state: State) -> None:
+    """Cluster the extracted spikes."""
+    request = state.request
+    state.clu, state.Wall = clustering_qr.run(
+        state.ops,
+        state.st,
+        state.tF,
+        mode="template",
+        device=request.device,
+        progress_bar=state.progress,
+        clear_cache=request.clear_cache,
+    )
+
+
+def merge(state: State) -> None:
+    """Merge clusters that are one unit by their correlograms."""
+    state.Wall, clu, _, state.st, state.tF = template_matching.merging_function(
+        state.ops, state.Wall, state.clu, state.st, state.tF, device=state.request.device, check_dt=True
+    )
+    state.clu = clu.astype("int32")
+
+
+def save(state: State) -> None:
+    """Write Kilosort4's files for Phy."""
+    run_kilosort.save_sorting(
+        state.ops,
+        state.request.folder,
+        state.st,
+        state.clu,
+        state.tF,
+        state.Wall,
+        state.bfile.imin,
+        tic0=state.started_at,
+        save_preprocessed_copy=state.request.save_preprocessed_copy,
+    )
+
+
+STEPS: Mapping[str, Callable[[State], None]] = {
+    "preprocessing": preprocess,
+    "drift correction": drift,
+    "spike detection": detect,
+    "first clustering": cluster_first,
+    "spike extraction": extract,
+    "final clustering": cluster_final,
+    "merging": merge,
+    "saving": save,
+}
+
+
+def _initial_ops(request: Request) -> dict[str, Any]:
+    settings = {
+        **DEFAULT_SETTINGS,
+        **request.settings,
+        "n_chan_bin": request.binary.n_channels,
+        "fs": request.fs_Hz,
+        "filename": [request.binary.path],
+        "data_dir": request.binary.path.parent,
+    }
+    if request.invert_sign:
+        # Upstream forgets invert_sign once drift is corrected; a negative scale reaches every read.
+        settings["scale"] = -(settings["scale"] or 1.0)
+    ops, _ = run_kilosort.initialize_ops(
+        settings,
+        dict(request.probe),
+        request.binary.dtype,
+        request.do_CAR,
+        False,
+        request.device,
+        request.save_preprocessed_copy,
+    )
+    return dict(ops)
+
+
+def _seed(seed: int) -> None:
+    np.random.seed(seed)  # noqa: NPY002 - upstream draws from numpy's global generator
+    torch.cuda.manual_seed_all(seed)
+    torch.random.manual_seed(seed)

@@ -1,0 +1,305 @@
+"""The way of a recording, from a file to a report. Read this file first.
+
+`STAGES` is the whole sort, in order. `run_recording` takes one job through it: under a lock, in fresh worker
+processes, each finished stage kept, and a report at the end whatever happens.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+from spikelab.spike_sorting import sources
+from spikelab.spike_sorting._exceptions import (
+    SorterCrashedError,
+    UnclassifiedSortError,
+    error_from_dict,
+)
+from spikelab.spike_sorting.backends import get_backend
+from spikelab.spike_sorting.jobs import Job
+from spikelab.spike_sorting.outcome import (
+    SUCCESS,
+    Attempt,
+    Outcome,
+    RecordingResult,
+    SortRunReport,
+    describe_error,
+)
+from spikelab.spike_sorting.report import write_report
+from spikelab.spike_sorting.run_folder import EXPORT
+from spikelab.spike_sorting.stages import assemble, curate, export, load, sort, waveforms
+from spikelab.spike_sorting.stages.stage import Stage, ensure, stage_keys
+from spikelab.spike_sorting.supervision import host
+from spikelab.spike_sorting.supervision.lock import hold
+from spikelab.spike_sorting.supervision.process import ExitStatus, WorkerProcess
+from spikelab.spike_sorting.supervision.progress import Progress, read_progress
+from spikelab.spike_sorting.supervision.publish import publish_json
+
+__all__ = ["PHASES", "STAGES", "Observer", "RecordingResult", "SortRunReport", "run_recording"]
+
+STAGES: tuple[Stage, ...] = (
+    Stage("load", "prepare", load.VERSION, load.settings, load.run),
+    Stage("sort", "sort", sort.VERSION, sort.settings, sort.run),
+    Stage("waveforms", "finish", waveforms.VERSION, waveforms.settings, waveforms.run),
+    Stage("assemble", "finish", assemble.VERSION, assemble.settings, assemble.run),
+    Stage("curate", "finish", curate.VERSION, curate.settings, curate.run),
+    Stage(EXPORT, "finish", export.VERSION, export.settings, export.run),
+)
+PHASES = tuple(dict.fromkeys(stage.phase for stage in STAGES))
+"""Groups of stages; each group is the work of one fresh process."""
+
+TICK_S = 0.25
+"""Time between two looks at a worker."""
+
+Observer = Callable[[Job, Progress], None]
+"""Told now and then how far a recording is."""
+
+_RECOMPUTE = {
+    "recompute_recording": "load",
+    "recompute_sorting": "sort",
+    "reextract_waveforms": "waveforms",
+    "recurate_first": "curate",
+    "recurate_second": "curate",
+}
+
+
+def run_recording(job: Job, *, observer: Observer | None = None, stop: Event | None = None) -> Outcome:
+    """Sort one recording, or find that it is sorted already; always return an outcome.
+
+    Parameters
+    ----------
+    job : Job
+        What to sort, and how.
+    observer : callable or None, default None
+        Called a few times a second with the progress.
+    stop : Event or None, default None
+        When set, the worker is stopped and the outcome is "interrupted".
+    """
+    started = time.monotonic()
+    try:
+        with hold((job.run.inter, job.run.results)) as locks:
+            work = _Work(*_identified(job), locks, observer, stop or Event())
+            return _run_locked(work, started)
+    except Exception as error:  # noqa: BLE001 - the boundary: one outcome per recording, whatever happens
+        return Outcome(_failed(job, error, started, ()), error)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A job under its locks, with the keys of its stages."""
+
+    job: Job
+    keys: Mapping[str, str]
+    locks: tuple[int, ...]
+    observer: Observer | None
+    stop: Event
+
+    @property
+    def is_done(self) -> bool:
+        return self.job.run.is_done(EXPORT, self.keys[EXPORT])
+
+    def unfinished(self, phase: str) -> bool:
+        return not all(self.job.run.is_done(s.name, self.keys[s.name]) for s in STAGES if s.phase == phase)
+
+
+def _identified(job: Job) -> tuple[Job, Mapping[str, str]]:
+    """Return the job with its recording on disk, and the keys of its stages."""
+    if job.problem is not None:
+        raise job.problem
+    if job.in_memory is not None:
+        job = replace(job, source=sources.save_in_memory(job.in_memory, job.run.input_copy), in_memory=None)
+    return job, stage_keys(STAGES, job.config, sources.identity(job.source))
+
+
+def _run_locked(work: _Work, started: float) -> Outcome:
+    """Run what is not finished, report, and clean up."""
+    run, execution = work.job.run, work.job.config.execution
+    run.remove_leftovers()
+    run.forget(_to_recompute(work.job))
+    if work.is_done and run.report_json.exists():
+        return Outcome(_found(work.job, started))
+    attempts: list[Attempt] = []
+    _open_run(work)
+    try:
+        for phase in PHASES:
+            if work.unfinished(phase):
+                _run_phase(work, phase, attempts)
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - reported here, raised by the caller
+        result = _failed(work.job, error, started, attempts)
+        _close_run(work, result)
+        return Outcome(result, error)
+    result = _succeeded(work, started, attempts)
+    _close_run(work, result)
+    if not execution.keep_binary:
+        run.remove_binary()
+    if execution.delete_inter:
+        run.remove_inter()
+    return Outcome(result)
+
+
+def _to_recompute(job: Job) -> list[str]:
+    """Return the stages whose results the user wants to be made again, with all that depend on them."""
+    names = [stage.name for stage in STAGES]
+    asked = [names.index(stage) for flag, stage in _RECOMPUTE.items() if getattr(job.config.execution, flag)]
+    return names[min(asked) :] if asked else []
+
+
+# --------------------------------------------------------------------------------------- a phase in a worker
+
+
+def _run_phase(work: _Work, phase: str, attempts: list[Attempt]) -> None:
+    """Let a fresh worker do the unfinished stages of `phase`; raise what it failed with."""
+    if work.job.config.execution.runner == "inline":
+        run_stages(work.job, work.keys, phase)
+        return
+    run = work.job.run
+    attempt_folder = run.new_attempt()
+    started = time.monotonic()
+    run.journal.write("worker_started", phase=phase)
+    command = [sys.executable, "-m", "spikelab.spike_sorting.worker", str(run.inter), phase, str(attempt_folder)]
+    environment = host.worker_environment(host.free_cores())
+    with WorkerProcess(command, environment=environment, log_path=run.log, inherit=work.locks) as worker:
+        exited = _watch(worker, work)
+    error = _error_of(work, phase, exited, attempt_folder)
+    seconds = round(time.monotonic() - started, 3)
+    status = describe_error(error)["status"] if error else SUCCESS
+    attempts.append(Attempt(phase, exited.name, seconds, status))
+    run.journal.write("worker_ended", phase=phase, exit=exited.name, wall_time_s=seconds, status=status)
+    if error is not None:
+        raise error
+
+
+def _watch(worker: WorkerProcess, work: _Work) -> ExitStatus:
+    """Return how the worker ended, telling the observer how far it is meanwhile."""
+    while (exited := worker.wait(TICK_S)) is None:
+        if work.stop.is_set():
+            return worker.stop()
+        progress = read_progress(work.job.run.progress)
+        if progress is not None and work.observer is not None:
+            work.observer(work.job, progress)
+    return exited
+
+
+def _error_of(work: _Work, phase: str, exited: ExitStatus, attempt_folder: Path) -> BaseException | None:
+    """Return what a worker failed with: what it said itself, or else what its exit says."""
+    if work.stop.is_set():
+        return KeyboardInterrupt("stopped by the user")
+    said = _read_exit(attempt_folder)
+    if said.get("status") == "failed":
+        return _rebuild_error(said)
+    if exited.returncode == 0 and not work.unfinished(phase):
+        return None
+    progress = read_progress(work.job.run.progress)
+    where = f" in stage {progress.stage}" if progress else ""
+    what = "ended without results" if exited.returncode == 0 else f"died ({exited.name})"
+    return SorterCrashedError(
+        f"the worker of phase {phase} {what}{where}",
+        sorter=work.job.config.sorter.sorter_name,
+        exit_name=exited.name,
+        log_path=str(work.job.run.log),
+        log_tail=work.job.run.log_tail(),
+    )
+
+
+def _read_exit(attempt_folder: Path) -> dict[str, Any]:
+    path = attempt_folder / "exit.json"
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+
+
+def _rebuild_error(said: Mapping[str, Any]) -> Exception:
+    if said["classified"] is not None:
+        return error_from_dict(said["classified"])
+    return UnclassifiedSortError(said["message"], stage=said["stage"], remote_traceback=said["traceback"])
+
+
+def run_stages(job: Job, keys: Mapping[str, str], phase: str) -> None:
+    """Run the unfinished stages of `phase` in this process."""
+    for stage in STAGES:
+        if stage.phase == phase:
+            ensure(stage, job, keys[stage.name])
+
+
+# ------------------------------------------------------------------------------------------ begin and end
+
+
+def _open_run(work: _Work) -> None:
+    """Leave in the folders what the worker needs, and what a person wants to know later."""
+    job, run = work.job, work.job.run
+    run.claim(job.source.owner_card())
+    publish_json(run.job, {"job": job.to_dict(), "keys": dict(work.keys)})
+    publish_json(run.config_used, _config_used(job))
+    run.progress.unlink(missing_ok=True)
+    run.journal.write("run_started", recording=job.path, sorter=job.config.sorter.sorter_name)
+
+
+def _close_run(work: _Work, result: RecordingResult) -> None:
+    """Write the report, for failures too."""
+    run = work.job.run
+    run.journal.write("run_ended", status=result.status, wall_time_s=result.wall_time_s)
+    write_report(run, result, with_pages=work.job.config.execution.generate_sorting_report)
+
+
+def _config_used(job: Job) -> dict[str, Any]:
+    from importlib.metadata import version
+
+    name = job.config.sorter.sorter_name
+    return {
+        "schema": 1,
+        "spikelab": version("spikelab"),
+        "python": sys.version.split()[0],
+        "sorter": name,
+        "sorter_version": get_backend(name).installed(),
+        "packages": {package: version(package) for package in ("spikeinterface", "numpy")},
+        "config": job.config.to_dict(),
+    }
+
+
+def _found(job: Job, started: float) -> RecordingResult:
+    """Return the result of an earlier call, which is still valid."""
+    values = json.loads(job.run.report_json.read_text(encoding="utf-8"))
+    return replace(RecordingResult.from_dict(values), wall_time_s=_since(started), attempts=())
+
+
+def _succeeded(work: _Work, started: float, attempts: Sequence[Attempt]) -> RecordingResult:
+    markers = {stage.name: work.job.run.read_marker(stage.name) for stage in STAGES}
+    present = {name: marker for name, marker in markers.items() if marker is not None}
+    summary = present[EXPORT]["summary"]
+    return replace(
+        _result(work.job, SUCCESS, started, attempts),
+        n_units=summary["n_units"],
+        n_curated_units=summary["n_curated_units"],
+        n_spikes=summary["n_spikes"],
+        stage_timings_s={name: marker["wall_time_s"] for name, marker in present.items()},
+        warnings=tuple(present.get("load", {"summary": {}})["summary"].get("notes", ())),
+    )
+
+
+def _failed(
+    job: Job, error: BaseException, started: float, attempts: Sequence[Attempt]
+) -> RecordingResult:
+    described = describe_error(error)
+    progress = read_progress(job.run.progress)
+    stage = getattr(error, "stage", None) or (progress.stage if progress else None)
+    return replace(_result(job, described.pop("status"), started, attempts), stage=stage, **described)
+
+
+def _result(job: Job, status: str, started: float, attempts: Sequence[Attempt]) -> RecordingResult:
+    return RecordingResult(
+        rec_name=job.name,
+        rec_path=job.path,
+        results_folder=str(job.run.results),
+        status=status,
+        wall_time_s=_since(started),
+        log_path=str(job.run.log),
+        attempts=tuple(attempts),
+    )
+
+
+def _since(started: float) -> float:
+    return round(time.monotonic() - started, 3)

@@ -1,0 +1,1 @@
+"""The steps of a sort, one module each, in the order of ``pipeline.STAGES``."""

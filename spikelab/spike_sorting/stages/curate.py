@@ -1,0 +1,71 @@
+"""Curate: decide which units stay, in two stages, and write down why."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from spikelab.spike_sorting._settings import thaw
+from spikelab.spike_sorting.config import CurationConfig, SortingPipelineConfig
+from spikelab.spike_sorting.stages.stage import StageRun, Summary
+from spikelab.spike_sorting.supervision.publish import publish_json
+
+if TYPE_CHECKING:
+    from spikelab.spikedata import SpikeData
+
+VERSION = 1
+
+
+def settings(config: SortingPipelineConfig) -> Any:
+    """Return all settings of curation."""
+    from dataclasses import asdict
+
+    return thaw(asdict(config.curation))
+
+
+def run(stage: StageRun) -> Summary:
+    """Write the curated SpikeData and the history."""
+    from spikelab.spikedata import SpikeData
+
+    sd_raw = SpikeData.load(stage.job.run.assembled)
+    sd_curated, history = curate_in_stages(sd_raw, stage.job.config.curation)
+    sd_curated.save(stage.folder / stage.job.run.curated.name)
+    publish_json(stage.folder / stage.job.run.curation_history.name, history)
+    return {"n_units": sd_raw.N, "n_curated_units": sd_curated.N, "n_spikes": sum(map(len, sd_curated.train))}
+
+
+def curate_in_stages(sd_raw: SpikeData, options: CurationConfig) -> tuple[SpikeData, dict[str, Any]]:
+    """Return the units that pass both stages, and one history of both.
+
+    The first stage (spikes, rate, refractory period) is about the train alone; the second (spikes, SNR,
+    spread) about the waveform, which needs more spikes to be trusted.
+    """
+    from spikelab.curation import chain_histories
+
+    sd_first, first = _curate(sd_raw, _first_criteria(options) if options.curate_first else {})
+    sd_second, second = _curate(sd_first, _second_criteria(options) if options.curate_second else {})
+    return sd_second, chain_histories(first, second)
+
+
+def _first_criteria(options: CurationConfig) -> dict[str, Any]:
+    return {
+        "min_spikes": options.spikes_min_first,
+        "min_rate_hz": options.fr_min,
+        "isi_max": options.isi_viol_max,
+        "isi_method": options.isi_violation_method,
+    }
+
+
+def _second_criteria(options: CurationConfig) -> dict[str, Any]:
+    return {
+        "min_spikes": options.spikes_min_second,
+        "min_snr": options.snr_min,
+        "max_std_norm": options.std_norm_max,
+    }
+
+
+def _curate(sd: SpikeData, criteria: dict[str, Any]) -> tuple[SpikeData, dict[str, Any]]:
+    sd_curated, results = sd.curate(**criteria)
+    history = sd.build_curation_history(
+        sd_original=sd, sd_curated=sd_curated, results=results, parameters=criteria
+    )
+    return sd_curated, history

@@ -1,0 +1,193 @@
+"""Load: open the recording, choose channels and times, and describe the result; nothing is copied."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from spikelab.spike_sorting._exceptions import NoGoodChannelsError, RecordingUnreadableError
+from spikelab.spike_sorting._settings import thaw
+from spikelab.spike_sorting.config import RecordingConfig, SortingPipelineConfig
+from spikelab.spike_sorting.jobs import Job
+from spikelab.spike_sorting.selection import Epoch, epochs_of, selected_periods
+from spikelab.spike_sorting.sources import describe, open_source
+from spikelab.spike_sorting.stages.stage import StageRun, Summary
+
+VERSION = 1
+
+
+def settings(config: SortingPipelineConfig) -> Any:
+    """Return the settings that decide what is sorted."""
+    ours = asdict(config.recording)
+    for name in ("freq_min", "freq_max", "stim_times_ms"):
+        del ours[name]
+    return thaw(ours)
+
+
+def run(stage: StageRun) -> Summary:
+    """Write ``recording.json``: the recording to sort, and where each file lies in it."""
+    recording, epochs, notes = build_recording(stage.job)
+    description = {
+        "schema": 1,
+        "recording": json.loads(describe(recording)),
+        "epochs": [asdict(epoch) for epoch in epochs],
+        "notes": notes,
+    }
+    (stage.folder / "recording.json").write_text(json.dumps(description), encoding="utf-8")
+    return {
+        "n_channels": recording.get_num_channels(),
+        "n_samples": recording.get_num_samples(),
+        "fs_Hz": recording.sampling_frequency,
+        "duration_s": recording.get_num_samples() / recording.sampling_frequency,
+        "dtype": str(recording.dtype),
+        "notes": notes,
+    }
+
+
+def build_recording(job: Job) -> tuple[Any, list[Epoch], list[str]]:
+    """Return the recording to sort, its epochs, and what deserves a note in the report."""
+    options = job.config.recording
+    parts = [_single_segment(part) for part in open_source(job.source)]
+    names = job.source.names or (job.name,)
+    _check_alike(parts, names)
+    lengths = [part.get_num_samples() for part in parts]
+    recording = parts[0] if len(parts) == 1 else _concatenate(parts)
+    periods = selected_periods(sum(lengths), recording.sampling_frequency, options)
+    epochs = epochs_of(lengths, names, periods)
+    recording = _cut(recording, periods)
+    recording, gain_notes = _with_gain(recording, options)
+    recording, channel_notes = _with_good_channels(recording, options)
+    return recording, epochs, gain_notes + channel_notes
+
+
+def read_recording(path: Path) -> tuple[Any, list[Epoch]]:
+    """Return the recording and its epochs from ``recording.json``."""
+    import spikeinterface
+
+    description = json.loads(path.read_text(encoding="utf-8"))
+    epochs = [Epoch(**epoch) for epoch in description["epochs"]]
+    return spikeinterface.load(description["recording"]), epochs
+
+
+# -------------------------------------------------------------------------------------------------- in time
+
+
+def _single_segment(recording: Any) -> Any:
+    if recording.get_num_segments() > 1:
+        msg = (
+            f"the recording has {recording.get_num_segments()} segments; expected one. Concatenate them first "
+            "with spikeinterface.concatenate_recordings, or select one with select_segments"
+        )
+        raise RecordingUnreadableError(msg)
+    return recording
+
+
+def _concatenate(parts: Sequence[Any]) -> Any:
+    import spikeinterface
+
+    return spikeinterface.concatenate_recordings(list(parts))
+
+
+def _cut(recording: Any, periods: Sequence[tuple[int, int]]) -> Any:
+    if list(periods) == [(0, recording.get_num_samples())]:
+        return recording
+    cuts = [recording.frame_slice(start_frame=start, end_frame=end) for start, end in periods]
+    return cuts[0] if len(cuts) == 1 else _concatenate(cuts)
+
+
+def _check_alike(parts: Sequence[Any], names: Sequence[str]) -> None:
+    """Only recordings of one array with one set of settings make one recording."""
+    first = _character(parts[0])
+    for part, name in zip(parts[1:], names[1:], strict=True):
+        for what, value in _character(part).items():
+            if value != first[what]:
+                msg = f"{names[0]} and {name} cannot be concatenated: their {what} differs ({first[what]} and {value})"
+                raise ValueError(msg)
+
+
+def _character(recording: Any) -> dict[str, Any]:
+    gains, offsets = recording.get_channel_gains(), recording.get_channel_offsets()
+    return {
+        "sampling frequency": recording.sampling_frequency,
+        "number of channels": recording.get_num_channels(),
+        "data type": str(recording.dtype),
+        "list of channels": recording.channel_ids.tolist(),
+        "gain": None if gains is None else gains.tolist(),
+        "offset": None if offsets is None else offsets.tolist(),
+        "geometry": recording.get_channel_locations().tolist() if _has_geometry(recording) else None,
+    }
+
+
+# ----------------------------------------------------------------------------------------- gain and channels
+
+
+def _with_gain(recording: Any, options: RecordingConfig) -> tuple[Any, list[str]]:
+    """Set gain and offset where the user gave them, or where the file has none."""
+    notes = []
+    gain, offset = options.gain_to_uv, options.offset_to_uv
+    if not recording.has_scaleable_traces() and gain is None:
+        gain = 1.0
+        notes.append("The file has no gain: amplitudes are in its own units; set gain_to_uv for microvolts.")
+    if gain is None and offset is None:
+        return recording, notes
+    recording = recording.clone()
+    if gain is not None:
+        recording.set_channel_gains(gain)
+    if offset is not None or recording.get_channel_offsets() is None:
+        recording.set_channel_offsets(offset or 0.0)
+    return recording, notes
+
+
+def _has_geometry(recording: Any) -> bool:
+    return recording.get_property("contact_vector") is not None or recording.get_property("location") is not None
+
+
+def _with_good_channels(recording: Any, options: RecordingConfig) -> tuple[Any, list[str]]:
+    if not _has_geometry(recording):
+        msg = "the recording has no probe geometry; attach one with recording.set_probe(probe)"
+        raise RecordingUnreadableError(msg)
+    notes = []
+    if options.mea_y_max is not None:
+        above = recording.get_channel_locations()[:, 1] > options.mea_y_max
+        recording, note = _without(recording, recording.channel_ids[above], f"above y = {options.mea_y_max:g} um")
+        notes += note
+    bad = _flat_channels(recording) if options.bad_channels == "auto" else _named_channels(recording, options)
+    why = "flat in every sampled window" if options.bad_channels == "auto" else "named in bad_channels"
+    recording, note = _without(recording, bad, why)
+    return recording, notes + note
+
+
+def _without(recording: Any, channel_ids: Sequence[Any], why: str) -> tuple[Any, list[str]]:
+    bad = [channel for channel in recording.channel_ids if channel in set(channel_ids)]
+    if not bad:
+        return recording, []
+    if len(bad) == recording.get_num_channels():
+        msg = f"all {len(bad)} channels are left out: {why}"
+        raise NoGoodChannelsError(msg, total_channels=len(bad), bad_channels=[str(channel) for channel in bad])
+    listed = ", ".join(str(channel) for channel in bad[:20]) + (", ..." if len(bad) > 20 else "")
+    return recording.remove_channels(bad), [f"{len(bad)} channels left out ({why}): {listed}."]
+
+
+def _named_channels(recording: Any, options: RecordingConfig) -> list[Any]:
+    wanted = [str(channel) for channel in options.bad_channels or ()]
+    by_name = {str(channel): channel for channel in recording.channel_ids}
+    if unknown := [name for name in wanted if name not in by_name]:
+        msg = f"bad_channels names {unknown[0]!r}, which the recording does not have; it has {list(by_name)[:10]} ..."
+        raise ValueError(msg)
+    return [by_name[name] for name in wanted]
+
+
+def _flat_channels(recording: Any) -> list[Any]:
+    """Return the channels that show one single value in ten windows of 50 ms over the recording."""
+    import numpy as np
+
+    n_samples = recording.get_num_samples()
+    window = min(n_samples, int(recording.sampling_frequency * 0.05))
+    flat = np.ones(recording.get_num_channels(), dtype=bool)
+    for start in np.linspace(0, n_samples - window, 10, dtype=int):
+        traces = recording.get_traces(start_frame=int(start), end_frame=int(start) + window)
+        flat &= np.ptp(traces, axis=0) == 0
+    return list(recording.channel_ids[flat])

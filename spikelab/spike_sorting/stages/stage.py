@@ -1,0 +1,94 @@
+"""What a stage is: a name, the settings it reads, and a function that fills a folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from spikelab.spike_sorting.config import SortingPipelineConfig
+from spikelab.spike_sorting.jobs import Job
+from spikelab.spike_sorting.supervision.progress import ProgressFile
+
+Phase = Literal["prepare", "sort", "finish"]
+Summary = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """What a stage is given.
+
+    Parameters
+    ----------
+    job : Job
+        The recording and its settings.
+    folder : Path
+        Empty folder to write into; it becomes the stage's folder when the stage returns.
+    progress : ProgressFile
+        Where to say how far it is.
+    """
+
+    job: Job
+    folder: Path
+    progress: ProgressFile
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of a sort.
+
+    Parameters
+    ----------
+    name : str
+        Name of the step and of its folder.
+    phase : {"prepare", "sort", "finish"}
+        Worker process that does it.
+    version : int
+        Raised by hand when its output changes for the same input.
+    settings : callable
+        Returns the settings that it reads, as plain values: a change of one runs it again.
+    run : callable
+        Does the work and returns a summary for the marker.
+    """
+
+    name: str
+    phase: Phase
+    version: int
+    settings: Callable[[SortingPipelineConfig], Any]
+    run: Callable[[StageRun], Summary]
+
+
+def stage_keys(
+    stages: Sequence[Stage], config: SortingPipelineConfig, identity: Mapping[str, Any]
+) -> dict[str, str]:
+    """Return the key of each stage: it changes with the input, and with all that the stage and those before it read."""
+    keys, upstream = {}, _digest(identity)
+    for stage in stages:
+        upstream = _digest([upstream, stage.name, stage.version, stage.settings(config)])
+        keys[stage.name] = upstream
+    return keys
+
+
+def ensure(stage: Stage, job: Job, key: str) -> bool:
+    """Run `stage` unless it is finished under `key`; return whether it ran."""
+    if job.run.is_done(stage.name, key):
+        return False
+    job.run.forget([stage.name])
+    partial = job.run.fresh_partial(stage.name)
+    progress = ProgressFile(job.run.progress, stage.name)
+    progress.report("")
+    job.run.journal.write("stage_started", stage=stage.name)
+    started = time.monotonic()
+    summary = stage.run(StageRun(job, partial, progress))
+    seconds = time.monotonic() - started
+    job.run.finish(stage.name, key, partial, seconds, summary)
+    job.run.journal.write("stage_finished", stage=stage.name, wall_time_s=round(seconds, 3))
+    return True
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

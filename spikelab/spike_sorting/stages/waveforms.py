@@ -1,0 +1,100 @@
+"""Waveforms: templates, noise, amplitudes, locations and quality metrics by SpikeInterface's analyzer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from spikelab.spike_sorting._exceptions import InsufficientActivityError
+from spikelab.spike_sorting._settings import thaw
+from spikelab.spike_sorting.backends.base import Sorting
+from spikelab.spike_sorting.backends.binary import job_kwargs
+from spikelab.spike_sorting.config import SortingPipelineConfig
+from spikelab.spike_sorting.stages.load import read_recording
+from spikelab.spike_sorting.stages.sort import read_spikes
+from spikelab.spike_sorting.stages.stage import StageRun, Summary
+
+VERSION = 1
+
+METRICS = ("num_spikes", "firing_rate", "presence_ratio", "amplitude_cutoff", "amplitude_median", "rp_violation")
+"""Quality metrics of SpikeInterface that every unit carries, besides SNR, ISI and std_norm, which are ours."""
+
+
+def settings(config: SortingPipelineConfig) -> Any:
+    """Return the settings that change templates and metrics."""
+    names = ("ms_before", "ms_after", "max_waveforms_per_unit", "save_waveform_files")
+    waveform = {name: getattr(config.waveform, name) for name in names}
+    band = [config.recording.freq_min, config.recording.freq_max]
+    return thaw({"waveform": waveform, "band": band, "seed": config.execution.random_seed})
+
+
+def run(stage: StageRun) -> Summary:
+    """Write the analyzer of the filtered recording, without a copy of its traces."""
+    config, folder = stage.job.config, stage.job.run
+    recording, _ = read_recording(folder.recording)
+    spikes = read_spikes(folder.stage("sort"))
+    if spikes.unit_ids.size == 0:
+        msg = "the sorter found no unit"
+        raise InsufficientActivityError(msg, sorter=config.sorter.sorter_name, units_at_failure=0)
+    analyzer = _new_analyzer(stage, filtered(recording, config), spikes)
+    for number, (extension, options) in enumerate(extensions(config).items()):
+        stage.progress.report(extension, number / len(extensions(config)))
+        analyzer.compute(extension, **options, **_job_options(analyzer, extension, config))
+    return {"n_units": int(spikes.unit_ids.size), "extensions": list(extensions(config))}
+
+
+def filtered(recording: Any, config: SortingPipelineConfig) -> Any:
+    """Return `recording` in uV and band-passed, lazily: gain and offset are applied here and nowhere else."""
+    from spikeinterface.preprocessing import bandpass_filter, highpass_filter, scale_to_uV
+
+    scaled = scale_to_uV(recording)
+    low, high = config.recording.freq_min, config.recording.freq_max
+    if high < 0.49 * recording.sampling_frequency:
+        return bandpass_filter(scaled, freq_min=low, freq_max=high, dtype="float32")
+    return highpass_filter(scaled, freq_min=low, dtype="float32")
+
+
+def extensions(config: SortingPipelineConfig) -> dict[str, dict[str, Any]]:
+    """Return what is computed, in order of dependence, with its options."""
+    waveform = config.waveform
+    window = {"ms_before": waveform.ms_before, "ms_after": waveform.ms_after}
+    seed = config.execution.random_seed
+    kept = {"waveforms": window} if waveform.save_waveform_files else {}
+    return {
+        "random_spikes": {"max_spikes_per_unit": waveform.max_waveforms_per_unit, "seed": seed},
+        "noise_levels": {"random_slices_kwargs": {"seed": seed}},
+        **kept,
+        "templates": {"operators": ["average", "std"], **window},
+        "spike_amplitudes": {},
+        "unit_locations": {"method": "center_of_mass"},
+        "quality_metrics": {"metric_names": list(METRICS), "skip_pc_metrics": True},
+    }
+
+
+def _new_analyzer(stage: StageRun, recording: Any, spikes: Sorting) -> Any:
+    from spikeinterface.core import create_sorting_analyzer
+
+    return create_sorting_analyzer(
+        _to_numpy_sorting(spikes, recording.sampling_frequency),
+        recording,
+        format="binary_folder",
+        folder=stage.folder / stage.job.run.analyzer.name,
+        sparse=False,
+        return_in_uV=True,
+        seed=stage.job.config.execution.random_seed,
+        job_kwargs=job_kwargs(stage.job.config.execution, recording),
+    )
+
+
+def _to_numpy_sorting(spikes: Sorting, fs_Hz: float) -> Any:
+    from spikeinterface.core import NumpySorting
+
+    labels = spikes.unit_ids[spikes.units]
+    return NumpySorting.from_samples_and_labels([spikes.samples], [labels], fs_Hz, unit_ids=spikes.unit_ids)
+
+
+def _job_options(analyzer: Any, extension: str, config: SortingPipelineConfig) -> dict[str, Any]:
+    from spikeinterface.core import get_extension_class
+
+    needs = get_extension_class(extension).need_job_kwargs
+    return job_kwargs(config.execution, analyzer.recording) if needs else {}
+

@@ -1,0 +1,56 @@
+"""The only entry point of a worker: ``python -m spikelab.spike_sorting.worker INTER_FOLDER PHASE ATTEMPT_FOLDER``.
+
+It does the unfinished stages of one phase of the job in INTER_FOLDER, and leaves ``exit.json`` in
+ATTEMPT_FOLDER: how it ended, in words that the orchestrator can turn back into an error.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import logging
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from spikelab.spike_sorting._classifier import classify
+from spikelab.spike_sorting.jobs import Job
+from spikelab.spike_sorting.pipeline import run_stages
+from spikelab.spike_sorting.supervision.progress import read_progress
+from spikelab.spike_sorting.supervision.publish import publish_json
+
+
+def main(arguments: list[str]) -> int:
+    """Do the work and return the exit code."""
+    inter, phase, attempt_folder = Path(arguments[0]), arguments[1], Path(arguments[2])
+    faulthandler.enable()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    described = json.loads((inter / "job.json").read_text(encoding="utf-8"))
+    job = Job.from_dict(described["job"])
+    try:
+        run_stages(job, described["keys"], phase)
+    except Exception as error:
+        logging.getLogger(__name__).exception("phase %s failed", phase)
+        publish_json(attempt_folder / "exit.json", describe_failure(job, error))
+        return 1
+    publish_json(attempt_folder / "exit.json", {"status": "success"})
+    return 0
+
+
+def describe_failure(job: Job, error: Exception) -> dict[str, Any]:
+    """Return `error` as the orchestrator reads it: classified, or with its traceback."""
+    progress = read_progress(job.run.progress)
+    classified = classify(job.config.sorter.sorter_name, job.run.inter, error)
+    return {
+        "status": "failed",
+        "stage": progress.stage if progress else None,
+        "step": progress.step if progress else None,
+        "message": f"{type(error).__name__}: {error}",
+        "classified": classified.to_dict() if classified else None,
+        "traceback": traceback.format_exc(),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

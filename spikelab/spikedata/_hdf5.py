@@ -1,0 +1,155 @@
+"""The file of a SpikeData: HDF5, version 1.
+
+| path | content |
+|---|---|
+| ``/`` | attributes format="spikelab-spikedata", version=1, start_time_ms, length_ms |
+| ``/spikes/times_ms`` | float64, the times of unit 0, then of unit 1, ... |
+| ``/spikes/index`` | int64 (N,), where each unit ends in times_ms, as in NWB's ragged columns |
+| ``/units/<name>`` | one attribute of the units, see ``_columns`` |
+| ``/metadata`` | group: strict JSON, arrays beside it, see ``_pack`` |
+
+Raw data stay where they are. Opening a file never runs code that is in it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import numpy as np
+
+from spikelab.spikedata import _columns
+from spikelab.spikedata._values import MISSING, Attributes, attribute_names
+
+if TYPE_CHECKING:
+    from spikelab.spikedata.spikedata import SpikeData
+
+FORMAT = "spikelab-spikedata"
+VERSION = 1
+
+
+def save(sd: SpikeData, path: str | os.PathLike[str]) -> None:
+    """Write the file whole or not at all, as :meth:`SpikeData.save` promises."""
+    import h5py
+
+    with _published(Path(path)) as partial, h5py.File(partial, "x") as file:
+        file.attrs["format"] = FORMAT
+        file.attrs["version"] = VERSION
+        file.attrs["start_time_ms"] = sd.start_time
+        file.attrs["length_ms"] = sd.length
+        _write_spikes(file.create_group("spikes"), sd)
+        _write_units(file.create_group("units", track_order=True), sd.neuron_attributes)
+        _write_metadata(file, sd.metadata)
+
+
+@contextmanager
+def _published(path: Path) -> Iterator[Path]:
+    """Yield a path beside the given one; what was written there takes its place when it is on the disk."""
+    partial = path.with_name(f".{path.name}.{uuid4().hex[:8]}.partial")
+    try:
+        yield partial
+        _flush_to_disk(partial)
+        partial.replace(path)
+        _flush_folder(path.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _flush_to_disk(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _flush_folder(folder: Path) -> None:
+    if os.name == "nt":  # Windows cannot open a folder, and needs no flush of it
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write_spikes(group: Any, sd: SpikeData) -> None:
+    _columns.write_array(group, "times_ms", np.concatenate([np.zeros(0), *sd.train]))
+    _columns.write_array(group, "index", np.cumsum([times.size for times in sd.train], dtype=np.int64))
+
+
+def _write_units(group: Any, attributes: list[Attributes]) -> None:
+    for name in attribute_names(attributes):
+        values = [entries.get(name, MISSING) for entries in attributes]
+        try:
+            _columns.write_column(group, _columns.escape(name), values, MISSING)
+        except ValueError as error:
+            msg = f"attribute {name!r}: {error}"
+            raise ValueError(msg) from error
+
+
+def _write_metadata(file: Any, metadata: dict[str, Any]) -> None:
+    try:
+        _columns.write_json(file, "metadata", [metadata])
+    except ValueError as error:
+        msg = f"metadata: {error}"
+        raise ValueError(msg) from error
+
+
+def load(cls: type[SpikeData], path: str | os.PathLike[str]) -> SpikeData:
+    """Read a file that :func:`save` wrote, as :meth:`SpikeData.load` promises."""
+    path = Path(path)
+    with path.open("rb"):  # a missing or forbidden file is that, and no damaged one
+        pass
+    try:
+        return _read(cls, path)
+    # Whatever h5py meets in a damaged file comes out as one of these; RuntimeError includes endless recursion.
+    except (
+        OSError,
+        KeyError,
+        IndexError,
+        TypeError,
+        ValueError,
+        OverflowError,
+        RuntimeError,
+        MemoryError,
+    ) as error:
+        msg = f"{path} cannot be read as a SpikeData file: {error}; it is foreign, truncated or damaged"
+        raise ValueError(msg) from error
+
+
+def _read(cls: type[SpikeData], path: Path) -> SpikeData:
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        _check_header(file)
+        spikes = _columns.read_node(file, "spikes")
+        times = _columns.read_array(spikes, "times_ms", kinds="f")
+        trains = _columns.split_ragged(times, _columns.read_array(spikes, "index", kinds="iu"), "/spikes")
+        attributes = _read_units(_columns.read_node(file, "units"), len(trains))
+        (metadata,) = _columns.read_json(file, "metadata")
+        start_time, length = float(file.attrs["start_time_ms"]), float(file.attrs["length_ms"])
+    return cls(trains, length=length, start_time=start_time, neuron_attributes=attributes, metadata=metadata)
+
+
+def _check_header(file: Any) -> None:
+    found, version = file.attrs.get("format"), file.attrs.get("version")
+    if not isinstance(found, str) or found != FORMAT:
+        msg = f"the attribute format must be {FORMAT!r}, found {found!r}"
+        raise ValueError(msg)
+    if version != VERSION:
+        msg = f"this release reads version {VERSION}, found version {version}; install a newer spikelab"
+        raise ValueError(msg)
+
+
+def _read_units(group: Any, n_units: int) -> list[Attributes]:
+    attributes: list[Attributes] = [{} for _ in range(n_units)]
+    for link in group:
+        name = _columns.unescape(link)
+        for entries, value in zip(
+            attributes, _columns.read_column(group, link, n_units, MISSING), strict=True
+        ):
+            if value is not MISSING:
+                entries[name] = value
+    return attributes
