@@ -65,8 +65,8 @@ clean:  ## remove caches and built files (the environment stays)
 	@find spikelab tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' || { \
-	    echo "spikelab needs Python 3.11, 3.12 or 3.13, and '$(PYTHON)' is none of them." >&2; \
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 14))' || { \
+	    echo "spikelab needs Python 3.10 to 3.13, and '$(PYTHON)' is none of them." >&2; \
 	    echo "Name one that is: make PYTHON=python3.12 demo" >&2; exit 1; }
 	@echo "Making a virtual environment in $(VENV)"
 	@$(PYTHON) -m venv --clear $(VENV) || { rm -rf $(VENV); exit 1; }

@@ -158,7 +158,7 @@ def _plain_id(unit: Any) -> UnitId:
 
 def _check_lengths(criterion: str, result: CriterionResult, n_units: int) -> None:
     for part in ("metric", "passed"):
-        n_found = len(result[part])  # type: ignore[literal-required]  # the loop's names are the dict's
+        n_found = len(result[part])
         if n_found != n_units:
             msg = (
                 f"results[{criterion!r}][{part!r}] must have one value for each of the {n_units} units of "
@@ -184,9 +184,7 @@ def _select(ids: Sequence[UnitId], chosen: Iterable[Any]) -> list[UnitId]:
     return [unit for unit, is_chosen in zip(ids, chosen, strict=True) if is_chosen]
 
 
-def _metrics_by_unit(
-    ids: Sequence[UnitId], results: Mapping[str, CriterionResult]
-) -> dict[str, dict[str, Any]]:
+def _metrics_by_unit(ids: Sequence[UnitId], results: Mapping[str, CriterionResult]) -> dict[str, dict[str, Any]]:
     columns = {name: [_to_json(float(x), name) for x in result["metric"]] for name, result in results.items()}
     return {str(unit): {name: column[i] for name, column in columns.items()} for i, unit in enumerate(ids)}
 
@@ -225,7 +223,7 @@ def _to_json(value: Any, where: str) -> Any:
         return [_to_json(item, where) for item in value]
     if isinstance(value, os.PathLike):
         return os.fspath(value)
-    msg = f"{where} holds a {type(value).__name__}, which JSON cannot hold; convert it to numbers, text, lists or dicts"
+    msg = f"{where} holds a {type(value).__name__}; JSON takes numbers, text, lists and dicts"
     raise ValueError(msg)
 
 

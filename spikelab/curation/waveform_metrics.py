@@ -151,7 +151,7 @@ def compute_waveform_metrics(
         spread_ms_after=spread_ms_after,
     )
     if sd.raw_data is None:
-        raise _no_raw_data("snr", "raw_data is not attached")
+        raise _no_raw_data(found="raw_data is not attached", metric_name="snr")
     fs_Hz = sd.raw_fs_Hz
     windows = _windows(fs_Hz, ms_before, ms_after, spread_ms_before, spread_ms_after)
     spikes = _draw_spikes(sd, windows, max_spikes, seed)
@@ -267,27 +267,31 @@ def _noise(background: list[npt.NDArray[np.float32]], n_channels: int) -> Floats
         return np.full(n_channels, math.nan)
     traces = np.concatenate(background, axis=1)
     deviation = np.abs(traces - np.median(traces, axis=1, keepdims=True))
-    return np.median(deviation, axis=1).astype(np.float64) / _MAD_TO_SIGMA
+    noise: Floats = np.median(deviation, axis=1).astype(np.float64) / _MAD_TO_SIGMA
+    return noise
 
 
-def _summarise(
-    waveforms: _Waveforms, noise: Floats, windows: _Windows, *, at_peak: bool
-) -> dict[str, Floats]:
-    metrics = {
-        "snr": np.full(waveforms.count.size, math.nan),
-        "std_norm": np.full(waveforms.count.size, math.nan),
-    }
-    for unit in np.flatnonzero(waveforms.count):
-        mean = waveforms.mean[unit]
-        channel, peak = np.unravel_index(np.argmax(np.abs(mean)), mean.shape)
-        amplitude = np.abs(mean[channel, peak]).astype(np.float64)
-        deviation = np.sqrt(waveforms.squares[unit, channel].astype(np.float64) / waveforms.count[unit])
-        if not at_peak:
-            span = slice(max(int(peak) - windows.spread_before, 0), int(peak) + windows.spread_after + 1)
-        else:
-            span = slice(int(peak), int(peak) + 1)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            metrics["snr"][unit] = amplitude / noise[channel]
-            if waveforms.count[unit] > 1:
-                metrics["std_norm"][unit] = deviation[span].mean() / amplitude
-    return metrics
+def _summarise(waveforms: _Waveforms, noise: Floats, windows: _Windows, *, at_peak: bool) -> dict[str, Floats]:
+    snr, std_norm = (np.full(waveforms.count.size, math.nan) for _ in range(2))
+    spread = (windows.spread_before, windows.spread_after) if not at_peak else (0, 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for unit in np.flatnonzero(waveforms.count).tolist():
+            channel, peak = _find_peak(waveforms.mean[unit])
+            amplitude = np.abs(waveforms.mean[unit, channel, peak]).astype(np.float64)
+            snr[unit] = amplitude / noise[channel]
+            std_norm[unit] = _spread(waveforms, unit, channel, peak, spread) / amplitude
+    return {"snr": snr, "std_norm": std_norm}
+
+
+def _find_peak(mean: npt.NDArray[np.float32]) -> tuple[int, int]:
+    channel, peak = np.unravel_index(np.argmax(np.abs(mean)), mean.shape)
+    return int(channel), int(peak)
+
+
+def _spread(waveforms: _Waveforms, unit: int, channel: int, peak: int, around: tuple[int, int]) -> float:
+    """Return the standard deviation over the spikes, averaged over the samples around the peak."""
+    if waveforms.count[unit] < 2:
+        return math.nan
+    span = slice(max(peak - around[0], 0), peak + around[1] + 1)
+    variance = waveforms.squares[unit, channel, span].astype(np.float64) / waveforms.count[unit]
+    return float(np.sqrt(variance).mean())

@@ -204,14 +204,10 @@ def _noise(spec: SimulationSpec) -> BaseRecording:
 
 
 def _inject(spec: SimulationSpec, sorting: BaseSorting, templates_uV: Floats) -> BaseRecording:
-    return InjectTemplatesRecording(
-        sorting, templates_uV, nbefore=_n_before(spec), parent_recording=_noise(spec)
-    )
+    return InjectTemplatesRecording(sorting, templates_uV, nbefore=_n_before(spec), parent_recording=_noise(spec))
 
 
-def _inject_drifting(
-    spec: SimulationSpec, sorting: BaseSorting, locations_um: Floats, scale: Floats
-) -> BaseRecording:
+def _inject_drifting(spec: SimulationSpec, sorting: BaseSorting, locations_um: Floats, scale: Floats) -> BaseRecording:
     _, vectors_um, unit_factor, rate_Hz, steps_um = _displacements(spec, locations_um)
     moved = [_scaled(_templates_at(spec, _move(locations_um, step_um)), scale) for step_um in steps_um]
     return InjectDriftingTemplatesRecording(

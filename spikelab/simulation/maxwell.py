@@ -105,9 +105,7 @@ def write_maxwell(
 # -- what to write: everything that can be checked before a byte is written -----------------------
 
 
-def _plan(
-    wells: Mapping[str, BaseRecording] | BaseRecording, layout: str, recording_name: str
-) -> list[_Well]:
+def _plan(wells: Mapping[str, BaseRecording] | BaseRecording, layout: str, recording_name: str) -> list[_Well]:
     named = dict(wells) if isinstance(wells, Mapping) else {"well000": wells}
     plans = [_plan_well(key, recording, recording_name) for key, recording in named.items()]
     _check_names(plans)
@@ -191,9 +189,7 @@ def _check_readable(key: str, recording: BaseRecording) -> None:
         raise ValueError(message)
     _check_dtype(key, recording)
     if not recording.has_probe():
-        message = (
-            f"{key}: the file needs electrode positions, but the recording has no probe. Call set_probe."
-        )
+        message = f"{key}: the file needs electrode positions, but the recording has no probe. Call set_probe."
         raise ValueError(message)
 
 
@@ -210,9 +206,7 @@ def _check_dtype(key: str, recording: BaseRecording) -> None:
 def _common_gain(key: str, recording: BaseRecording) -> float:
     gains_uV = recording.get_channel_gains()
     if gains_uV is None or recording.get_channel_offsets() is None:
-        message = (
-            f"{key}: no channel gain or no offset is set. Call set_channel_gains and set_channel_offsets."
-        )
+        message = f"{key}: no channel gain or no offset is set. Call set_channel_gains and set_channel_offsets."
         raise ValueError(message)
     if np.ptp(gains_uV) != 0 or not gains_uV[0] > 0:
         message = (
@@ -327,9 +321,7 @@ def _write_samples(group: Any, name: str, plan: _Well) -> None:
     n_samples, n_channels = plan.recording.get_num_samples(), plan.recording.get_num_channels()
     chunk = max(1, min(n_samples, _CHUNK_VALUES // n_channels))
     block = chunk * max(1, _BLOCK_VALUES // (chunk * n_channels))
-    dataset = group.create_dataset(
-        name, shape=(n_channels, n_samples), dtype="<u2", chunks=(n_channels, chunk)
-    )
+    dataset = group.create_dataset(name, shape=(n_channels, n_samples), dtype="<u2", chunks=(n_channels, chunk))
     for start in range(0, n_samples, block):
         end = min(start + block, n_samples)
         dataset[:, start:end] = _file_samples(plan, start, end).T

@@ -35,9 +35,7 @@ def classify_ks4_failure(output_folder: str | Path, exc: BaseException) -> Spike
     return classify("kilosort4", output_folder, exc)
 
 
-def classify_rt_sort_failure(
-    output_folder: str | Path, exc: BaseException
-) -> SpikeSortingClassifiedError | None:
+def classify_rt_sort_failure(output_folder: str | Path, exc: BaseException) -> SpikeSortingClassifiedError | None:
     """Return the classified failure of RT-Sort behind `exc`, or None; see `classify_ks2_failure`."""
     return classify("rt_sort", output_folder, exc)
 
@@ -72,7 +70,12 @@ def _chain(exc: BaseException) -> Iterator[BaseException]:
 
 
 def _find_log(folder: Path) -> Path | None:
-    places = (folder, folder / "sorter_output", folder / "sort" / "sorter_output", folder / "sort.partial" / "sorter_output")
+    places = (
+        folder,
+        folder / "sorter_output",
+        folder / "sort" / "sorter_output",
+        folder / "sort.partial" / "sorter_output",
+    )
     candidates = (place / name for place in places for name in _LOG_NAMES)
     return next((path for path in candidates if path.is_file()), None)
 

@@ -227,7 +227,7 @@ class ResourceSortFailure(SpikeSortingClassifiedError):
     status = "resource_failure"
     category = "resource"
     advice = "Retry with smaller settings."
-    retry = "smaller"
+    retry: ClassVar[Retry] = "smaller"
 
 
 class GPUOutOfMemoryError(ResourceSortFailure):

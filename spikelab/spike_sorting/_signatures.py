@@ -180,13 +180,14 @@ _KILOSORT2 = (
     ),
 )
 
+_TOO_FEW_FOR_KILOSORT4 = (
+    r"No spikes detected, cannot continue sorting|get_data_cpu` never found suitable channels"
+    r"|Found array with \d+ sample\(s\).*required by TruncatedSVD|n_samples=\d+ should be >= n_clusters=\d+"
+)
 _KILOSORT4 = (
     Signature(
         errors.InsufficientActivityError,
-        (
-            r"No spikes detected, cannot continue sorting|get_data_cpu` never found suitable channels"
-            r"|Found array with \d+ sample\(s\).*required by TruncatedSVD|n_samples=\d+ should be >= n_clusters=\d+",
-        ),
+        (_TOO_FEW_FOR_KILOSORT4,),
         "Kilosort4 found too few spikes",
         ("kilosort4",),
         read=lambda evidence: {"nspks_at_failure": _number(r"(\d+) spikes extracted")(evidence)},

@@ -79,9 +79,7 @@ def sort_recording(
     12
     """
     settings = resolve_config(config, sorter, overrides)
-    jobs = plan(
-        recording_files, settings, intermediate_folders=intermediate_folders, results_folders=results_folders
-    )
+    jobs = plan(recording_files, settings, intermediate_folders=intermediate_folders, results_folders=results_folders)
     outcomes = run_jobs(jobs, on_error=on_error, max_parallel=max_parallel, out_report=out_report)
     return [sd for job, outcome in zip(jobs, outcomes, strict=True) for sd in _results_of(job, outcome)]
 
@@ -125,13 +123,8 @@ def sort_multistream(
     {'well000': 12, 'well001': 9}
     """
     jobs = plan_streams(recording, resolve_config(config, sorter, overrides), stream_ids)
-    outcomes = run_jobs(
-        tuple(jobs.values()), on_error=on_error, max_parallel=max_parallel, out_report=out_report
-    )
-    return {
-        stream: _results_of(job, outcome)
-        for (stream, job), outcome in zip(jobs.items(), outcomes, strict=True)
-    }
+    outcomes = run_jobs(tuple(jobs.values()), on_error=on_error, max_parallel=max_parallel, out_report=out_report)
+    return {stream: _results_of(job, outcome) for (stream, job), outcome in zip(jobs.items(), outcomes, strict=True)}
 
 
 def load_results(folder: str | Path) -> SpikeData:
@@ -282,9 +275,7 @@ def _interrupted(future: Future[Outcome]) -> Outcome:
 
 
 def _skipped(job: Job) -> Outcome:
-    result = RecordingResult(
-        rec_name=job.name, rec_path=job.path, results_folder=str(job.run.results), status=SKIPPED
-    )
+    result = RecordingResult(rec_name=job.name, rec_path=job.path, results_folder=str(job.run.results), status=SKIPPED)
     return Outcome(result)
 
 

@@ -7,6 +7,7 @@ A configuration never changes: `SortingPipelineConfig.override` returns a new on
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -88,9 +89,7 @@ class RTSortConfig:
     model_path: str | None = setting(None, "Folder with the detection model.", flat="rt_sort_model_path")
     probe: Literal["mea", "neuropixels"] = setting("mea", "Kind of probe.", flat="rt_sort_probe")
     device: str = setting("auto", "Device of the detection model: auto, cuda, cpu.", flat="rt_sort_device")
-    num_processes: int | None = setting(
-        None, "Processes; None for one per core.", low=1, flat="rt_sort_num_processes"
-    )
+    num_processes: int | None = setting(None, "Processes; None for one per core.", low=1, flat="rt_sort_num_processes")
     recording_window_ms: tuple[float, float] | None = setting(
         None, "Part that is sorted (ms).", low=0, flat="rt_sort_recording_window_ms"
     )
@@ -101,9 +100,7 @@ class RTSortConfig:
     detection_window_s: float | None = setting(
         None, "Part on which sequences are found (s).", above=0, flat="rt_sort_detection_window_s"
     )
-    python: str | None = setting(
-        None, "Interpreter of the environment that has RT-Sort.", flat="rt_sort_python"
-    )
+    python: str | None = setting(None, "Interpreter of the environment that has RT-Sort.", flat="rt_sort_python")
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -116,7 +113,9 @@ class WaveformConfig:
     ms_before: float = setting(2.0, "Window before the spike (ms).", above=0, flat="waveforms_ms_before")
     ms_after: float = setting(2.0, "Window after the spike (ms).", above=0, flat="waveforms_ms_after")
     pos_peak_thresh: float = setting(
-        2.0, "A unit counts as positive when its positive peak exceeds its negative one this many times.", above=0
+        2.0,
+        "A unit counts as positive when its positive peak exceeds its negative one this many times.",
+        above=0,
     )
     max_waveforms_per_unit: int = setting(300, "Spikes per unit that enter templates and metrics.", low=1)
     std_at_peak: bool = setting(True, "Measure the spread at the peak sample, not over a window.")
@@ -232,9 +231,7 @@ class ExecutionConfig:
     io_stall_s: float = setting(300.0, "Time without any progress of input and output that counts (s).", above=0)
     sorter_inactivity_timeout: bool = setting(True, "Stop a sorter that shows no sign of life.")
     sorter_inactivity_base_s: float = setting(600.0, "Silence that is always tolerated (s).", above=0)
-    sorter_inactivity_per_min_s: float = setting(
-        30.0, "More tolerance per minute of recording (s per min).", low=0
-    )
+    sorter_inactivity_per_min_s: float = setting(30.0, "More tolerance per minute of recording (s per min).", low=0)
     sorter_inactivity_max_s: float = setting(7200.0, "Largest tolerance (s).", above=0)
     prevent_system_sleep: bool = setting(True, "Keep the machine awake while it sorts.")
     docker_image_expected_digest: str | None = setting(None, "Digest that the sorter's image must have.")
@@ -394,9 +391,9 @@ def _build_group(cls: type[Any], group: str, values: Mapping[str, Any]) -> Any:
 
 
 def _parse_toml(path: Path) -> dict[str, Any]:
-    try:
+    if sys.version_info >= (3, 11):
         import tomllib
-    except ModuleNotFoundError:  # Python 3.10
+    else:
         import tomli as tomllib
 
     return tomllib.loads(path.read_text(encoding="utf-8"))

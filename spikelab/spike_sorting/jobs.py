@@ -238,7 +238,8 @@ def _from_folder(folder: Path, stream_id: str | None) -> _Input:
     paths = recordings_in(folder)
     if not paths:
         problem = RecordingUnreadableError(
-            f"{folder} holds no recordings; expected .raw.h5 files or SpikeInterface folders", path=str(folder)
+            f"{folder} holds no recordings; expected .raw.h5 files or SpikeInterface folders",
+            path=str(folder),
         )
         return _Input(name=folder.name, source=Source((str(folder),)), beside=folder, problem=problem)
     return replace(_from_files(paths, stream_id), name=folder.name, beside=folder)
@@ -271,7 +272,10 @@ def _folder_list(name: str, folders: Any, n: int) -> list[Path | None]:
 def _folders(found: _Input, sorter: str, inter: Path | None, results: Path | None) -> RunFolder:
     if found.beside is not None:
         parent = found.beside.parent
-        default_results, default_inter = parent / f"sorted_{sorter}" / found.name, parent / f"inter_{sorter}" / found.name
+        default_results, default_inter = (
+            parent / f"sorted_{sorter}" / found.name,
+            parent / f"inter_{sorter}" / found.name,
+        )
     elif results is not None:
         default_results, default_inter = results, results.with_name(f"{results.name}_inter")
     else:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -81,66 +81,62 @@ def run_recording(job: Job, *, observer: Observer | None = None, stop: Event | N
     stop : Event or None, default None
         When set, the worker is stopped and the outcome is "interrupted".
     """
-    started = time.monotonic()
+    work = _Work(job, observer, stop or Event(), time.monotonic())
     try:
         with hold((job.run.inter, job.run.results)) as locks:
-            work = _Work(*_identified(job), locks, observer, stop or Event())
-            return _run_locked(work, started)
+            return _run_locked(replace(work, locks=locks))
     except Exception as error:  # noqa: BLE001 - the boundary: one outcome per recording, whatever happens
-        return Outcome(_failed(job, error, started, ()), error)
+        return Outcome(_failed(work, error), error)
 
 
 @dataclass(frozen=True)
 class _Work:
-    """A job under its locks, with the keys of its stages."""
+    """A job on its way: what it is, and what it has gathered."""
 
     job: Job
-    keys: Mapping[str, str]
-    locks: tuple[int, ...]
     observer: Observer | None
     stop: Event
+    started: float
+    locks: tuple[int, ...] = ()
+    keys: Mapping[str, str] = field(default_factory=dict)
+    attempts: list[Attempt] = field(default_factory=list)
 
     @property
     def is_done(self) -> bool:
-        return self.job.run.is_done(EXPORT, self.keys[EXPORT])
+        return self.job.run.is_done(EXPORT, self.keys[EXPORT]) and self.job.run.report_json.exists()
+
+    def seconds(self) -> float:
+        return round(time.monotonic() - self.started, 3)
 
     def unfinished(self, phase: str) -> bool:
         return not all(self.job.run.is_done(s.name, self.keys[s.name]) for s in STAGES if s.phase == phase)
 
 
-def _identified(job: Job) -> tuple[Job, Mapping[str, str]]:
-    """Return the job with its recording on disk, and the keys of its stages."""
+def _run_locked(work: _Work) -> Outcome:
+    """Find the job finished, or run what is not, and report."""
+    work.job.run.remove_leftovers()
+    try:
+        work = _identified(work)
+        if work.is_done:
+            return Outcome(_found(work))
+        _open_run(work)
+        for phase in PHASES:
+            if work.unfinished(phase):
+                _run_phase(work, phase)
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - reported here, raised by the caller
+        return _close_run(work, Outcome(_failed(work, error), error))
+    return _close_run(work, Outcome(_succeeded(work)))
+
+
+def _identified(work: _Work) -> _Work:
+    """Return the work with its recording on disk, the keys of its stages, and nothing that is to be redone."""
+    job = work.job
     if job.problem is not None:
         raise job.problem
     if job.in_memory is not None:
         job = replace(job, source=sources.save_in_memory(job.in_memory, job.run.input_copy), in_memory=None)
-    return job, stage_keys(STAGES, job.config, sources.identity(job.source))
-
-
-def _run_locked(work: _Work, started: float) -> Outcome:
-    """Run what is not finished, report, and clean up."""
-    run, execution = work.job.run, work.job.config.execution
-    run.remove_leftovers()
-    run.forget(_to_recompute(work.job))
-    if work.is_done and run.report_json.exists():
-        return Outcome(_found(work.job, started))
-    attempts: list[Attempt] = []
-    _open_run(work)
-    try:
-        for phase in PHASES:
-            if work.unfinished(phase):
-                _run_phase(work, phase, attempts)
-    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - reported here, raised by the caller
-        result = _failed(work.job, error, started, attempts)
-        _close_run(work, result)
-        return Outcome(result, error)
-    result = _succeeded(work, started, attempts)
-    _close_run(work, result)
-    if not execution.keep_binary:
-        run.remove_binary()
-    if execution.delete_inter:
-        run.remove_inter()
-    return Outcome(result)
+    job.run.forget(_to_recompute(job))
+    return replace(work, job=job, keys=stage_keys(STAGES, job.config, sources.identity(job.source)))
 
 
 def _to_recompute(job: Job) -> list[str]:
@@ -153,7 +149,7 @@ def _to_recompute(job: Job) -> list[str]:
 # --------------------------------------------------------------------------------------- a phase in a worker
 
 
-def _run_phase(work: _Work, phase: str, attempts: list[Attempt]) -> None:
+def _run_phase(work: _Work, phase: str) -> None:
     """Let a fresh worker do the unfinished stages of `phase`; raise what it failed with."""
     if work.job.config.execution.runner == "inline":
         run_stages(work.job, work.keys, phase)
@@ -162,14 +158,21 @@ def _run_phase(work: _Work, phase: str, attempts: list[Attempt]) -> None:
     attempt_folder = run.new_attempt()
     started = time.monotonic()
     run.journal.write("worker_started", phase=phase)
-    command = [sys.executable, "-m", "spikelab.spike_sorting.worker", str(run.inter), phase, str(attempt_folder)]
+    command = [
+        sys.executable,
+        "-m",
+        "spikelab.spike_sorting.worker",
+        str(run.inter),
+        phase,
+        str(attempt_folder),
+    ]
     environment = host.worker_environment(host.free_cores())
     with WorkerProcess(command, environment=environment, log_path=run.log, inherit=work.locks) as worker:
         exited = _watch(worker, work)
     error = _error_of(work, phase, exited, attempt_folder)
     seconds = round(time.monotonic() - started, 3)
     status = describe_error(error)["status"] if error else SUCCESS
-    attempts.append(Attempt(phase, exited.name, seconds, status))
+    work.attempts.append(Attempt(phase, exited.name, seconds, status))
     run.journal.write("worker_ended", phase=phase, exit=exited.name, wall_time_s=seconds, status=status)
     if error is not None:
         raise error
@@ -238,11 +241,17 @@ def _open_run(work: _Work) -> None:
     run.journal.write("run_started", recording=job.path, sorter=job.config.sorter.sorter_name)
 
 
-def _close_run(work: _Work, result: RecordingResult) -> None:
-    """Write the report, for failures too."""
-    run = work.job.run
+def _close_run(work: _Work, outcome: Outcome) -> Outcome:
+    """Write the report, for failures too, and remove what a finished sort no longer needs."""
+    run, execution, result = work.job.run, work.job.config.execution, outcome.result
     run.journal.write("run_ended", status=result.status, wall_time_s=result.wall_time_s)
-    write_report(run, result, with_pages=work.job.config.execution.generate_sorting_report)
+    write_report(run, result, with_pages=execution.generate_sorting_report)
+    if result.succeeded:
+        if not execution.keep_binary:
+            run.remove_binary()
+        if execution.delete_inter:
+            run.remove_inter()
+    return outcome
 
 
 def _config_used(job: Job) -> dict[str, Any]:
@@ -260,46 +269,40 @@ def _config_used(job: Job) -> dict[str, Any]:
     }
 
 
-def _found(job: Job, started: float) -> RecordingResult:
+def _found(work: _Work) -> RecordingResult:
     """Return the result of an earlier call, which is still valid."""
-    values = json.loads(job.run.report_json.read_text(encoding="utf-8"))
-    return replace(RecordingResult.from_dict(values), wall_time_s=_since(started), attempts=())
+    values = json.loads(work.job.run.report_json.read_text(encoding="utf-8"))
+    return replace(RecordingResult.from_dict(values), wall_time_s=work.seconds(), attempts=())
 
 
-def _succeeded(work: _Work, started: float, attempts: Sequence[Attempt]) -> RecordingResult:
+def _succeeded(work: _Work) -> RecordingResult:
     markers = {stage.name: work.job.run.read_marker(stage.name) for stage in STAGES}
     present = {name: marker for name, marker in markers.items() if marker is not None}
     summary = present[EXPORT]["summary"]
     return replace(
-        _result(work.job, SUCCESS, started, attempts),
+        _result(work, SUCCESS),
         n_units=summary["n_units"],
         n_curated_units=summary["n_curated_units"],
         n_spikes=summary["n_spikes"],
         stage_timings_s={name: marker["wall_time_s"] for name, marker in present.items()},
-        warnings=tuple(present.get("load", {"summary": {}})["summary"].get("notes", ())),
+        warnings=tuple(present["load"]["summary"]["notes"]) if "load" in present else (),
     )
 
 
-def _failed(
-    job: Job, error: BaseException, started: float, attempts: Sequence[Attempt]
-) -> RecordingResult:
+def _failed(work: _Work, error: BaseException) -> RecordingResult:
     described = describe_error(error)
-    progress = read_progress(job.run.progress)
+    progress = read_progress(work.job.run.progress)
     stage = getattr(error, "stage", None) or (progress.stage if progress else None)
-    return replace(_result(job, described.pop("status"), started, attempts), stage=stage, **described)
+    return replace(_result(work, described.pop("status")), stage=stage, **described)
 
 
-def _result(job: Job, status: str, started: float, attempts: Sequence[Attempt]) -> RecordingResult:
+def _result(work: _Work, status: str) -> RecordingResult:
     return RecordingResult(
-        rec_name=job.name,
-        rec_path=job.path,
-        results_folder=str(job.run.results),
+        rec_name=work.job.name,
+        rec_path=work.job.path,
+        results_folder=str(work.job.run.results),
         status=status,
-        wall_time_s=_since(started),
-        log_path=str(job.run.log),
-        attempts=tuple(attempts),
+        wall_time_s=work.seconds(),
+        log_path=str(work.job.run.log),
+        attempts=tuple(work.attempts),
     )
-
-
-def _since(started: float) -> float:
-    return round(time.monotonic() - started, 3)

@@ -196,7 +196,9 @@ class RunFolder:
 
     def fresh_partial(self, name: str) -> Path:
         """Return an empty folder for the stage `name` to write into."""
-        partial = self.stage(name) / f".{name}{PARTIAL_SUFFIX}" if name == EXPORT else self.inter / (name + PARTIAL_SUFFIX)
+        partial = (
+            self.stage(name) / f".{name}{PARTIAL_SUFFIX}" if name == EXPORT else self.inter / (name + PARTIAL_SUFFIX)
+        )
         if partial.exists():
             shutil.rmtree(partial)
         partial.mkdir(parents=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from spikelab.spike_sorting.config import RecordingConfig
 
@@ -95,7 +96,7 @@ def _chunks(n_samples: int, fs_Hz: float, settings: RecordingConfig) -> list[Per
         if end > n_samples:
             msg = f"rec_chunks: ({start}, {end}) ends after the recording, which has {n_samples} samples"
             raise ValueError(msg)
-    if any(later[0] < earlier[1] for earlier, later in zip(chunks, chunks[1:], strict=False)):
+    if any(later[0] < earlier[1] for earlier, later in pairwise(chunks)):
         msg = f"rec_chunks must be in order and must not overlap, got {chunks}"
         raise ValueError(msg)
     return chunks

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -190,15 +189,15 @@ def describe(recording: Any) -> str:
 
 
 def _without_downloads(value: Any) -> Any:
-    """Maxwell readers fetch a plugin from the network when they are opened, unless told not to."""
+    """Maxwell's reader fetches a plugin from the network whenever it is opened, unless told not to."""
     if isinstance(value, list):
         return [_without_downloads(item) for item in value]
-    if isinstance(value, dict):
-        return {
-            key: False if key == "install_maxwell_plugin" else _without_downloads(item)
-            for key, item in value.items()
-        }
-    return value
+    if not isinstance(value, dict):
+        return value
+    cleaned = {key: _without_downloads(item) for key, item in value.items()}
+    if str(cleaned.get("class", "")).endswith("MaxwellRecordingExtractor"):
+        cleaned["kwargs"]["install_maxwell_plugin"] = False
+    return cleaned
 
 
 # ----------------------------------------------------------------------------------------------- its identity
@@ -248,7 +247,7 @@ def _collect_paths(value: Any, found: set[Path]) -> None:
     if isinstance(value, list):
         for item in value:
             _collect_paths(item, found)
-    elif isinstance(value, str) and os.path.isabs(value) and os.path.exists(value):
+    elif isinstance(value, str) and Path(value).is_absolute() and Path(value).exists():
         found.add(Path(value))
 
 
@@ -270,8 +269,10 @@ def _files_below(folder: Path) -> Iterator[Path]:
 
 
 def _sampled_digest(path: Path, size: int) -> str:
-    """Digest 16 blocks spread over the file: a few milliseconds for any size, and no change of a header,
-    an end, or a whole recording goes unseen."""
+    """Digest 16 blocks spread over the file.
+
+    It takes milliseconds for any size, and no change of a header, an end, or a whole recording goes unseen.
+    """
     digest = hashlib.blake2b(digest_size=16)
     with path.open("rb") as file:
         for k in range(16):
@@ -301,9 +302,9 @@ def _traces_digest(recording: Any) -> str:
     """Digest every sample and what gives it meaning, a second at a time."""
     digest = hashlib.blake2b(digest_size=16)
     meaning = [recording.sampling_frequency, recording.channel_ids.tolist(), str(recording.dtype)]
-    for name in ("gain_to_uV", "offset_to_uV", "location"):
-        values = recording.get_property(name)
-        meaning.append(None if values is None else values.tolist())
+    scales = (recording.get_channel_gains(), recording.get_channel_offsets())
+    meaning += [None if values is None else values.tolist() for values in scales]
+    meaning.append(recording.get_channel_locations().tolist() if recording.has_probe() else None)
     digest.update(json.dumps(meaning).encode())
     step = int(recording.sampling_frequency)
     for segment in range(recording.get_num_segments()):

@@ -23,8 +23,7 @@ Array = npt.NDArray[Any]
 
 
 def escape(name: str) -> str:
-    """Return an HDF5 link name: "/", "%", NUL and lone surrogates are percent-encoded, "." and "" spelled "
-    "out."""
+    """Return an HDF5 link name: "/", "%", NUL and lone surrogates are percent-encoded, "." and "" too."""
     if not name.strip("."):
         return "%" + name.replace(".", "%2E")
     return "".join(_escape_character(character) for character in name)
@@ -63,9 +62,7 @@ def write_column(parent: Any, link: str, values: Sequence[Any], missing: Any) ->
     group.attrs["kind"] = "partial"
     have = [unit for unit, value in enumerate(values) if value is not missing and value is not None]
     write_array(group, "units", np.array(have, dtype=np.int64))
-    write_array(
-        group, "none", np.array([u for u, value in enumerate(values) if value is None], dtype=np.int64)
-    )
+    write_array(group, "none", np.array([u for u, value in enumerate(values) if value is None], dtype=np.int64))
     _write_values(group, "values", [values[unit] for unit in have])
 
 
@@ -272,13 +269,12 @@ def read_node(parent: Any, link: str) -> Any:
 
     if not isinstance(parent.get(link, getlink=True), h5py.HardLink):
         msg = f"{parent.name} must contain {link!r} itself, found nothing or a link"
-        raise ValueError(msg)
+        raise ValueError(msg)  # noqa: TRY004  # the file is wrong, not a type
     return parent[link]
 
 
 def _require_plain(node: Any) -> Any:
-    """Return a dataset whose bytes lie in this file, uncompressed: what others could make explode or "
-    "point away."""
+    """Return a dataset whose bytes lie in this file, with nothing to unpack or to follow."""
     import h5py
 
     is_plain = isinstance(node, h5py.Dataset) and not (node.external or node.is_virtual or node.chunks)

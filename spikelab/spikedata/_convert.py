@@ -34,10 +34,11 @@ def from_sorting(cls: type[SpikeData], sorting: Any, recording: Any | None) -> S
 def _check_one_segment(sorting: Any, recording: Any | None, fs_Hz: float) -> None:
     for name, source in (("sorting", sorting), ("recording", recording)):
         if source is not None and source.get_num_segments() != 1:
-            msg = f"{name} must have one segment, found {source.get_num_segments()}; select or concatenate segments"
+            msg = f"{name} must have one segment, found {source.get_num_segments()}; select or join segments"
             raise ValueError(msg)
     if recording is not None and float(recording.get_sampling_frequency()) != fs_Hz:
-        msg = f"recording must have the sorting's rate of {fs_Hz} Hz, found {recording.get_sampling_frequency()} Hz"
+        found = recording.get_sampling_frequency()
+        msg = f"recording must have the rate of the sorting, {fs_Hz} Hz, found {found} Hz"
         raise ValueError(msg)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,7 @@ def window(sd: SpikeData, start: float, end: float, shift_to: float | None) -> S
     """Return the spikes in [start, end), as :meth:`SpikeData.subtime` promises."""
     start, end = _check_span(sd, start, end)
     # The recording's last instant belongs to the window that reaches it: no spike is lost by cutting.
-    side = "right" if end == sd.end_time else "left"
+    side: Literal["left", "right"] = "right" if end == sd.end_time else "left"
     new_start = start if shift_to is None else float(shift_to)
     shift = new_start - start
     trains, attributes = [], []
@@ -64,9 +64,7 @@ def _window_metadata(metadata: Mapping[str, Any], span: Span, shift: float) -> d
     if _CHUNKS in metadata:
         spans, names = read_chunks(metadata)
         met = [i for i, (first, last) in enumerate(spans) if first < span[1] and last > span[0]]
-        changed[_CHUNKS] = [
-            (max(spans[i][0], span[0]) + shift, min(spans[i][1], span[1]) + shift) for i in met
-        ]
+        changed[_CHUNKS] = [(max(spans[i][0], span[0]) + shift, min(spans[i][1], span[1]) + shift) for i in met]
         changed[_NAMES] = [names[i] for i in met]
     if "n_samples" in metadata and "fs_Hz" in metadata:
         changed["n_samples"] = round((span[1] - span[0]) * metadata["fs_Hz"] / 1000.0)
@@ -117,19 +115,14 @@ def _epoch(sd: SpikeData, index: int, span: Span, name: str, n_epochs: int) -> S
     metadata |= {"epoch_name": name, "epoch_index": index, "epoch_start_ms": span[0]}
     rates = cut.rates("Hz")
     attributes = [
-        _epoch_attributes(
-            entries, index, n_epochs, {"firing_rate": float(rates[u]), "num_spikes": cut.train[u].size}
-        )
+        _epoch_attributes(entries, index, n_epochs, {"firing_rate": float(rates[u]), "num_spikes": cut.train[u].size})
         for u, entries in enumerate(cut.neuron_attributes)
     ]
     return cut.replace(neuron_attributes=attributes, metadata=metadata)
 
 
-def _epoch_attributes(
-    entries: Attributes, index: int, n_epochs: int, counted: Mapping[str, float | int]
-) -> Attributes:
-    """Return the attributes of one epoch: its entry of every ``epoch_*`` attribute, its own rate and "
-    "count."""
+def _epoch_attributes(entries: Attributes, index: int, n_epochs: int, counted: Mapping[str, float | int]) -> Attributes:
+    """Return the attributes of one epoch: its entry of every ``epoch_*``, its own rate and count."""
     own = {
         name.removeprefix("epoch_"): value[index]
         for name, value in entries.items()
@@ -140,9 +133,7 @@ def _epoch_attributes(
 
 
 def _is_per_epoch(name: str, value: Any, n_epochs: int) -> bool:
-    return (
-        name.startswith("epoch_") and isinstance(value, np.ndarray | list | tuple) and len(value) == n_epochs
-    )
+    return name.startswith("epoch_") and isinstance(value, np.ndarray | list | tuple) and len(value) == n_epochs
 
 
 def concatenate(first: SpikeData, second: SpikeData) -> SpikeData:
@@ -166,24 +157,20 @@ def _check_same_units(first: SpikeData, second: SpikeData) -> None:
         raise ValueError(msg)
     for unit, (a, b) in enumerate(zip(first.neuron_attributes, second.neuron_attributes, strict=True)):
         if "unit_id" in a and "unit_id" in b and not same(a["unit_id"], b["unit_id"]):
-            msg = f"unit {unit} is {a['unit_id']!r} in one recording and {b['unit_id']!r} in the other; order them alike"
+            ids = f"{a['unit_id']!r} in one recording and {b['unit_id']!r} in the other"
+            msg = f"unit {unit} is {ids}; bring the units into one order first"
             raise ValueError(msg)
 
 
 def _joined_attributes(first: SpikeData, second: SpikeData, unit: int) -> Attributes:
-    """Return the attributes of both, those of the first where they differ; per-spike ones are joined or "
-    "left out."""
+    """Return the attributes of both, the first's where they differ; per-spike ones are joined or dropped."""
     own, other = first.neuron_attributes[unit], second.neuron_attributes[unit]
     per_spike = _per_spike(own, first.train[unit]), _per_spike(other, second.train[unit])
     joined = {
-        name: np.concatenate([per_spike[0][name], per_spike[1][name]])
-        for name in per_spike[0]
-        if name in per_spike[1]
+        name: np.concatenate([per_spike[0][name], per_spike[1][name]]) for name in per_spike[0] if name in per_spike[1]
     }
     constant = {
-        name: value
-        for name, value in {**other, **own}.items()
-        if name not in per_spike[0] and name not in per_spike[1]
+        name: value for name, value in {**other, **own}.items() if name not in per_spike[0] and name not in per_spike[1]
     }
     return {**constant, **joined}
 

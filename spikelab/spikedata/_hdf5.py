@@ -104,7 +104,7 @@ def load(cls: type[SpikeData], path: str | os.PathLike[str]) -> SpikeData:
         pass
     try:
         return _read(cls, path)
-    # Whatever h5py meets in a damaged file comes out as one of these; RuntimeError includes endless recursion.
+    # What h5py and JSON raise for a damaged file; RuntimeError includes endless recursion.
     except (
         OSError,
         KeyError,
@@ -147,9 +147,7 @@ def _read_units(group: Any, n_units: int) -> list[Attributes]:
     attributes: list[Attributes] = [{} for _ in range(n_units)]
     for link in group:
         name = _columns.unescape(link)
-        for entries, value in zip(
-            attributes, _columns.read_column(group, link, n_units, MISSING), strict=True
-        ):
+        for entries, value in zip(attributes, _columns.read_column(group, link, n_units, MISSING), strict=True):
             if value is not MISSING:
                 entries[name] = value
     return attributes

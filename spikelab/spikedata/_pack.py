@@ -45,7 +45,7 @@ def pack(value: Any, arrays: list[Array]) -> Any:
         return [pack(item, arrays) for item in value]
     if isinstance(value, str | os.PathLike):
         return str(value) if isinstance(value, str) else os.fspath(value)
-    msg = f"a {type(value).__name__} cannot be saved; convert it to numbers, text, arrays, or lists and dicts of these"
+    msg = f"a {type(value).__name__} cannot be saved; convert it to numbers, text, arrays, lists or dicts"
     raise ValueError(msg)
 
 

@@ -87,14 +87,12 @@ def _protect(raw_data: Any) -> RawTraces:
     if not isinstance(raw_data, np.ndarray) and hasattr(raw_data, "shape"):
         lazy: RawTraces = raw_data
         return lazy
-    view = np.asanyarray(raw_data).view()
+    view: npt.NDArray[Any] = np.asanyarray(raw_data).view()
     view.flags.writeable = False
     return view
 
 
-def _check_time(
-    raw_time: Any, metadata: Mapping[str, Any], n_samples: int
-) -> npt.NDArray[np.float64] | float:
+def _check_time(raw_time: Any, metadata: Mapping[str, Any], n_samples: int) -> npt.NDArray[np.float64] | float:
     if raw_time is None and "fs_Hz" in metadata:
         raw_time = metadata["fs_Hz"] / 1000.0
     if raw_time is None:
@@ -104,17 +102,17 @@ def _check_time(
     if axis.ndim == 0:
         return _check_rate(float(axis))
     if axis.shape != (n_samples,) or not np.isfinite(axis).all() or (np.diff(axis) <= 0).any():
-        msg = f"raw_time must be {n_samples} rising times (ms), one per sample of raw_data, got shape {axis.shape}"
+        msg = f"raw_time must be one rising time (ms) for each of {n_samples} samples, got shape {axis.shape}"
         raise ValueError(msg)
     axis.flags.writeable = False
     return axis
 
 
-def _check_rate(rate_kHz: float) -> float:
-    if not (math.isfinite(rate_kHz) and rate_kHz > 0):
-        msg = f"raw_time as a sampling rate must be positive (kHz), got {rate_kHz}"
+def _check_rate(samples_per_ms: float) -> float:
+    if not (math.isfinite(samples_per_ms) and samples_per_ms > 0):
+        msg = f"raw_time as a sampling rate must be positive (kHz), got {samples_per_ms}"
         raise ValueError(msg)
-    return rate_kHz
+    return samples_per_ms
 
 
 def sampling_rate_Hz(raw_time: npt.NDArray[np.float64] | float) -> float:
@@ -150,7 +148,7 @@ def cut_raw(
     window: tuple[float, float],
     shift: float,
 ) -> tuple[RawTraces, npt.NDArray[np.float64] | float]:
-    """Return the samples whose times lie in the window [start, end), and their time axis, moved by `shift` ms.
+    """Return the samples inside the window [start, end), and their time axis moved by `shift` ms.
 
     A rate stays a rate where the window starts on a sample; else the exact times take its place.
     """
@@ -165,8 +163,8 @@ def cut_raw(
     return _slice(raw_data, first, last), start_time + np.arange(first, last) / raw_time + shift
 
 
-def _first_sample_at(elapsed_ms: float, rate_kHz: float) -> int:
-    position = elapsed_ms * rate_kHz
+def _first_sample_at(elapsed_ms: float, samples_per_ms: float) -> int:
+    position = elapsed_ms * samples_per_ms
     return math.ceil(position - 1e-6)
 
 
@@ -177,11 +175,8 @@ def _slice(raw_data: RawTraces, first: int, last: int) -> RawTraces:
     return TraceWindow(raw_data, first, last)
 
 
-def read_snippets(
-    raw_data: RawTraces, samples: Ints, n_before: int, n_after: int, channels: Any
-) -> npt.NDArray[Any]:
-    """Return the traces around each sample, shape (spikes, n_before + n_after, channels); whole windows "
-    "only."""
+def read_snippets(raw_data: RawTraces, samples: Ints, n_before: int, n_after: int, channels: Any) -> npt.NDArray[Any]:
+    """Return the traces around each sample, shape (spikes, n_before + n_after, channels), whole ones only."""
     whole = samples[(samples >= n_before) & (samples + n_after <= raw_data.shape[1])]
     chosen = slice(None) if channels is None else channels
     snippets = [np.asarray(raw_data[chosen, i - n_before : i + n_after]).T for i in whole.tolist()]

@@ -33,14 +33,11 @@ def sort_trains(train: Sequence[Any], n_units: int | None) -> tuple[list[Floats]
 
 def _sort(unit: int, times: Any) -> tuple[Floats, Ints | None]:
     vector = _as_vector(unit, times)
-    if (
-        bool(np.all(vector[1:] >= vector[:-1]))
-        and np.isfinite(vector[[0, -1]] if vector.size else vector).all()
-    ):
+    if bool(np.all(vector[1:] >= vector[:-1])) and np.isfinite(vector[[0, -1]] if vector.size else vector).all():
         return freeze(vector), None
     if not np.isfinite(vector).all():
         n_bad = int((~np.isfinite(vector)).sum())
-        msg = f"train of unit {unit} must be finite times (ms), found {n_bad} that are NaN or infinite; drop them"
+        msg = f"train of unit {unit} must be finite (ms), found {n_bad} NaN or infinite times; drop them"
         raise ValueError(msg)
     order = np.argsort(vector, kind="stable")
     return freeze(vector[order]), order
@@ -49,13 +46,15 @@ def _sort(unit: int, times: Any) -> tuple[Floats, Ints | None]:
 def _as_vector(unit: int, times: Any) -> Floats:
     try:
         vector = np.asarray(times)
-        if np.iscomplexobj(vector) or vector.ndim != 1:
-            msg = f"found shape {vector.shape}, {vector.dtype}"
-            raise ValueError(msg)
-        return vector.astype(np.float64, copy=False)
+        is_vector = vector.ndim == 1 and not np.iscomplexobj(vector)
+        floats = vector.astype(np.float64, copy=False) if is_vector else None
     except (TypeError, ValueError) as error:
         msg = f"train of unit {unit} must be a vector of spike times (ms): {error}"
         raise ValueError(msg) from error
+    if floats is None:
+        msg = f"train of unit {unit} must be a vector of spike times (ms), found shape {np.shape(times)}"
+        raise ValueError(msg)
+    return floats
 
 
 def check_finite(field: str, value: float) -> float:
@@ -144,7 +143,7 @@ def count_bins(length_ms: float, bin_size_ms: float) -> int:
         msg = f"bin_size_ms must be positive, got {bin_size_ms}"
         raise ValueError(msg)
     n_bins = length_ms / bin_size_ms
-    return max(math.ceil(n_bins - _rounding(n_bins)), 1)
+    return max(math.ceil(n_bins - float(_rounding(n_bins))), 1)
 
 
 def bin_of(times: Floats, start_time: float, bin_size_ms: float, n_bins: int) -> Ints:
@@ -152,7 +151,8 @@ def bin_of(times: Floats, start_time: float, bin_size_ms: float, n_bins: int) ->
     position = (times - start_time) / bin_size_ms
     # 0.3 / 0.1 is 2.9999999999999996: a spike on an edge belongs to the bin that the edge opens.
     bins = np.floor(position + _rounding(position)).astype(np.int64)
-    return np.clip(bins, 0, n_bins - 1)
+    clipped: Ints = np.clip(bins, 0, n_bins - 1)
+    return clipped
 
 
 def _rounding(position: Any) -> Any:
@@ -168,15 +168,8 @@ def spread_counts(counts: Any, bin_size_ms: float, start_time: float) -> list[Fl
         When the raster is not 2-D or holds anything but counts.
     """
     raster = np.asarray(counts)
-    if (
-        raster.ndim != 2
-        or raster.dtype.kind not in "biuf"
-        or (raster != np.floor(raster)).any()
-        or (raster < 0).any()
-    ):
-        msg = (
-            f"raster must be a matrix (units, bins) of spike counts, got shape {raster.shape}, {raster.dtype}"
-        )
+    if raster.ndim != 2 or raster.dtype.kind not in "biuf" or (raster != np.floor(raster)).any() or (raster < 0).any():
+        msg = f"raster must be a matrix (units, bins) of spike counts, got shape {raster.shape}, {raster.dtype}"
         raise ValueError(msg)
     return [start_time + bin_size_ms * _positions(row.astype(np.int64)) for row in raster]
 

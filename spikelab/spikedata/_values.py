@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -70,7 +70,7 @@ def _same_arrays(one: Any, other: Any) -> bool:
     )
 
 
-def check_attributes(attributes: Sequence[Mapping[str, Any]] | None, n_units: int) -> list[Attributes]:
+def check_attributes(attributes: Any, n_units: int) -> list[Attributes]:
     """Return one dict per unit, sharing nothing mutable with what was given.
 
     Raises
@@ -90,7 +90,7 @@ def check_attributes(attributes: Sequence[Mapping[str, Any]] | None, n_units: in
     return [freeze(entries) for entries in attributes]
 
 
-def check_metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
+def check_metadata(metadata: Any) -> dict[str, Any]:
     """Return the metadata as a dict that shares nothing mutable with what was given.
 
     Raises
@@ -151,25 +151,18 @@ def _scalar_kind(value: Any) -> str:
 
 def is_per_spike(name: str, value: Any, n_spikes: int) -> bool:
     """Return whether an attribute has one entry per spike: an array named ``spike_*`` of that length."""
-    return (
-        name.startswith("spike_")
-        and isinstance(value, np.ndarray)
-        and value.ndim > 0
-        and len(value) == n_spikes
-    )
+    return name.startswith("spike_") and isinstance(value, np.ndarray) and value.ndim > 0 and len(value) == n_spikes
 
 
 def pick_spikes(entries: Attributes, n_spikes: int, picked: npt.NDArray[Any] | slice) -> Attributes:
     """Return the attributes of a unit with those per spike reduced to, or reordered as, the picked spikes."""
     return {
-        name: freeze(value[picked]) if is_per_spike(name, value, n_spikes) else value
-        for name, value in entries.items()
+        name: freeze(value[picked]) if is_per_spike(name, value, n_spikes) else value for name, value in entries.items()
     }
 
 
 def locations_um(attributes: Sequence[Attributes]) -> npt.NDArray[np.float64]:
-    """Return x and y of each unit, shape (N, 2); NaN where a unit has neither ``position`` nor ``x`` and "
-    "``y``."""
+    """Return x and y of each unit, shape (N, 2); from ``position`` or ``x`` and ``y``; NaN without."""
     return np.array([_location(entries) for entries in attributes], dtype=np.float64).reshape(-1, 2)
 
 
@@ -181,7 +174,7 @@ def _location(entries: Attributes) -> tuple[float, float]:
     return x, y
 
 
-def with_values(attributes: Sequence[Attributes], name: str, values: Sequence[Any]) -> list[Attributes]:
+def with_values(attributes: Sequence[Attributes], name: str, values: Any) -> list[Attributes]:
     """Return the attributes with one of them set on every unit.
 
     Raises

@@ -57,9 +57,7 @@ class SpikeData:
 
     Examples
     --------
-    >>> sd = SpikeData(
-    ...     [[10.0, 20.0], [15.0]], length=1000.0, neuron_attributes=[{"unit_id": 4}, {"unit_id": 7}]
-    ... )
+    >>> sd = SpikeData([[10.0, 20.0], [15.0]], length=1000.0, neuron_attributes=[{"unit_id": 4}, {"unit_id": 7}])
     >>> sd.N, sd.rates().tolist()
     (2, [2.0, 1.0])
     >>> sd.subset([7], by="unit_id").train[0].tolist()
@@ -143,8 +141,7 @@ class SpikeData:
 
     @property
     def unit_locations(self) -> Floats:
-        """Positions (um) of the units, shape (N, 2), from ``position`` or ``x`` and ``y``; NaN where "
-        "unknown."""
+        """Positions (um), shape (N, 2), from ``position`` or ``x`` and ``y``; NaN where unknown."""
         return _values.locations_um(self._attributes)
 
     @property
@@ -268,8 +265,7 @@ class SpikeData:
         return self.replace(neuron_attributes=_values.with_values(self._attributes, name, values))
 
     def replace(self, **parts: Any) -> SpikeData:
-        f"""Return a copy with other constructor arguments, such as ``metadata={...}``; it is validated "
-        "anew."""
+        """Return a copy with other constructor arguments, such as ``metadata=...``, validated anew."""
         own = {name: getattr(self, name) for name in _PARTS}
         return type(self)(**{**own, **parts})
 
@@ -346,9 +342,7 @@ class SpikeData:
 
         Examples
         --------
-        >>> sd = SpikeData(
-        ...     [[1.0, 12.0]], length=15.0, metadata={"rec_chunks_ms": [(0.0, 10.0), (10.0, 15.0)]}
-        ... )
+        >>> sd = SpikeData([[1.0, 12.0]], length=15.0, metadata={"rec_chunks_ms": [(0.0, 10.0), (10.0, 15.0)]})
         >>> [(epoch.length, epoch.train[0].tolist()) for epoch in sd.split_epochs()]
         [(10.0, [1.0]), (5.0, [2.0])]
         """
@@ -410,11 +404,11 @@ class SpikeData:
         return self.replace(raw_data=raw_data, raw_time=raw_time)
 
     def raw_samples(self, times: npt.ArrayLike) -> Ints:
-        """Return the sample of `raw_data` nearest to each time (ms); outside the data -1 or n_samples, or "
-        "beyond."""
-        return _raw.nearest_samples(
-            np.asarray(times, dtype=np.float64), self._require_raw()[1], self._start_time
-        )
+        """Return the sample of `raw_data` nearest to each time (ms).
+
+        Negative before the data, n_samples or more after them.
+        """
+        return _raw.nearest_samples(np.asarray(times, dtype=np.float64), self._require_raw()[1], self._start_time)
 
     def get_waveform_traces(
         self, unit: int, ms_before: float = 1.0, ms_after: float = 2.0, channels: Sequence[int] | None = None
@@ -502,9 +496,7 @@ class SpikeData:
         return cls(_trains.group_by_unit(idces, times, N), **parts)
 
     @classmethod
-    def from_raster(
-        cls, raster: Any, bin_size_ms: float, *, start_time: float = 0.0, **parts: Any
-    ) -> SpikeData:
+    def from_raster(cls, raster: Any, bin_size_ms: float, *, start_time: float = 0.0, **parts: Any) -> SpikeData:
         """Return units with as many spikes in each bin as a raster counts, evenly spread inside the bin.
 
         Parameters

@@ -78,9 +78,7 @@ def test_two_recordings_of_a_well_read_back_by_name(tmp_path):
 
 def test_recording_name_is_kept(tmp_path):
     """recording_name names the recording of every well whose key has none."""
-    path = write_maxwell(
-        tmp_path / "named.raw.h5", {"well001": simulate(duration_s=0.5)}, recording_name="rec0007"
-    )
+    path = write_maxwell(tmp_path / "named.raw.h5", {"well001": simulate(duration_s=0.5)}, recording_name="rec0007")
     with h5py.File(path) as file:
         assert list(file["wells/well001"]) == ["rec0007"]
     assert read(path, rec_name="rec0007").get_num_channels() == 16

@@ -246,9 +246,7 @@ def test_quantising_undoes_scaling(steps, gain_uV, offset_uV):
     np.testing.assert_array_equal(quantise(voltages_uV, gain_uV, offset_uV, "int16"), samples)
 
 
-@given(
-    voltage_uV=st.floats(-1e6, 1e6), gain_uV=st.floats(0.01, 50), dtype=st.sampled_from(["int16", "uint16"])
-)
+@given(voltage_uV=st.floats(-1e6, 1e6), gain_uV=st.floats(0.01, 50), dtype=st.sampled_from(["int16", "uint16"]))
 @settings(max_examples=100, deadline=None)
 def test_quantising_is_within_half_a_step_or_clipped(voltage_uV, gain_uV, dtype):
     """A sample is within half a step of its voltage, or at the end of the dtype on the voltage's side."""

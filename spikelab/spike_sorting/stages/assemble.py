@@ -80,9 +80,7 @@ def metadata(job: Job, recording: Any, epochs: list[Epoch]) -> dict[str, Any]:
 # -------------------------------------------------------------------------------------------- what a unit is
 
 
-def unit_attributes(
-    recording: Any, analyzer: Any, spikes: Sorting, options: WaveformConfig
-) -> list[dict[str, Any]]:
+def unit_attributes(recording: Any, analyzer: Any, spikes: Sorting, options: WaveformConfig) -> list[dict[str, Any]]:
     """Return the attributes of each unit, in the order of ``spikes.unit_ids``."""
     templates = analyzer.get_extension("templates")
     average, spread = templates.get_data("average"), templates.get_data("std")

@@ -65,7 +65,5 @@ def _second_criteria(options: CurationConfig) -> dict[str, Any]:
 
 def _curate(sd: SpikeData, criteria: dict[str, Any]) -> tuple[SpikeData, dict[str, Any]]:
     sd_curated, results = sd.curate(**criteria)
-    history = sd.build_curation_history(
-        sd_original=sd, sd_curated=sd_curated, results=results, parameters=criteria
-    )
+    history = sd.build_curation_history(sd_original=sd, sd_curated=sd_curated, results=results, parameters=criteria)
     return sd_curated, history

@@ -117,7 +117,7 @@ def _character(recording: Any) -> dict[str, Any]:
         "list of channels": recording.channel_ids.tolist(),
         "gain": None if gains is None else gains.tolist(),
         "offset": None if offsets is None else offsets.tolist(),
-        "geometry": recording.get_channel_locations().tolist() if _has_geometry(recording) else None,
+        "geometry": recording.get_channel_locations().tolist() if recording.has_probe() else None,
     }
 
 
@@ -141,12 +141,8 @@ def _with_gain(recording: Any, options: RecordingConfig) -> tuple[Any, list[str]
     return recording, notes
 
 
-def _has_geometry(recording: Any) -> bool:
-    return recording.get_property("contact_vector") is not None or recording.get_property("location") is not None
-
-
 def _with_good_channels(recording: Any, options: RecordingConfig) -> tuple[Any, list[str]]:
-    if not _has_geometry(recording):
+    if not recording.has_probe():
         msg = "the recording has no probe geometry; attach one with recording.set_probe(probe)"
         raise RecordingUnreadableError(msg)
     notes = []

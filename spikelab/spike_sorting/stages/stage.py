@@ -62,9 +62,7 @@ class Stage:
     run: Callable[[StageRun], Summary]
 
 
-def stage_keys(
-    stages: Sequence[Stage], config: SortingPipelineConfig, identity: Mapping[str, Any]
-) -> dict[str, str]:
+def stage_keys(stages: Sequence[Stage], config: SortingPipelineConfig, identity: Mapping[str, Any]) -> dict[str, str]:
     """Return the key of each stage: it changes with the input, and with all that the stage and those before it read."""
     keys, upstream = {}, _digest(identity)
     for stage in stages:

@@ -15,7 +15,14 @@ from spikelab.spike_sorting.stages.stage import StageRun, Summary
 
 VERSION = 1
 
-METRICS = ("num_spikes", "firing_rate", "presence_ratio", "amplitude_cutoff", "amplitude_median", "rp_violation")
+METRICS = (
+    "num_spikes",
+    "firing_rate",
+    "presence_ratio",
+    "amplitude_cutoff",
+    "amplitude_median",
+    "rp_violation",
+)
 """Quality metrics of SpikeInterface that every unit carries, besides SNR, ISI and std_norm, which are ours."""
 
 
@@ -36,10 +43,11 @@ def run(stage: StageRun) -> Summary:
         msg = "the sorter found no unit"
         raise InsufficientActivityError(msg, sorter=config.sorter.sorter_name, units_at_failure=0)
     analyzer = _new_analyzer(stage, filtered(recording, config), spikes)
-    for number, (extension, options) in enumerate(extensions(config).items()):
-        stage.progress.report(extension, number / len(extensions(config)))
-        analyzer.compute(extension, **options, **_job_options(analyzer, extension, config))
-    return {"n_units": int(spikes.unit_ids.size), "extensions": list(extensions(config))}
+    wanted = extensions(config)
+    for number, (extension, options) in enumerate(wanted.items()):
+        stage.progress.report(extension, number / len(wanted))
+        analyzer.compute({extension: options}, **job_kwargs(config.execution, recording))
+    return {"n_units": int(spikes.unit_ids.size), "extensions": list(wanted)}
 
 
 def filtered(recording: Any, config: SortingPipelineConfig) -> Any:
@@ -90,11 +98,3 @@ def _to_numpy_sorting(spikes: Sorting, fs_Hz: float) -> Any:
 
     labels = spikes.unit_ids[spikes.units]
     return NumpySorting.from_samples_and_labels([spikes.samples], [labels], fs_Hz, unit_ids=spikes.unit_ids)
-
-
-def _job_options(analyzer: Any, extension: str, config: SortingPipelineConfig) -> dict[str, Any]:
-    from spikeinterface.core import get_extension_class
-
-    needs = get_extension_class(extension).need_job_kwargs
-    return job_kwargs(config.execution, analyzer.recording) if needs else {}
-

@@ -70,6 +70,4 @@ def worker_environment(n_threads: int) -> Mapping[str, str]:
 
 def wall_clock_s() -> float:
     """Return seconds since the epoch, for libraries that ask for it; durations use the monotonic clock."""
-    import time
-
-    return time.time()
+    return datetime.now(timezone.utc).timestamp()

@@ -40,15 +40,13 @@ class Kilosort4Backend:
             msg = "Kilosort4 is not installed: pip install 'spikelab[kilosort4]'"
             raise SorterNotInstalledError(msg, sorter=self.name, missing="kilosort")
         if not OLDEST <= _numbers(found) < BELOW:
-            msg = f"kilosort {found} is installed; tested are 4.1.7 and later 4.1 versions: pip install 'kilosort>=4.1.7,<4.2'"
+            msg = f"kilosort {found} is installed; 4.1.7 and later 4.1 are tested: pip install 'kilosort>=4.1.7,<4.2'"
             raise SorterNotInstalledError(msg, sorter=self.name, missing="kilosort>=4.1.7,<4.2")
         return found
 
     def settings(self, config: SortingPipelineConfig) -> Mapping[str, Any]:
         """Return what changes the spikes: parameters, pass band, seed, and the version."""
-        params = {
-            name: value for name, value in config.sorter.sorter_params.items() if name not in {"torch_device"}
-        }
+        params = {name: value for name, value in config.sorter.sorter_params.items() if name != "torch_device"}
         return {
             "params": thaw(params),
             "freq_min": config.recording.freq_min,
@@ -94,7 +92,7 @@ def kilosort_settings(config: SortingPipelineConfig) -> dict[str, Any]:
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    parts = (part for part in text.split("+")[0].split("."))
+    parts = (part for part in text.split("+", maxsplit=1)[0].split("."))
     return tuple(int(part) for part in parts if part.isdigit())
 
 

@@ -27,14 +27,10 @@ def probe_dictionary(recording: Any) -> dict[str, Any]:
 
 
 def _shanks(recording: Any, n_channels: int) -> Any:
-    """Number the shanks, or the groups of channels where the probe knows no shanks."""
+    """Number the groups of channels: shanks, as SpikeInterface groups them when a probe is attached."""
     import numpy as np
 
-    contacts = recording.get_property("contact_vector")
-    if contacts is not None and "shank_ids" in (contacts.dtype.names or ()) and np.any(contacts["shank_ids"] != ""):
-        labels = contacts["shank_ids"]
-    else:
-        labels = recording.get_property("group")
-    if labels is None:
+    groups = recording.get_property("group")
+    if groups is None:
         return np.zeros(n_channels, dtype=np.float32)
-    return np.unique(labels, return_inverse=True)[1].astype(np.float32)
+    return np.unique(groups, return_inverse=True)[1].astype(np.float32)

@@ -13,8 +13,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from kilosort import clustering_qr, run_kilosort, spikedetect, template_matching
+from kilosort import clustering_qr, spikedetect, template_matching
 from kilosort.parameters import DEFAULT_SETTINGS
+from kilosort.run_kilosort import (
+    compute_drift_correction,
+    compute_preprocessing,
+    initialize_ops,
+    save_sorting,
+)
 
 from spikelab.spike_sorting._exceptions import InsufficientActivityError
 from spikelab.spike_sorting.backends.binary import FlatBinary
@@ -105,14 +111,14 @@ def run_steps(request: Request, progress: ProgressFile) -> None:
 
 def preprocess(state: State) -> None:
     """Estimate the high-pass and whitening filters."""
-    state.ops = run_kilosort.compute_preprocessing(state.ops, state.request.device, tic0=state.started_at)
+    state.ops = compute_preprocessing(state.ops, state.request.device, tic0=state.started_at)
     _seed(state.request.seed)
 
 
 def drift(state: State) -> None:
     """Estimate drift, and open the recording corrected for it."""
     request = state.request
-    state.ops, state.bfile, _ = run_kilosort.compute_drift_correction(
+    state.ops, state.bfile, _ = compute_drift_correction(
         state.ops,
         request.device,
         tic0=state.started_at,
@@ -193,7 +199,7 @@ def merge(state: State) -> None:
 
 def save(state: State) -> None:
     """Write Kilosort4's files for Phy."""
-    run_kilosort.save_sorting(
+    save_sorting(
         state.ops,
         state.request.folder,
         state.st,
@@ -230,7 +236,7 @@ def _initial_ops(request: Request) -> dict[str, Any]:
     if request.invert_sign:
         # Upstream forgets invert_sign once drift is corrected; a negative scale reaches every read.
         settings["scale"] = -(settings["scale"] or 1.0)
-    ops, _ = run_kilosort.initialize_ops(
+    ops, _ = initialize_ops(
         settings,
         dict(request.probe),
         request.binary.dtype,
