@@ -238,6 +238,9 @@ def read_json(parent: Any, link: str) -> list[Any]:
 
 def _read_texts(parent: Any, link: str) -> list[str]:
     node = _require_plain(read_node(parent, link))
+    if node.ndim != 1:
+        msg = f"{node.name} must be a list of texts, found shape {node.shape}"
+        raise ValueError(msg)
     texts: list[str] = node.asstr()[()].tolist()
     return texts
 

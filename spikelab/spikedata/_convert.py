@@ -67,7 +67,7 @@ def _read_metadata(recording: Any | None, fs_Hz: float, n_samples: int | None) -
         metadata["n_samples"] = n_samples
     if recording is not None:
         metadata["channel_ids"] = [_plain(channel) for channel in recording.channel_ids]
-        if "location" in recording.get_property_keys():
+        if recording.has_probe():
             metadata["channel_locations"] = np.array(recording.get_channel_locations(), dtype=np.float64)
     return metadata
 

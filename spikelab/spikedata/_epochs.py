@@ -65,7 +65,8 @@ def _window_metadata(metadata: Mapping[str, Any], span: Span, shift: float) -> d
         spans, names = read_chunks(metadata)
         met = [i for i, (first, last) in enumerate(spans) if first < span[1] and last > span[0]]
         changed[_CHUNKS] = [(max(spans[i][0], span[0]) + shift, min(spans[i][1], span[1]) + shift) for i in met]
-        changed[_NAMES] = [names[i] for i in met]
+        if _NAMES in metadata or len(met) < len(spans):  # numbered names must not move on
+            changed[_NAMES] = [names[i] for i in met]
     if "n_samples" in metadata and "fs_Hz" in metadata:
         changed["n_samples"] = round((span[1] - span[0]) * metadata["fs_Hz"] / 1000.0)
     return changed

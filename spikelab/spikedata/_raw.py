@@ -131,7 +131,9 @@ def nearest_samples(
     """Return the sample nearest to each time; outside the data it is below 0 or beyond the last sample."""
     if isinstance(raw_time, float):
         return np.rint((times - start_time) * raw_time).astype(np.int64)
-    step_ms = 1000.0 / sampling_rate_Hz(raw_time)
+    if raw_time.size == 0:
+        return np.full(times.shape, -1, dtype=np.int64)
+    step_ms = (raw_time[-1] - raw_time[0]) / max(raw_time.size - 1, 1)
     right = np.searchsorted(raw_time, times)
     left = np.clip(right - 1, 0, raw_time.size - 1)
     right = np.clip(right, 0, raw_time.size - 1)

@@ -206,9 +206,10 @@ class SpikeData:
         [3.0]
         """
         if by is None:
-            chosen = _values.find_units(units, self.N)
-        else:
-            chosen = _values.find_units_by(self._attributes, units, by)
+            return self._pick(_values.find_units(units, self.N))
+        return self._pick(_values.find_units_by(self._attributes, units, by))
+
+    def _pick(self, chosen: list[int]) -> SpikeData:
         return self.replace(
             train=[self._train[unit] for unit in chosen],
             neuron_attributes=[self._attributes[unit] for unit in chosen],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from spikelab.spike_sorting._settings import thaw
@@ -12,6 +13,7 @@ from spikelab.spike_sorting.selection import Epoch
 from spikelab.spike_sorting.stages.load import read_recording
 from spikelab.spike_sorting.stages.sort import read_spikes
 from spikelab.spike_sorting.stages.stage import StageRun, Summary
+from spikelab.spike_sorting.stages.waveforms import UNFILTERED
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,6 +32,7 @@ def settings(config: SortingPipelineConfig) -> Any:
 
 def run(stage: StageRun) -> Summary:
     """Write the SpikeData of all units."""
+    import numpy as np
     from spikeinterface import load_sorting_analyzer
 
     from spikelab.spikedata import SpikeData
@@ -38,11 +41,12 @@ def run(stage: StageRun) -> Summary:
     recording, epochs = read_recording(folder.recording)
     spikes = read_spikes(folder.stage("sort"))
     analyzer = load_sorting_analyzer(folder.analyzer, load_extensions=True)
+    unfiltered = np.load(folder.stage("waveforms") / UNFILTERED, allow_pickle=False)
     fs_Hz = recording.sampling_frequency
     sd = SpikeData(
         spike_trains_ms(spikes, fs_Hz),
         length=recording.get_num_samples() / fs_Hz * 1000.0,
-        neuron_attributes=unit_attributes(recording, analyzer, spikes, job.config.waveform),
+        neuron_attributes=unit_attributes(recording, analyzer, unfiltered, spikes, job.config.waveform),
         metadata=metadata(job, recording, epochs),
     )
     sd.save(stage.folder / folder.assembled.name)
@@ -80,8 +84,16 @@ def metadata(job: Job, recording: Any, epochs: list[Epoch]) -> dict[str, Any]:
 # -------------------------------------------------------------------------------------------- what a unit is
 
 
-def unit_attributes(recording: Any, analyzer: Any, spikes: Sorting, options: WaveformConfig) -> list[dict[str, Any]]:
+def unit_attributes(
+    recording: Any,
+    analyzer: Any,
+    unfiltered: NDArray[np.float32],
+    spikes: Sorting,
+    options: WaveformConfig,
+) -> list[dict[str, Any]]:
     """Return the attributes of each unit, in the order of ``spikes.unit_ids``."""
+    import numpy as np
+
     templates = analyzer.get_extension("templates")
     average, spread = templates.get_data("average"), templates.get_data("std")
     noise_uV = analyzer.get_extension("noise_levels").get_data()
@@ -91,14 +103,21 @@ def unit_attributes(recording: Any, analyzer: Any, spikes: Sorting, options: Wav
     channels = _channel_attributes(recording)
     units = []
     for index, unit_id in enumerate(spikes.unit_ids.tolist()):
-        shape = _waveform_attributes(average[index], spread[index], noise_uV, templates.nbefore, options, analyzer)
+        peak = largest_peak(average[index], options.pos_peak_thresh)
+        share = _share_left_by_filter(unfiltered[index], peak)
+        window = _spread_window(peak.sample, average.shape[1], options, analyzer.sampling_frequency)
         units.append(
             {
                 "unit_id": unit_id,
-                **{name: values[shape["channel"]] for name, values in channels.items()},
+                "channel": peak.channel,
+                **{name: values[peak.channel] for name, values in channels.items()},
                 "position": positions[index, :2].astype(float),
-                **shape,
-                "spike_amplitudes": amplitudes[spikes.unit_ids[index]].astype("float32"),
+                "amplitude": peak.height_uV / share,
+                "snr": _ratio(peak.height_uV, noise_uV[peak.channel]),
+                "std_norm": _ratio(spread[index, window, peak.channel].mean(), peak.height_uV),
+                "has_pos_peak": peak.is_positive,
+                "spike_amplitudes": (amplitudes[spikes.unit_ids[index]] / share).astype(np.float32),
+                **_template_attributes(average[index]),
                 **{name: _plain(metrics.loc[unit_id, name]) for name in metrics.columns},
                 **{name: values[index] for name, values in spikes.unit_properties.items()},
             }
@@ -120,38 +139,28 @@ def _channel_attributes(recording: Any) -> dict[str, list[Any]]:
     return attributes
 
 
-def _waveform_attributes(
-    average: NDArray[np.float32],
-    spread: NDArray[np.float32],
-    noise_uV: NDArray[np.float64],
-    n_before: int,
-    options: WaveformConfig,
-    analyzer: Any,
-) -> dict[str, Any]:
-    """Return what the average waveform (samples, channels), in uV, says of a unit."""
-    import numpy as np
+@dataclass(frozen=True)
+class Peak:
+    """The largest deflection of a template.
 
-    sample, channel, is_positive = largest_peak(average, options.pos_peak_thresh)
-    amplitude_uV = float(abs(average[sample, channel]))
-    reach = np.ptp(average, axis=0)
-    on = np.flatnonzero(reach >= _TEMPLATE_SHARE * reach.max())
-    window = _spread_window(sample, average.shape[0], options, analyzer.sampling_frequency)
-    return {
-        "channel": int(channel),
-        "amplitude": amplitude_uV,
-        "snr": amplitude_uV / float(noise_uV[channel]) if noise_uV[channel] > 0 else float("nan"),
-        "std_norm": float(spread[window, channel].mean()) / amplitude_uV if amplitude_uV > 0 else float("nan"),
-        "has_pos_peak": bool(is_positive),
-        "peak_sample": int(sample - n_before),
-        "template": average[:, on].astype("float32"),
-        "template_channels": on,
-        "template_full": average.astype("float32"),
-        "avg_waveform": np.ascontiguousarray(average.T, dtype="float32"),
-    }
+    Parameters
+    ----------
+    sample, channel : int
+        Where it is.
+    is_positive : bool
+        Whether it is a peak rather than a trough.
+    height_uV : float
+        Its size.
+    """
+
+    sample: int
+    channel: int
+    is_positive: bool
+    height_uV: float
 
 
-def largest_peak(average: NDArray[np.float32], pos_peak_thresh: float) -> tuple[int, int, bool]:
-    """Return sample and channel of a template's peak, and whether it is positive.
+def largest_peak(average: NDArray[np.float32], pos_peak_thresh: float) -> Peak:
+    """Return the peak of a template (samples, channels), in uV.
 
     A positive peak counts only when it exceeds the negative one `pos_peak_thresh` times: spikes are troughs.
     """
@@ -159,8 +168,40 @@ def largest_peak(average: NDArray[np.float32], pos_peak_thresh: float) -> tuple[
 
     is_positive = bool(average.max() > pos_peak_thresh * -average.min())
     flat = int(average.argmax() if is_positive else average.argmin())
-    sample, channel = np.unravel_index(flat, average.shape)
-    return int(sample), int(channel), is_positive
+    sample, channel = (int(index) for index in np.unravel_index(flat, average.shape))
+    return Peak(sample, channel, is_positive, float(abs(average[sample, channel])))
+
+
+def _share_left_by_filter(unfiltered: NDArray[np.float32], peak: Peak) -> float:
+    """Return the share of a spike's amplitude that the band-pass left, by which amplitudes are corrected.
+
+    The unfiltered amplitude is that of the average waveform above its own median, within a few samples of
+    the filtered peak; where it is the smaller one, noise has won and nothing is corrected.
+    """
+    import numpy as np
+
+    waveform = unfiltered[:, peak.channel] - np.median(unfiltered[:, peak.channel])
+    near = waveform[max(0, peak.sample - 3) : peak.sample + 4]
+    true_uV = float(near.max() if peak.is_positive else -near.min())
+    return min(1.0, peak.height_uV / true_uV) if true_uV > 0 else 1.0
+
+
+def _template_attributes(average: NDArray[np.float32]) -> dict[str, Any]:
+    """Return a unit's template (samples, channels), whole and on the channels where it is defined, in uV."""
+    import numpy as np
+
+    reach = np.ptp(average, axis=0)
+    on = np.flatnonzero(reach >= _TEMPLATE_SHARE * reach.max())
+    return {
+        "template": average[:, on].astype(np.float32),
+        "template_channels": on,
+        "template_full": average.astype(np.float32),
+        "avg_waveform": np.ascontiguousarray(average.T, dtype=np.float32),
+    }
+
+
+def _ratio(value: float, of: float) -> float:
+    return float(value) / float(of) if of > 0 else float("nan")
 
 
 def _spread_window(sample: int, n_samples: int, options: WaveformConfig, fs_Hz: float) -> slice:

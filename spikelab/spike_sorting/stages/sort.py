@@ -45,7 +45,8 @@ def write_spikes(path: Path, sorting: Sorting) -> None:
     import numpy as np
 
     properties = {f"unit_{name}": np.asarray(values) for name, values in sorting.unit_properties.items()}
-    np.savez(path, samples=sorting.samples, units=sorting.units, unit_ids=sorting.unit_ids, **properties)
+    arrays = {"samples": sorting.samples, "units": sorting.units, "unit_ids": sorting.unit_ids, **properties}
+    np.savez(path, allow_pickle=False, **arrays)
 
 
 def read_spikes(folder: Path) -> Sorting:

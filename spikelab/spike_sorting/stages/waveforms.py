@@ -15,6 +15,9 @@ from spikelab.spike_sorting.stages.stage import StageRun, Summary
 
 VERSION = 1
 
+UNFILTERED = "unfiltered_templates.npy"
+"""Average waveforms before the band-pass, which takes a tenth or more of a spike's amplitude."""
+
 METRICS = (
     "num_spikes",
     "firing_rate",
@@ -36,6 +39,8 @@ def settings(config: SortingPipelineConfig) -> Any:
 
 def run(stage: StageRun) -> Summary:
     """Write the analyzer of the filtered recording, without a copy of its traces."""
+    import numpy as np
+
     config, folder = stage.job.config, stage.job.run
     recording, _ = read_recording(folder.recording)
     spikes = read_spikes(folder.stage("sort"))
@@ -47,6 +52,8 @@ def run(stage: StageRun) -> Summary:
     for number, (extension, options) in enumerate(wanted.items()):
         stage.progress.report(extension, number / len(wanted))
         analyzer.compute({extension: options}, **job_kwargs(config.execution, recording))
+    stage.progress.report("unfiltered templates", 1.0)
+    np.save(stage.folder / UNFILTERED, unfiltered_templates(recording, analyzer, config))
     return {"n_units": int(spikes.unit_ids.size), "extensions": list(wanted)}
 
 
@@ -76,6 +83,23 @@ def extensions(config: SortingPipelineConfig) -> dict[str, dict[str, Any]]:
         "unit_locations": {"method": "center_of_mass"},
         "quality_metrics": {"metric_names": list(METRICS), "skip_pc_metrics": True},
     }
+
+
+def unfiltered_templates(recording: Any, analyzer: Any, config: SortingPipelineConfig) -> Any:
+    """Return average waveforms of the same spikes without the band-pass, (units, samples, channels), uV."""
+    from spikeinterface.core import estimate_templates
+    from spikeinterface.preprocessing import scale_to_uV
+
+    templates = analyzer.get_extension("templates")
+    return estimate_templates(
+        scale_to_uV(recording),
+        analyzer.get_extension("random_spikes").get_random_spikes(),
+        analyzer.unit_ids,
+        templates.nbefore,
+        templates.nafter,
+        return_in_uV=False,
+        **job_kwargs(config.execution, recording),
+    )
 
 
 def _new_analyzer(stage: StageRun, recording: Any, spikes: Sorting) -> Any:

@@ -82,6 +82,11 @@ class WorkerProcess:
         except subprocess.TimeoutExpired:
             return None
 
+    def kill(self) -> ExitStatus:
+        """End it at once, without asking; return how it ended."""
+        self._process.kill()
+        return ExitStatus(self._process.wait())
+
     def stop(self, grace_s: float = GRACE_S) -> ExitStatus:
         """Ask it to end, and after `grace_s` seconds make it; return how it ended."""
         if self._process.poll() is None:

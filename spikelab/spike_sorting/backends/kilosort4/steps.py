@@ -233,6 +233,8 @@ def _initial_ops(request: Request) -> dict[str, Any]:
         "filename": [request.binary.path],
         "data_dir": request.binary.path.parent,
     }
+    # Upstream clips it too, with a warning that a probe of few channels cannot avoid.
+    settings["nearest_chans"] = min(settings["nearest_chans"], len(request.probe["chanMap"]))
     if request.invert_sign:
         # Upstream forgets invert_sign once drift is corrected; a negative scale reaches every read.
         settings["scale"] = -(settings["scale"] or 1.0)

@@ -1,0 +1,10 @@
+"""The command line: ``spikelab``. Nothing here is imported by the library."""
+
+from __future__ import annotations
+
+
+def main() -> None:
+    """Run the command that the arguments name, and end the process with its exit code."""
+    from spikelab.cli.app import build_app
+
+    build_app()(prog_name="spikelab")

@@ -1,0 +1,132 @@
+"""What every command shares: consoles, messages, exit codes, and how an error is told."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.box import HORIZONTALS
+from rich.console import Console, Group
+from rich.panel import Panel
+from rich.text import Text
+
+from spikelab.spike_sorting._exceptions import EnvironmentSortFailure, SpikeSortingClassifiedError
+
+
+class ExitCode(IntEnum):
+    """What the shell is told; an interrupted command ends with 128 plus the signal's number."""
+
+    DONE = 0
+    SOME_FAILED = 1
+    USAGE = 2
+    ENVIRONMENT = 3
+
+
+class UsageProblem(Exception):
+    """The command cannot be carried out as it was given; nothing has run.
+
+    Parameters
+    ----------
+    message : str
+        What was expected and what was found.
+    advice : str
+        What to do.
+    """
+
+    def __init__(self, message: str, advice: str = "") -> None:
+        super().__init__(message)
+        self.advice = advice
+
+
+class _PatientConsole(Console):
+    """A console whose reader may leave: a closed pipe ends the talking, not the sort."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+
+
+def make_console(*, stderr: bool = False) -> Console:
+    """Return a console on standard output or standard error.
+
+    Names and paths are printed as they are: no markup is read from them and nothing in them is coloured.
+    """
+    return _PatientConsole(stderr=stderr, markup=False, highlight=False, emoji=False)
+
+
+def say(console: Console, text: str | Text, style: str = "") -> None:
+    """Print one line, never broken: paths and commands stay in one piece for copying."""
+    console.print(text, style=style, soft_wrap=True)
+
+
+def tell_problem(title: str, message: str, advice: str = "", style: str = "red") -> None:
+    """Print what went wrong and what to do about it on standard error."""
+    parts = [Text(message)]
+    if advice:
+        parts += [Text(), Text.assemble(("What to do: ", "bold"), advice)]
+    panel = Panel(Group(*parts), title=Text(title), title_align="left", box=HORIZONTALS, border_style=style)
+    make_console(stderr=True).print(panel)
+
+
+@contextmanager
+def exit_codes() -> Iterator[None]:
+    """Turn what a command raises into a message and an exit code; SIGTERM stops as orderly as Ctrl-C."""
+    received: list[int] = []
+
+    def interrupt(number: int, _frame: Any) -> None:
+        received.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    except UsageProblem as error:
+        tell_problem("This cannot be done as asked", str(error), error.advice)
+        raise typer.Exit(ExitCode.USAGE) from None
+    except EnvironmentSortFailure as error:
+        tell_problem(f"This machine is not ready ({error.status})", str(error), error.advice)
+        raise typer.Exit(ExitCode.ENVIRONMENT) from None
+    except SpikeSortingClassifiedError as error:
+        tell_problem(f"Failed ({error.status})", str(error), error.advice)
+        raise typer.Exit(ExitCode.SOME_FAILED) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(128 + (received[0] if received else signal.SIGINT)) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def usage_errors() -> Iterator[None]:
+    """Take TypeError and ValueError for what planning says of a wrong call; used around planning alone."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        if isinstance(error, SpikeSortingClassifiedError):
+            raise
+        raise UsageProblem(str(error)) from error
+
+
+def short_path(path: str | Path) -> str:
+    """Return `path` relative to the current folder where it lies below it, for reading and copying."""
+    path = Path(path)
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+
+
+def seconds_text(seconds: float) -> str:
+    """Return a duration for people: "8 s", "1 min 12 s", "2 h 05 min"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return "1 unit", "2 units"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,99 @@
+"""The report as one self-contained page: nothing is fetched, whatever a name in it says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spikelab.spike_sorting.report import wording
+from spikelab.spike_sorting.report.facts import Facts
+from spikelab.spike_sorting.report.metrics import METRICS
+from spikelab.spike_sorting.report.plain import finite
+from spikelab.spike_sorting.report.plots import Plot, make_plots
+
+if TYPE_CHECKING:
+    import jinja2
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_COLUMNS = ("unit", "curation", "channel", "x (µm)", "y (µm)", *(metric.title for metric in METRICS), "label")
+
+
+def to_html(facts: Facts) -> str:
+    """Return the page."""
+    plots = make_plots(facts)
+    figures = facts.config.figures
+    page: str = (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            facts=facts,
+            result=facts.result,
+            say=wording,
+            plots=plots,
+            figures=[plot.figure for plot in plots],
+            plotly_js=_plotly_js() if plots else "",
+            cards=_cards(facts),
+            columns=_COLUMNS,
+            units=[_cells(facts, index) for index in range(len(facts.units))],
+            color_kept=_color(figures.color_kept, "#0072B2"),
+            color_removed=_color(figures.color_removed, "#D55E00"),
+            font_px=round(figures.font_size * 1.2, 1),
+            with_bars=figures.create_figures,
+        )
+    )
+    return page
+
+
+def _environment() -> jinja2.Environment:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
+    environment.filters["at"] = _plots_at
+    return environment
+
+
+def _plots_at(plots: list[Plot], place: str) -> list[tuple[int, Plot]]:
+    return [(index, plot) for index, plot in enumerate(plots) if plot.place == place]
+
+
+def _plotly_js() -> str:
+    from plotly.offline import get_plotlyjs
+
+    source: str = get_plotlyjs()
+    return source
+
+
+def _color(wanted: str, default: str) -> str:
+    """Return `wanted` when it is a plain colour: it goes into the style sheet."""
+    return wanted if re.fullmatch(r"#[0-9a-fA-F]{3,8}|[a-zA-Z]+", wanted) else default
+
+
+def _cards(facts: Facts) -> list[tuple[str, str]]:
+    """Return the numbers at the top of the page: (number, what)."""
+    result = facts.result
+    cards = [
+        (wording.number(result.n_units), "units found"),
+        (wording.number(result.n_curated_units), "units kept"),
+        (wording.number(result.n_spikes), "spikes of units kept"),
+        (wording.duration(facts.duration_s), "of recording"),
+        (wording.number(facts.recording.get("n_channels")), "channels"),
+        (wording.duration(result.wall_time_s), "of work"),
+    ]
+    return [card for card in cards if card[0] != wording.UNKNOWN]
+
+
+def _cells(facts: Facts, index: int) -> list[tuple[str, Any]]:
+    """Return the cells of one unit: what is read, and what is sorted by."""
+    unit = facts.units[index]
+    values = [*unit.position_um, *(unit.value(metric.name) for metric in METRICS)]
+    numbers: list[tuple[str, Any]] = [(wording.number(value), finite(value)) for value in values]
+    texts: list[tuple[str, Any]] = [(text, None) for text in (unit.verdict, unit.channel)]
+    return [(unit.unit_id, index), *texts, *numbers, (unit.label, None)]

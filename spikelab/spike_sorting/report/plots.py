@@ -1,0 +1,252 @@
+"""The plots of the page, as plain descriptions that plotly.js draws.
+
+Colours of text, axes and grid are left to the page, which takes them from the reader's light or dark scheme.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from spikelab.spike_sorting.report.facts import Facts
+from spikelab.spike_sorting.report.histograms import histogram_figures
+from spikelab.spike_sorting.report.plain import finite, to_number
+from spikelab.spike_sorting.report.template_plot import template_figure
+from spikelab.spike_sorting.report.units import Unit
+
+Figure = dict[str, Any]
+
+MAX_SPIKES = 20_000
+"""Spikes that are drawn: more make the page slow, not clearer."""
+
+_CONTACT_UM = 12.0
+_GREY = "#8b929a"
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A plot with its place on the page.
+
+    Parameters
+    ----------
+    place : str
+        Section of the page.
+    title, caption : str
+        Above and below it.
+    height_px : int
+        Its height.
+    figure : dict
+        ``data`` and ``layout`` of plotly.
+    """
+
+    place: str
+    title: str
+    caption: str
+    height_px: int
+    figure: Figure
+
+
+def make_plots(facts: Facts) -> list[Plot]:
+    """Return the plots that can be drawn of what is known; none when the settings say so."""
+    if not facts.config.figures.create_figures or not facts.units:
+        return []
+    makers: tuple[Callable[[Facts], Iterator[Plot]], ...] = (_probe_map, _histograms, _spikes, _templates)
+    return [plot for make in makers for plot in make(facts)]
+
+
+def groups(facts: Facts) -> list[tuple[str, str, Sequence[Unit]]]:
+    """Return (name, colour, units) of the units kept and removed, without empty groups."""
+    figures = facts.config.figures
+    both = [("kept", figures.color_kept, facts.kept), ("removed", figures.color_removed, facts.removed)]
+    return [group for group in both if group[2]]
+
+
+# ------------------------------------------------------------------------------------------------- probe map
+
+
+def _probe_map(facts: Facts) -> Iterator[Plot]:
+    contacts = _contacts(facts)
+    traces = [_contact_trace(contacts)] if contacts else []
+    traces += [trace for group in groups(facts) if (trace := _position_trace(*group))["x"]]
+    if not traces:
+        return
+    layout = {
+        "xaxis": {"title": {"text": "x (µm)"}, "constrain": "domain", "zeroline": False},
+        "yaxis": {"title": {"text": "y (µm)"}, "scaleanchor": "x", "constrain": "domain", "zeroline": False},
+        "legend": _LEGEND,
+        "hovermode": "closest",
+    }
+    caption = "Squares are contacts, to scale. Larger marks are larger amplitudes."
+    yield Plot("map", "Where the units are", caption, 560, {"data": traces, "layout": layout})
+
+
+def _contacts(facts: Facts) -> list[tuple[float, float]]:
+    locations = facts.metadata.get("channel_locations")
+    rows = locations.tolist() if hasattr(locations, "tolist") else locations
+    pairs = [(to_number(row[0]), to_number(row[1])) for row in rows or () if isinstance(row, list) and len(row) >= 2]
+    return [pair for pair in pairs if all(map(math.isfinite, pair))]
+
+
+def _contact_trace(contacts: Sequence[tuple[float, float]]) -> dict[str, Any]:
+    half = _contact_side_um(contacts) / 2
+    x = [value for cx, _ in contacts for value in (cx - half, cx + half, cx + half, cx - half, cx - half, None)]
+    y = [value for _, cy in contacts for value in (cy - half, cy - half, cy + half, cy + half, cy - half, None)]
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "x": x,
+        "y": y,
+        "fill": "toself",
+        "fillcolor": "rgba(139, 146, 154, 0.35)",
+        "line": {"width": 0},
+        "name": "contact",
+        "hoverinfo": "skip",
+    }
+
+
+def _contact_side_um(contacts: Sequence[tuple[float, float]]) -> float:
+    """Return the side of the squares: a usual size, but never one that makes neighbours touch."""
+    import numpy as np
+    from scipy.spatial import KDTree
+
+    if len(contacts) < 2:
+        return _CONTACT_UM
+    distances, _ = KDTree(np.array(contacts)).query(np.array(contacts), k=2)
+    apart = distances[:, 1][distances[:, 1] > 0]
+    return min(_CONTACT_UM, 0.6 * float(apart.min())) if apart.size else _CONTACT_UM
+
+
+def _position_trace(name: str, color: str, units: Sequence[Unit]) -> dict[str, Any]:
+    placed = [unit for unit in units if all(map(math.isfinite, unit.position_um))]
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": name,
+        "x": [finite(unit.position_um[0]) for unit in placed],
+        "y": [finite(unit.position_um[1]) for unit in placed],
+        "text": [_described(unit) for unit in placed],
+        "hovertemplate": "%{text}<extra></extra>",
+        "marker": {
+            "color": color,
+            "size": [_mark_size(unit) for unit in placed],
+            "symbol": "circle" if name == "kept" else "x-thin-open",
+            "line": {"width": 1 if name == "kept" else 2, "color": "white" if name == "kept" else color},
+            "opacity": 0.9,
+        },
+    }
+
+
+def _mark_size(unit: Unit) -> float:
+    amplitude_uV = finite(unit.value("amplitude_uV")) or 0.0
+    return round(min(8 + abs(amplitude_uV) / 15, 22), 1)
+
+
+def _described(unit: Unit) -> str:
+    lines = [
+        f"unit {unit.unit_id} ({unit.verdict})",
+        f"channel {unit.channel}",
+        f"{unit.value('amplitude_uV'):.0f} µV, SNR {unit.value('snr'):.1f}",
+        f"{unit.value('firing_rate_Hz'):.2f} Hz",
+    ]
+    return "<br>".join(html.escape(line) for line in lines)
+
+
+# ------------------------------------------------------------------------------------------------ histograms
+
+
+def _histograms(facts: Facts) -> Iterator[Plot]:
+    for metric, figure, n_unknown in histogram_figures(groups(facts), facts.thresholds):
+        caption = f"{n_unknown} without a value" if n_unknown else ""
+        yield Plot("metrics", metric.title, caption, 215, figure)
+
+
+# ------------------------------------------------------------------------------------------- spikes over time
+
+
+def _spikes(facts: Facts) -> Iterator[Plot]:
+    n_spikes = sum(unit.train_ms.size for unit in facts.units if unit.train_ms is not None)
+    if not n_spikes:
+        return
+    to_time, time_unit = (1 / 60_000, "min") if facts.duration_s > 600 else (1 / 1000, "s")
+    share = min(1.0, MAX_SPIKES / n_spikes)
+    traces = [
+        trace for name, color, units in groups(facts) for trace in _spike_traces(name, color, units, to_time, share)
+    ]
+    layout = {
+        "xaxis": {"title": {"text": f"time ({time_unit})"}, "anchor": "y2", "zeroline": False},
+        "yaxis": {"title": {"text": "amplitude (µV)"}, "domain": [0.54, 1.0], "rangemode": "tozero"},
+        "yaxis2": {"title": {"text": "y of the unit (µm)"}, "domain": [0.0, 0.46], "zeroline": False},
+        "legend": _LEGEND,
+        "hovermode": "closest",
+    }
+    drawn = "Every spike is drawn." if share == 1 else f"{MAX_SPIKES:,} of {n_spikes:,} spikes, drawn at random."
+    caption = f"{drawn} Drag to zoom, double-click to reset."
+    yield Plot("spikes", "Amplitude and depth over time", caption, 620, {"data": traces, "layout": layout})
+
+
+def _spike_traces(
+    name: str, color: str, units: Sequence[Unit], to_time: float, share: float
+) -> Iterator[dict[str, Any]]:
+    x, amplitudes, depths, ids = _sampled(units, to_time, share)
+    common = {"type": "scattergl", "mode": "markers", "x": x, "text": ids, "name": name, "legendgroup": name}
+    where = f"unit %{{text}}<br>%{{x}}<br>%{{y}} %s<extra>{name}</extra>"
+    yield {
+        **common,
+        "y": amplitudes,
+        "hovertemplate": where % "µV",
+        "marker": {"color": color, "size": 3.5, "opacity": 0.45},
+    }
+    yield {
+        **common,
+        "y": depths,
+        "yaxis": "y2",
+        "showlegend": False,
+        "hovertemplate": where % "µm",
+        "marker": {"color": color, "size": 7, "opacity": 0.35, "symbol": "line-ns-open"},
+    }
+
+
+def _sampled(units: Sequence[Unit], to_time: float, share: float) -> tuple[list[Any], ...]:
+    """Return time, amplitude, depth and unit of the same share of each unit's spikes."""
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    x: list[Any] = []
+    amplitudes: list[Any] = []
+    depths: list[Any] = []
+    ids: list[Any] = []
+    for unit in units:
+        train_ms = np.empty(0) if unit.train_ms is None else unit.train_ms
+        chosen = np.flatnonzero(rng.random(train_ms.size) < share) if share < 1 else np.arange(train_ms.size)
+        x += [finite(time) for time in train_ms[chosen] * to_time]
+        amplitudes += _amplitudes(unit, train_ms.size, chosen)
+        depths += [finite(unit.position_um[1], 5)] * chosen.size
+        ids += [html.escape(unit.unit_id)] * chosen.size
+    return x, amplitudes, depths, ids
+
+
+def _amplitudes(unit: Unit, n_spikes: int, chosen: Any) -> list[float | None]:
+    import numpy as np
+
+    amplitudes = np.asarray(unit.attributes.get("spike_amplitudes"))
+    if amplitudes.shape != (n_spikes,) or amplitudes.dtype.kind not in "fiu":
+        return [None] * chosen.size
+    return [finite(abs(value), 4) for value in amplitudes[chosen].tolist()]
+
+
+# ------------------------------------------------------------------------------------------------- templates
+
+
+def _templates(facts: Facts) -> Iterator[Plot]:
+    fs_Hz = to_number(facts.recording.get("fs_Hz") or facts.metadata.get("fs_Hz"))
+    shown, n_rows, figure = template_figure(facts.kept, fs_Hz, facts.config.figures.color_kept)
+    if shown:
+        caption = "Mean waveform on the largest channel, in grey on the next four; one scale for all."
+        title = "Largest units" if shown > 1 else "Largest unit"
+        yield Plot("templates", title, caption, 60 + 165 * n_rows, figure)
+
+
+_LEGEND = {"orientation": "h", "x": 0, "y": 1.0, "xanchor": "left", "yanchor": "bottom", "itemsizing": "constant"}

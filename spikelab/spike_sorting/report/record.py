@@ -1,0 +1,64 @@
+"""The report for machines: everything that the pages need and the results folder has nowhere else."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+from spikelab.spike_sorting.outcome import RecordingResult
+from spikelab.spike_sorting.report.plain import mapping, read_json, to_plain
+from spikelab.spike_sorting.report.quality import extract_unit_quality_stats
+from spikelab.spike_sorting.report.sorting_log import STAGES, parse_sorting_log
+from spikelab.spike_sorting.run_folder import RunFolder
+from spikelab.spike_sorting.supervision import host
+
+if TYPE_CHECKING:
+    from spikelab.spikedata import SpikeData
+
+SCHEMA = 1
+_ALL_LINES = 100_000
+"""More lines than the end of a log that the run folder reads can have."""
+
+
+def build_record(run: RunFolder, result: RecordingResult, curated: SpikeData | None) -> dict[str, Any]:
+    """Return the content of ``recording_report.json``, as strict JSON."""
+    record = {
+        "schema": SCHEMA,
+        "spikelab": _version(),
+        "generated_at": host.utc_now(),
+        **result.to_dict(),
+        "intermediate_folder": run.inter,
+        "recording": _summary(run, result, "load"),
+        "sorter": _sorter(run, result),
+        "quality": extract_unit_quality_stats(curated) if curated is not None else None,
+        "log": parse_sorting_log(run.log_tail(_ALL_LINES)),
+    }
+    plain: dict[str, Any] = to_plain(record)
+    return plain
+
+
+def _summary(run: RunFolder, result: RecordingResult, stage: str) -> dict[str, Any] | None:
+    """Return what `stage` told of its work, unless the run failed before it was done."""
+    is_of_an_earlier_run = result.stage in STAGES and STAGES.index(result.stage) <= STAGES.index(stage)
+    if is_of_an_earlier_run and not result.succeeded:
+        return None
+    summary = mapping((run.read_marker(stage) or {}).get("summary"))
+    return dict(summary) or None
+
+
+def _sorter(run: RunFolder, result: RecordingResult) -> dict[str, Any]:
+    config_used, summary = read_json(run.config_used), _summary(run, result, "sort") or {}
+    return {
+        "name": summary.get("sorter") or config_used.get("sorter"),
+        "version": summary.get("version") or config_used.get("sorter_version"),
+        "n_units": summary.get("n_units"),
+        "n_spikes": summary.get("n_spikes"),
+        "direct": summary.get("direct"),
+    }
+
+
+def _version() -> str:
+    try:
+        return version("spikelab")
+    except PackageNotFoundError:
+        return "0+unknown"

@@ -1,0 +1,61 @@
+// The unit table: a click on a heading sorts by it, a second click the other way; unknown values stay last.
+function sortBy(table, column, isDown) {
+  const keyOf = (row) => {
+    const cell = row.cells[column];
+    return cell.dataset.key === undefined ? cell.textContent : Number(cell.dataset.key);
+  };
+  const isUnknown = (key) => key === "" || key === "–";
+  const compare = (a, b) => {
+    const [one, other] = [keyOf(a), keyOf(b)];
+    if (isUnknown(one) || isUnknown(other)) return isUnknown(one) - isUnknown(other);
+    const order = typeof one === "number" && typeof other === "number" ? one - other : String(one).localeCompare(String(other), undefined, { numeric: true });
+    return isDown ? -order : order;
+  };
+  table.tBodies[0].append(...[...table.tBodies[0].rows].sort(compare));
+}
+
+for (const table of document.querySelectorAll("table.units")) {
+  const headings = [...table.tHead.rows[0].cells];
+  headings.forEach((heading, column) => heading.addEventListener("click", () => {
+    const isDown = heading.getAttribute("aria-sort") === "ascending";
+    for (const other of headings) other.setAttribute("aria-sort", "none");
+    heading.setAttribute("aria-sort", isDown ? "descending" : "ascending");
+    sortBy(table, column, isDown);
+  }));
+}
+
+// The plots take their colours from the style sheet, and again when the reader changes between light and dark.
+function colour(name) {
+  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+}
+
+function paint(layout) {
+  Object.assign(layout, { paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", autosize: true });
+  layout.margin = layout.margin || { l: 58, r: 14, t: 30, b: 46 };
+  layout.font = { family: getComputedStyle(document.body).fontFamily, size: fontSize, color: colour("--ink") };
+  layout.hoverlabel = { bgcolor: colour("--card"), bordercolor: colour("--rule"), font: { color: colour("--ink") } };
+  for (const [name, axis] of Object.entries(layout)) {
+    if (/^[xy]axis\d*$/.test(name)) Object.assign(axis, { gridcolor: colour("--rule"), linecolor: colour("--rule"), automargin: true });
+  }
+  for (const note of layout.annotations || []) note.font = { size: fontSize - 1, color: colour("--ink") };
+  return layout;
+}
+
+function draw() {
+  const figures = JSON.parse(document.getElementById("figures").textContent);
+  for (const canvas of document.querySelectorAll("[data-figure]")) {
+    const { data, layout } = figures[canvas.dataset.figure];
+    Plotly.react(canvas, data, paint(layout), { responsive: true, displaylogo: false, displayModeBar: "hover" });
+  }
+}
+
+if (document.getElementById("figures")) {
+  draw();
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+  const printing = (isOn) => {
+    document.documentElement.toggleAttribute("data-print", isOn);
+    draw();
+  };
+  addEventListener("beforeprint", () => printing(true));
+  addEventListener("afterprint", () => printing(false));
+}

@@ -1,0 +1,147 @@
+"""How a report speaks: numbers, durations, the verdict, and the rows of its tables; the same in every format."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from spikelab.spike_sorting.outcome import INTERRUPTED, SKIPPED
+from spikelab.spike_sorting.report.facts import Facts
+from spikelab.spike_sorting.report.metrics import METRICS
+from spikelab.spike_sorting.report.plain import mapping, to_number
+
+UNKNOWN = "–"
+Rows = list[tuple[str, ...]]
+
+
+def number(value: Any, unit: str = "") -> str:
+    """Return `value` as a person writes it, with three significant digits; counts are written in full."""
+    known = to_number(value)
+    if math.isnan(known):
+        return UNKNOWN
+    is_whole = math.isinf(known) or known == round(known) or abs(known) >= 1000
+    text = f"{known:,.0f}" if is_whole else f"{float(f'{known:.3g}'):g}"
+    return f"{text} {unit}".rstrip()
+
+
+def duration(seconds: Any) -> str:
+    """Return a number of seconds as "1 h 05 min", "3 min 20 s" or "4.2 s"."""
+    known = to_number(seconds)
+    if not math.isfinite(known):
+        return UNKNOWN
+    if known < 60:
+        return f"{known:.3g} s"
+    minutes, rest = divmod(round(known), 60)
+    hours, minutes_left = divmod(minutes, 60)
+    return f"{hours} h {minutes_left:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def count(value: int | None, noun: str) -> str:
+    """Return "1 unit" or "2 units"."""
+    return f"{number(value)} {noun}{'' if value == 1 else 's'}"
+
+
+# ----------------------------------------------------------------------------------------------- the verdict
+
+
+def verdict(facts: Facts) -> str:
+    """Return in one line what came of the recording."""
+    result = facts.result
+    where = f" in stage {result.stage}" if result.stage else ""
+    if result.succeeded:
+        return f"Sorted{_harvest(facts)}"
+    if result.status == INTERRUPTED:
+        return f"Interrupted{where}"
+    if result.status == SKIPPED:
+        return "Skipped"
+    return f"Failed{where}: {result.error_class or result.status}"
+
+
+def _harvest(facts: Facts) -> str:
+    found, kept = facts.result.n_units, facts.result.n_curated_units
+    if found is None or kept is None:
+        return ""
+    return f": {count(found, 'unit')} found, {number(kept) if kept else 'none'} kept"
+
+
+def explanation(facts: Facts) -> str:
+    """Return the sentence under the verdict."""
+    result = facts.result
+    if not result.succeeded:
+        return result.error_message or ""
+    if result.n_curated_units == 0 and facts.steps:
+        worst = max(facts.steps, key=lambda step: step.n_failed)
+        return f"No unit passed every criterion; most failed {worst.criterion} ({worst.threshold or 'curation'})."
+    spikes = f"{number(result.n_spikes)} spikes of units kept" if result.n_spikes is not None else "Done"
+    return f"{spikes}; {duration(result.wall_time_s)} with {sorter(facts)}."
+
+
+def sorter(facts: Facts) -> str:
+    """Return the sorter with its version."""
+    name = facts.sorter.get("name") or facts.config.sorter.sorter_name
+    return " ".join(str(part) for part in (name, facts.sorter.get("version")) if part)
+
+
+# ------------------------------------------------------------------------------------------------ the tables
+
+
+def fact_rows(facts: Facts) -> Rows:
+    """Return what is known of recording and run: (what, value)."""
+    return [row for row in (*_recording_rows(facts), *_run_rows(facts)) if row[1] not in {"", UNKNOWN}]
+
+
+def _recording_rows(facts: Facts) -> Iterator[tuple[str, str]]:
+    recording = facts.recording
+    yield "Recording", facts.result.rec_name
+    yield "Source", facts.result.rec_path
+    yield "Duration", duration(facts.duration_s)
+    yield "Channels", number(recording.get("n_channels"))
+    yield "Sampling rate", number(recording.get("fs_Hz"), "Hz")
+    yield "Data type", str(recording.get("dtype") or "")
+
+
+def _run_rows(facts: Facts) -> Iterator[tuple[str, str]]:
+    result, record = facts.result, facts.record
+    yield "Sorter", sorter(facts)
+    yield "Time taken", duration(result.wall_time_s)
+    yield "Retries", number(result.retries_used) if result.retries_used else ""
+    yield "Peak memory", number(result.peak_host_ram_pct, "%")
+    yield "Peak GPU memory", number(result.peak_gpu_used_pct, "%")
+    yield "Least free disk", number(result.min_disk_free_gb, "GB")
+    yield "Results", result.results_folder
+    yield "Log", result.log_path or ""
+    yield (
+        "Written",
+        f"{str(record.get('generated_at') or '')[:19].replace('T', ' ')} UTC by spikelab {record.get('spikelab')}",
+    )
+    yield "Python", str(facts.config_used.get("python") or "")
+    packages = mapping(facts.config_used.get("packages"))
+    yield "Packages", ", ".join(f"{name} {version}" for name, version in packages.items())
+
+
+def quality_rows(facts: Facts) -> Rows:
+    """Return statistics of the units kept: (what, median, quartiles, range)."""
+    quality, rows = mapping(facts.record.get("quality")), []
+    for metric in METRICS:
+        spread = mapping(quality.get(metric.name))
+        if spread.get("n"):
+            low, q25, median, q75, high = (number(spread.get(key)) for key in ("min", "q25", "median", "q75", "max"))
+            rows.append((metric.title, median, f"{q25} to {q75}", f"{low} to {high}"))
+    return rows
+
+
+def attempt_rows(facts: Facts) -> Rows:
+    """Return the worker processes: (phase, how it ended, time, status)."""
+    return [(a.phase, a.exit_name, duration(a.wall_time_s), a.status) for a in facts.result.attempts]
+
+
+def log_tail(facts: Facts) -> str:
+    """Return the last lines of the log."""
+    return "\n".join(str(line) for line in facts.log.get("last_lines") or ())
+
+
+def log_warnings(facts: Facts) -> list[str]:
+    """Return warnings and errors of the log, each once."""
+    lines = [*(facts.log.get("warnings") or ()), *(facts.log.get("errors") or ())]
+    return list(dict.fromkeys(str(line) for line in lines))

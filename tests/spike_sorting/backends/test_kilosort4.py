@@ -1,0 +1,125 @@
+"""Kilosort4 as we drive it is Kilosort4."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import spikeinterface
+
+from spikelab.simulation import simulate_recording
+from spikelab.spike_sorting._exceptions import InsufficientActivityError, SorterCrashedError
+from spikelab.spike_sorting.backends.base import SortJob
+from spikelab.spike_sorting.backends.kilosort4.backend import Kilosort4Backend
+from spikelab.spike_sorting.backends.kilosort4.probe import probe_dictionary
+from spikelab.spike_sorting.config import KILOSORT4
+from spikelab.spike_sorting.run_folder import RunFolder
+from spikelab.spike_sorting.supervision.progress import ProgressFile
+
+pytest.importorskip("kilosort")
+
+PHY_ARRAYS = [
+    *("amplitudes", "channel_map", "channel_positions", "channel_shanks", "kept_spikes", "ops", "pc_features"),
+    *("pc_feature_ind", "similar_templates", "spike_clusters", "spike_templates", "spike_positions", "spike_times"),
+    *("templates", "templates_ind", "whitening_mat", "whitening_mat_inv", "whitening_mat_dat"),
+]
+PHY_TABLES = ["Amplitude", "ContamPct", "KSLabel", "group"]
+
+
+def sort_job(folder: Path, recording: spikeinterface.BaseRecording, **params: object) -> SortJob:
+    run = RunFolder(inter=folder / "inter", results=folder / "results")
+    output = run.inter / "output"
+    output.mkdir(parents=True)
+    config = KILOSORT4.override(kilosort_params=params, n_jobs=1)
+    return SortJob(recording, output, run, config, ProgressFile(run.progress, "sort"))
+
+
+@pytest.fixture(scope="module", params=[0, 1], ids=["no drift", "drift"])
+def sorted_twice(request, tmp_path_factory):
+    """The same file sorted by us and by run_kilosort, with and without drift correction."""
+    from kilosort import run_kilosort
+
+    folder = tmp_path_factory.mktemp("ks4")
+    truth = simulate_recording("linear", n_channels=12, duration_s=8, n_units=6, rate_Hz=(8, 15), seed=3)
+    recording = truth.recording.save(folder=folder / "recording", verbose=False)
+    job = sort_job(folder, recording, nblocks=request.param)
+    Kilosort4Backend().sort(job)
+
+    run_kilosort(
+        {"n_chan_bin": 12, "fs": recording.sampling_frequency, "nblocks": request.param},
+        probe=probe_dictionary(recording),
+        filename=recording.get_binary_description()["file_paths"][0],
+        results_dir=folder / "upstream",
+    )
+    return job, folder / "upstream"
+
+
+@pytest.mark.parametrize("name", ["spike_times", "spike_clusters", "templates", "amplitudes", "spike_positions"])
+def test_result_equals_run_kilosort(sorted_twice, name):
+    """Our step by step run gives what upstream's own entry point gives on the same file, to the bit."""
+    job, upstream = sorted_twice
+    ours, theirs = np.load(job.folder / f"{name}.npy"), np.load(upstream / f"{name}.npy")
+    assert ours.size > 0
+    np.testing.assert_array_equal(ours, theirs)
+
+
+def test_all_files_for_phy_are_there(sorted_twice):
+    """Everything that Kilosort4 documents for Phy is in the folder, and nothing points to an absolute path."""
+    job, _ = sorted_twice
+    expected = [*(f"{name}.npy" for name in PHY_ARRAYS), *(f"cluster_{name}.tsv" for name in PHY_TABLES), "params.py"]
+    missing = [name for name in expected if not (job.folder / name).exists()]
+    assert not missing
+    params = dict(line.split(" = ") for line in (job.folder / "params.py").read_text().splitlines())
+    assert not Path(params["dat_path"].strip("'")).is_absolute()
+
+
+def test_flat_binary_is_read_where_it_lies(sorted_twice):
+    """A recording that is one flat binary file already is not copied."""
+    job, _ = sorted_twice
+    assert not job.run.binary.exists()
+
+
+def test_read_returns_spikes_in_order(sorted_twice):
+    """What is read back are sorted spike times with labels, and each unit's label of Kilosort."""
+    job, _ = sorted_twice
+    sorting = Kilosort4Backend().read(job.folder, job.recording.get_num_samples())
+    assert np.all(np.diff(sorting.samples) >= 0)
+    assert len(sorting.unit_properties["ks_label"]) == sorting.unit_ids.size > 0
+    assert set(sorting.unit_properties["ks_label"]) <= {"good", "mua"}
+
+
+@pytest.mark.parametrize("name", ["spike_times.npy", "spike_clusters.npy", "cluster_KSLabel.tsv"])
+def test_half_written_results_are_refused(sorted_twice, tmp_path, name):
+    """A result of which one file is cut short is an error that names the sorter, not a wrong result."""
+    import shutil
+
+    job, _ = sorted_twice
+    damaged = shutil.copytree(job.folder, tmp_path / "damaged")
+    content = (damaged / name).read_bytes()
+    (damaged / name).write_bytes(content[: len(content) // 2])
+    with pytest.raises(SorterCrashedError):
+        Kilosort4Backend().read(damaged, job.recording.get_num_samples())
+
+
+def test_silence_is_told_as_such(tmp_path):
+    """A recording without a spike ends as InsufficientActivityError."""
+    truth = simulate_recording("linear", n_channels=8, duration_s=5, n_units=0, noise_uV=1.0, gain_uV=5.0)
+    recording = truth.recording.save(folder=tmp_path / "recording", verbose=False)
+    job = sort_job(tmp_path, recording, nblocks=0, Th_universal=50.0)
+    with pytest.raises(InsufficientActivityError):
+        Kilosort4Backend().sort(job)
+
+
+def test_copy_is_made_once_and_redone_for_other_data(tmp_path):
+    """A recording that is no flat binary is copied once; the copy holds its samples in its order."""
+    from spikelab.spike_sorting.backends.binary import flat_binary
+
+    truth = simulate_recording("linear", n_channels=8, duration_s=1, n_units=2)
+    job = sort_job(tmp_path, truth.recording)
+    binary = flat_binary(job, "key")
+    first = binary.path.stat().st_mtime_ns
+    samples = np.memmap(binary.path, dtype=binary.dtype, mode="r").reshape(-1, binary.n_channels)
+    np.testing.assert_array_equal(samples, truth.recording.get_traces())
+    assert flat_binary(job, "key").path.stat().st_mtime_ns == first
+    assert flat_binary(job, "other").path.stat().st_mtime_ns != first

@@ -1,0 +1,156 @@
+"""What the stages say of a unit, with the true spikes in place of a sorter."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import spikeinterface
+
+from spikelab.simulation import GroundTruth, simulate_recording
+from spikelab.spike_sorting.backends.base import Sorting
+from spikelab.spike_sorting.config import KILOSORT4
+from spikelab.spike_sorting.jobs import Job, plan
+from spikelab.spike_sorting.pipeline import STAGES
+from spikelab.spike_sorting.stages.sort import write_spikes
+from spikelab.spike_sorting.stages.stage import ensure
+from spikelab.spikedata import SpikeData
+
+
+def true_sorting(truth: GroundTruth) -> Sorting:
+    """Return the truth as a sorter would report it."""
+    spikes = truth.sorting.to_spike_vector()
+    n_units = len(truth.sorting.unit_ids)
+    order = np.argsort(spikes["sample_index"], kind="stable")
+    samples, units = spikes["sample_index"][order], spikes["unit_index"][order]
+    labels = {"ks_label": ["good"] * n_units}
+    return Sorting(samples.astype(np.int64), units.astype(np.int64), np.arange(n_units), labels)
+
+
+def with_true_spikes(truth: GroundTruth, folder: Path, **overrides: object) -> tuple[SpikeData, Job]:
+    """Run every stage but the sorter on a simulated recording, and return all units."""
+    (job,) = plan(truth.recording, KILOSORT4.override(n_jobs=1, **overrides), results_folders=[folder / "results"])
+    job.run.inter.mkdir(parents=True)
+    job.run.results.mkdir(parents=True)
+
+    def pretend(stage):
+        (stage.folder / "sorter_output").mkdir()
+        write_spikes(stage.folder / "spikes.npz", true_sorting(truth))
+        return {"sorter": "truth", "version": "1"}
+
+    for stage in STAGES:
+        ensure(replace(stage, run=pretend) if stage.name == "sort" else stage, job, key="k")
+    return SpikeData.load(job.run.assembled), job
+
+
+@pytest.mark.parametrize(
+    "dtype, gain_uV, offset_uV",
+    [("int16", 0.195, 0.0), ("int16", 2.34, 120.0), ("uint16", 6.294, -512 * 6.294)],
+)
+def test_a_110_uV_spike_is_reported_as_110_uV(tmp_path, dtype, gain_uV, offset_uV):
+    """Gain and offset are applied exactly once, whatever the file's."""
+    truth = simulate_recording(
+        "linear", n_channels=6, duration_s=8, n_units=3, peak_uV=(110, 110), noise_uV=4.0, seed=1,
+        dtype=dtype, gain_uV=gain_uV, offset_uV=offset_uV, rate_Hz=(10, 12),
+    )  # fmt: skip
+    sd, _ = with_true_spikes(truth, tmp_path)
+    amplitudes = np.array(sd.get_neuron_attribute("amplitude"))
+    np.testing.assert_allclose(amplitudes, 110, rtol=0.1)
+    per_spike = [abs(np.median(unit["spike_amplitudes"])) for unit in sd.neuron_attributes]
+    np.testing.assert_allclose(per_spike, 110, rtol=0.1)
+
+
+@pytest.fixture(scope="module")
+def assembled(tmp_path_factory):
+    truth = simulate_recording("mea", n_channels=16, duration_s=10, n_units=4, rate_Hz=(8, 10), seed=2)
+    sd, job = with_true_spikes(truth, tmp_path_factory.mktemp("assembled"), save_raw_pkl=True, compile_to_npz=True,
+                               compile_to_mat=True)  # fmt: skip
+    return truth, sd, job
+
+
+def test_times_rates_and_length_are_the_recordings(assembled):
+    """Spike times, rates and length are those of the recording, not of the last spike."""
+    truth, sd, _ = assembled
+    fs_Hz = truth.recording.sampling_frequency
+    assert sd.length == truth.recording.get_num_samples() / fs_Hz * 1000
+    for index, unit in enumerate(truth.sorting.unit_ids):
+        true_ms = truth.sorting.get_unit_spike_train(unit) / fs_Hz * 1000
+        np.testing.assert_allclose(sd.train[index], true_ms)
+        assert sd.rates()[index] == pytest.approx(len(true_ms) / 10)
+
+
+def test_each_unit_carries_what_the_contract_names(assembled):
+    """Every attribute of the contract is there, of the right shape, for every unit."""
+    truth, sd, _ = assembled
+    n_channels = truth.recording.get_num_channels()
+    for unit in sd.neuron_attributes:
+        missing = {
+            "unit_id", "channel", "channel_id", "x", "y", "position", "template", "template_full", "avg_waveform",
+            "amplitude", "snr", "std_norm", "has_pos_peak", "spike_amplitudes", "presence_ratio",
+        } - set(unit)  # fmt: skip
+        assert not missing
+        assert unit["template_full"].shape == (80, n_channels)
+        assert unit["avg_waveform"].shape == (n_channels, 80)
+        assert unit["template"].shape == (80, len(unit["template_channels"]))
+        assert unit["snr"] > 3
+        assert 0 < unit["std_norm"] < 1
+
+
+def test_units_lie_where_they_are(assembled):
+    """A unit's largest channel is the one nearest to its true place, and its position is near it."""
+    truth, sd, _ = assembled
+    locations = truth.recording.get_channel_locations()
+    for unit, true_um in zip(sd.neuron_attributes, truth.unit_locations_um, strict=True):
+        nearest = np.argmin(np.linalg.norm(locations - true_um[:2], axis=1))
+        assert np.linalg.norm(locations[unit["channel"]] - locations[nearest]) < 25
+        assert np.linalg.norm(unit["position"] - true_um[:2]) < 40
+
+
+def test_metadata_names_the_recording(assembled):
+    """Metadata carry rate, geometry, sorter and epochs."""
+    truth, sd, job = assembled
+    assert sd.metadata["fs_Hz"] == truth.recording.sampling_frequency
+    assert np.shape(sd.metadata["channel_locations"]) == (16, 2)
+    assert sd.metadata["sorter"] == "kilosort4"
+    assert sd.metadata["rec_chunks_ms"] == [[0.0, 10_000.0]]
+    assert sd.metadata["rec_chunk_names"] == [job.name]
+
+
+def test_analyzer_opens_in_spikeinterface(assembled):
+    """The analyzer in the intermediate folder opens with SpikeInterface, with its recording, and computes on."""
+    _, sd, job = assembled
+    analyzer = spikeinterface.load_sorting_analyzer(job.run.analyzer)
+    assert analyzer.has_recording()
+    assert analyzer.get_num_units() == sd.N
+    assert analyzer.get_extension("templates").get_data("average").shape[0] == sd.N
+
+
+def test_compiled_files_need_no_pickle(assembled):
+    """sorted.npz and sorted.mat hold plain arrays of the curated units, readable without pickle."""
+    from scipy.io import loadmat
+
+    _, _, job = assembled
+    curated = SpikeData.load(job.run.curated)
+    with np.load(job.run.results / "sorted.npz", allow_pickle=False) as npz:
+        trains = np.split(npz["spike_times_ms"], npz["spike_times_index"][:-1])
+        for ours, theirs in zip(trains, curated.train, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    mat = loadmat(job.run.results / "sorted.mat")
+    assert mat["spike_times_index"].size == curated.N
+
+
+def test_curation_takes_the_weak_away_and_says_why(assembled):
+    """Units that fail a criterion are gone from the curated data and listed in the history."""
+    from spikelab.spike_sorting.config import CurationConfig
+    from spikelab.spike_sorting.stages.curate import curate_in_stages
+
+    _, sd, _ = assembled
+    snr = sorted(unit["snr"] for unit in sd.neuron_attributes)
+    curated, history = curate_in_stages(sd, CurationConfig(snr_min=snr[1], isi_viol_max=None, std_norm_max=None))
+    assert curated.N == sd.N - 1
+    weakest = min(sd.neuron_attributes, key=lambda unit: unit["snr"])["unit_id"]
+    assert history["curated_final"] == [u["unit_id"] for u in curated.neuron_attributes]
+    assert weakest not in history["curated_final"]
+    assert len(history["initial"]) == sd.N

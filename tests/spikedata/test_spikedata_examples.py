@@ -1,0 +1,24 @@
+"""The examples in the docstrings run as printed."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+
+import pytest
+
+MODULES = [
+    "spikelab.spikedata.spikedata",
+    "spikelab.curation.criteria",
+    "spikelab.curation.curate",
+    "spikelab.curation.history",
+    "spikelab.curation.waveform_metrics",
+]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_run_as_printed(name):
+    """Every example in the module's docstrings gives what it shows."""
+    outcome = doctest.testmod(importlib.import_module(name))
+    assert outcome.attempted > 0
+    assert outcome.failed == 0
