@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from spikelab.cli.output import UsageProblem, usage_errors
-from spikelab.spike_sorting._settings import flat_name, thaw
+from spikelab.spike_sorting._settings import thaw
 from spikelab.spike_sorting.config import SortingPipelineConfig, flat_settings
 
 _WORDS: Mapping[str, Any] = {"true": True, "false": False, "none": None}
@@ -78,7 +78,7 @@ def changed_settings(config: SortingPipelineConfig) -> dict[str, Any]:
     for name, (group, field) in flat_settings().items():
         value = getattr(getattr(config, group), field.name)
         if value != getattr(getattr(preset, group), field.name):
-            changed[flat_name(field) if flat_name(field) == name else name] = thaw(value)
+            changed[name] = thaw(value)
     return changed
 
 

@@ -7,6 +7,7 @@ processes, each finished stage kept, and a report at the end whatever happens.
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -53,6 +54,8 @@ STAGES: tuple[Stage, ...] = (
 )
 PHASES = tuple(dict.fromkeys(stage.phase for stage in STAGES))
 """Groups of stages; each group is the work of one fresh process."""
+
+_log = logging.getLogger(__name__)
 
 TICK_S = 0.25
 """Time between two looks at a worker."""
@@ -245,12 +248,23 @@ def _close_run(work: _Work, outcome: Outcome) -> Outcome:
     """Write the report, for failures too, and remove what a finished sort no longer needs."""
     run, execution, result = work.job.run, work.job.config.execution, outcome.result
     run.journal.write("run_ended", status=result.status, wall_time_s=result.wall_time_s)
-    write_report(run, result, with_pages=execution.generate_sorting_report)
+    outcome = _reported(work, outcome)
     if result.succeeded:
         if not execution.keep_binary:
             run.remove_binary()
         if execution.delete_inter:
             run.remove_inter()
+    return outcome
+
+
+def _reported(work: _Work, outcome: Outcome) -> Outcome:
+    """Write the report and return the outcome; a page that cannot be drawn costs neither a result nor its error."""
+    try:
+        write_report(work.job.run, outcome.result, with_pages=work.job.config.execution.generate_sorting_report)
+    except Exception as error:  # noqa: BLE001 - told in the log and in the result
+        _log.exception("the report of %s could not be written", work.job.path)
+        warning = f"The report is incomplete: {type(error).__name__}: {error}"
+        return replace(outcome, result=replace(outcome.result, warnings=(*outcome.result.warnings, warning)))
     return outcome
 
 

@@ -63,7 +63,9 @@ def thresholds(history: Mapping[str, Any]) -> dict[str, tuple[float, ...]]:
     """Return the thresholds that were applied to each metric, by the metric's name, rising."""
     found: dict[str, tuple[float, ...]] = {}
     for metric in METRICS:
-        values = {finite(stage.get(metric.parameter)) for stage in _stages(history) if _is_same_measure(metric, stage)}
+        values = {
+            finite(stage.get(metric.parameter or "")) for stage in _stages(history) if _is_same_measure(metric, stage)
+        }
         found[metric.name] = tuple(sorted(value for value in values if value is not None))
     return found
 
@@ -96,7 +98,7 @@ def _threshold(history: Mapping[str, Any], metric: Metric | None, stage: int) ->
     if metric is None or stage > len(stages):
         return ""
     parameters = stages[stage - 1]
-    value = finite(parameters.get(metric.parameter))
+    value = finite(parameters.get(metric.parameter or ""))
     if value is None:
         return ""
     unit = metric.unit if metric.unit in {"%", "Hz"} else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from spikelab.spike_sorting.report.metrics import METRICS, Metric
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 Groups = Sequence[tuple[str, str, Sequence[Unit]]]
 """Name, colour and units of each group."""
 
-_N_BINS = 24
+_MAX_BINS = 30
 _LINE = "#8b929a"
 
 
@@ -48,17 +49,20 @@ def _figure(
 ) -> dict[str, Any]:
     import numpy as np
 
-    edges = np.histogram_bin_edges(np.concatenate([*known, limits]), bins=_N_BINS)
+    n_units = sum(values.size for values in known)
+    n_bins = min(max(8, round(2 * n_units**0.5)), _MAX_BINS)
+    edges = np.histogram_bin_edges(np.concatenate([*known, limits]), bins=n_bins)
+    counts = [np.histogram(values, edges)[0] for values in known]
     traces = [
-        _bars(metric, name, color, np.histogram(values, edges)[0], edges)
-        for (name, color, _), values in zip(groups, known, strict=True)
+        _bars(metric, name, color, heights, edges) for (name, color, _), heights in zip(groups, counts, strict=True)
     ]
+    highest = int(sum(counts).max())  # type: ignore[union-attr]  # there is at least one group
     layout = {
         "barmode": "stack",
         "bargap": 0.04,
         "showlegend": False,
         "xaxis": {"zeroline": False, "showgrid": False, **(_log_ticks(edges) if metric.is_log else {})},
-        "yaxis": {"title": {"text": "units"}, "rangemode": "tozero", "nticks": 4},
+        "yaxis": {"title": {"text": "units"}, **({"dtick": 1} if highest <= 4 else {"nticks": 4})},
         "shapes": [_line(value) for value in limits.tolist()],
         "annotations": list(_limit_texts(metric, limits)),
         "margin": {"l": 44, "r": 12, "t": 24, "b": 30},
@@ -68,7 +72,7 @@ def _figure(
 
 def _bars(metric: Metric, name: str, color: str, counts: Any, edges: NDArray[np.float64]) -> dict[str, Any]:
     ends = 10**edges if metric.is_log else edges
-    ranges = [f"{low:.3g} to {high:.3g}" for low, high in zip(ends[:-1], ends[1:], strict=True)]
+    ranges = [f"{low:.3g} to {high:.3g}" for low, high in pairwise(ends)]
     return {
         "type": "bar",
         "name": name,

@@ -29,6 +29,8 @@ class Metric:
         Attribute of the units that holds it; None when it is measured on the train.
     criterion, parameter : str or None
         What curation calls the criterion on it, and its threshold.
+    digits : int
+        Decimals in a table of units.
     is_minimum : bool
         Whether that threshold is a lowest value.
     is_log : bool
@@ -41,6 +43,7 @@ class Metric:
     attribute: str | None = None
     criterion: str | None = None
     parameter: str | None = None
+    digits: int = 2
     is_minimum: bool = True
     is_log: bool = False
 
@@ -51,8 +54,8 @@ class Metric:
 
 
 METRICS = (
-    Metric("amplitude_uV", "amplitude", "µV", attribute="amplitude"),
-    Metric("snr", "SNR", attribute="snr", criterion="snr", parameter="min_snr"),
+    Metric("amplitude_uV", "amplitude", "µV", attribute="amplitude", digits=1),
+    Metric("snr", "SNR", attribute="snr", criterion="snr", parameter="min_snr", digits=1),
     Metric(
         "std_norm",
         "waveform spread",
@@ -76,6 +79,7 @@ METRICS = (
         "spikes per unit",
         criterion="spike_count",
         parameter="min_spikes",
+        digits=0,
         is_log=True,
     ),
 )

@@ -93,7 +93,8 @@ def _cards(facts: Facts) -> list[tuple[str, str]]:
 def _cells(facts: Facts, index: int) -> list[tuple[str, Any]]:
     """Return the cells of one unit: what is read, and what is sorted by."""
     unit = facts.units[index]
-    values = [*unit.position_um, *(unit.value(metric.name) for metric in METRICS)]
-    numbers: list[tuple[str, Any]] = [(wording.number(value), finite(value)) for value in values]
+    values = [(value, 1) for value in unit.position_um]
+    values += [(unit.value(metric.name), metric.digits) for metric in METRICS]
+    numbers: list[tuple[str, Any]] = [(wording.decimal(*value), finite(value[0])) for value in values]
     texts: list[tuple[str, Any]] = [(text, None) for text in (unit.verdict, unit.channel)]
     return [(unit.unit_id, index), *texts, *numbers, (unit.label, None)]

@@ -34,7 +34,7 @@ def _plain_float(value: float) -> float | str | None:
 
 def to_number(value: Any) -> float:
     """Return `value` as a float, NaN when it is none."""
-    if isinstance(value, (str, bytes)) or getattr(value, "ndim", 0):
+    if isinstance(value, (str, bytes)) or getattr(value, "ndim", False):
         return math.nan
     try:
         return float(value)

@@ -13,7 +13,7 @@ from typing import Any
 
 from spikelab.spike_sorting.report.facts import Facts
 from spikelab.spike_sorting.report.histograms import histogram_figures
-from spikelab.spike_sorting.report.plain import finite, to_number
+from spikelab.spike_sorting.report.plain import finite, to_number, to_plain
 from spikelab.spike_sorting.report.template_plot import template_figure
 from spikelab.spike_sorting.report.units import Unit
 
@@ -22,8 +22,7 @@ Figure = dict[str, Any]
 MAX_SPIKES = 20_000
 """Spikes that are drawn: more make the page slow, not clearer."""
 
-_CONTACT_UM = 12.0
-_GREY = "#8b929a"
+_CONTACT_UM = 10.0
 
 
 @dataclass(frozen=True)
@@ -74,18 +73,24 @@ def _probe_map(facts: Facts) -> Iterator[Plot]:
     if not traces:
         return
     layout = {
-        "xaxis": {"title": {"text": "x (µm)"}, "constrain": "domain", "zeroline": False},
+        "xaxis": {
+            "title": {"text": "x (µm)"},
+            "constrain": "domain",
+            "zeroline": False,
+            "nticks": 5,
+            "tickangle": 0,
+        },
         "yaxis": {"title": {"text": "y (µm)"}, "scaleanchor": "x", "constrain": "domain", "zeroline": False},
         "legend": _LEGEND,
         "hovermode": "closest",
     }
     caption = "Squares are contacts, to scale. Larger marks are larger amplitudes."
-    yield Plot("map", "Where the units are", caption, 560, {"data": traces, "layout": layout})
+    yield Plot("map", "Where the units are", caption, 660, {"data": traces, "layout": layout})
 
 
 def _contacts(facts: Facts) -> list[tuple[float, float]]:
     locations = facts.metadata.get("channel_locations")
-    rows = locations.tolist() if hasattr(locations, "tolist") else locations
+    rows: Any = to_plain(locations)
     pairs = [(to_number(row[0]), to_number(row[1])) for row in rows or () if isinstance(row, list) and len(row) >= 2]
     return [pair for pair in pairs if all(map(math.isfinite, pair))]
 
@@ -102,7 +107,7 @@ def _contact_trace(contacts: Sequence[tuple[float, float]]) -> dict[str, Any]:
         "fill": "toself",
         "fillcolor": "rgba(139, 146, 154, 0.35)",
         "line": {"width": 0},
-        "name": "contact",
+        "showlegend": False,
         "hoverinfo": "skip",
     }
 
@@ -116,7 +121,7 @@ def _contact_side_um(contacts: Sequence[tuple[float, float]]) -> float:
         return _CONTACT_UM
     distances, _ = KDTree(np.array(contacts)).query(np.array(contacts), k=2)
     apart = distances[:, 1][distances[:, 1] > 0]
-    return min(_CONTACT_UM, 0.6 * float(apart.min())) if apart.size else _CONTACT_UM
+    return min(_CONTACT_UM, 0.5 * float(apart.min())) if apart.size else _CONTACT_UM
 
 
 def _position_trace(name: str, color: str, units: Sequence[Unit]) -> dict[str, Any]:
@@ -131,7 +136,7 @@ def _position_trace(name: str, color: str, units: Sequence[Unit]) -> dict[str, A
         "hovertemplate": "%{text}<extra></extra>",
         "marker": {
             "color": color,
-            "size": [_mark_size(unit) for unit in placed],
+            "size": [_mark_size(unit, len(placed)) for unit in placed],
             "symbol": "circle" if name == "kept" else "x-thin-open",
             "line": {"width": 1 if name == "kept" else 2, "color": "white" if name == "kept" else color},
             "opacity": 0.9,
@@ -139,9 +144,9 @@ def _position_trace(name: str, color: str, units: Sequence[Unit]) -> dict[str, A
     }
 
 
-def _mark_size(unit: Unit) -> float:
+def _mark_size(unit: Unit, n_units: int) -> float:
     amplitude_uV = finite(unit.value("amplitude_uV")) or 0.0
-    return round(min(8 + abs(amplitude_uV) / 15, 22), 1)
+    return round(min(8 + abs(amplitude_uV) / 15, 22) * (0.6 if n_units > 60 else 1.0), 1)
 
 
 def _described(unit: Unit) -> str:
@@ -177,7 +182,7 @@ def _spikes(facts: Facts) -> Iterator[Plot]:
     ]
     layout = {
         "xaxis": {"title": {"text": f"time ({time_unit})"}, "anchor": "y2", "zeroline": False},
-        "yaxis": {"title": {"text": "amplitude (µV)"}, "domain": [0.54, 1.0], "rangemode": "tozero"},
+        "yaxis": {"title": {"text": "amplitude (µV)"}, "domain": [0.54, 1.0], "zeroline": False},
         "yaxis2": {"title": {"text": "y of the unit (µm)"}, "domain": [0.0, 0.46], "zeroline": False},
         "legend": _LEGEND,
         "hovermode": "closest",
@@ -192,20 +197,19 @@ def _spike_traces(
 ) -> Iterator[dict[str, Any]]:
     x, amplitudes, depths, ids = _sampled(units, to_time, share)
     common = {"type": "scattergl", "mode": "markers", "x": x, "text": ids, "name": name, "legendgroup": name}
-    where = f"unit %{{text}}<br>%{{x}}<br>%{{y}} %s<extra>{name}</extra>"
     yield {
         **common,
         "y": amplitudes,
-        "hovertemplate": where % "µV",
-        "marker": {"color": color, "size": 3.5, "opacity": 0.45},
+        "hovertemplate": f"unit %{{text}}<br>%{{y}} µV<extra>{name}</extra>",
+        "marker": {"color": color, "size": 3.5},
     }
     yield {
         **common,
         "y": depths,
         "yaxis": "y2",
         "showlegend": False,
-        "hovertemplate": where % "µm",
-        "marker": {"color": color, "size": 7, "opacity": 0.35, "symbol": "line-ns-open"},
+        "hovertemplate": f"unit %{{text}}<br>y = %{{y}} µm<extra>{name}</extra>",
+        "marker": {"color": color, "size": 7, "symbol": "line-ns-open"},
     }
 
 

@@ -16,7 +16,7 @@ _ERROR = re.compile(r"\b(?:ERROR|CRITICAL|FATAL)\b|^(?:[\w.]+\.)?\w*(?:Error|Exc
 
 
 def parse_sorting_log(text: str) -> dict[str, Any]:
-    """Return what deserves attention in the text of a sorting log.
+    r"""Return what deserves attention in the text of a sorting log.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def parse_sorting_log(text: str) -> dict[str, Any]:
 
     Examples
     --------
-    >>> parse_sorting_log("10%\\r100%\\nRuntimeWarning: few spikes\\n")["last_lines"]
+    >>> parse_sorting_log("10%\r100%\nRuntimeWarning: few spikes\n")["last_lines"]
     ['100%', 'RuntimeWarning: few spikes']
     """
     lines = _lines(text)

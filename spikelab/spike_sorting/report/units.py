@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from spikelab.spike_sorting.report.curation_steps import criterion_metric, failed_criteria
 from spikelab.spike_sorting.report.metrics import measure
-from spikelab.spike_sorting.report.plain import mapping, to_number
+from spikelab.spike_sorting.report.plain import mapping, to_number, to_plain
 from spikelab.spike_sorting.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -51,9 +51,9 @@ class Unit:
     @property
     def position_um(self) -> tuple[float, float]:
         """Where it is (x, y); NaN where unknown."""
-        position = self.attributes.get("position")
-        if position is None or len(position) < 2:
-            position = (self.attributes.get("x"), self.attributes.get("y"))
+        position = to_plain(self.attributes.get("position"))
+        if not isinstance(position, list) or len(position) < 2:
+            position = [self.attributes.get("x"), self.attributes.get("y")]
         return to_number(position[0]), to_number(position[1])
 
     @property

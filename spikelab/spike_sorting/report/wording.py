@@ -11,7 +11,7 @@ from spikelab.spike_sorting.report.facts import Facts
 from spikelab.spike_sorting.report.metrics import METRICS
 from spikelab.spike_sorting.report.plain import mapping, to_number
 
-UNKNOWN = "–"
+UNKNOWN = "\N{EN DASH}"
 Rows = list[tuple[str, ...]]
 
 
@@ -23,6 +23,11 @@ def number(value: Any, unit: str = "") -> str:
     is_whole = math.isinf(known) or known == round(known) or abs(known) >= 1000
     text = f"{known:,.0f}" if is_whole else f"{float(f'{known:.3g}'):g}"
     return f"{text} {unit}".rstrip()
+
+
+def decimal(value: float, digits: int) -> str:
+    """Return `value` with so many decimals, as in a column of numbers."""
+    return UNKNOWN if math.isnan(value) else f"{value:,.{digits}f}"
 
 
 def duration(seconds: Any) -> str:
@@ -74,7 +79,7 @@ def explanation(facts: Facts) -> str:
         worst = max(facts.steps, key=lambda step: step.n_failed)
         return f"No unit passed every criterion; most failed {worst.criterion} ({worst.threshold or 'curation'})."
     spikes = f"{number(result.n_spikes)} spikes of units kept" if result.n_spikes is not None else "Done"
-    return f"{spikes}; {duration(result.wall_time_s)} with {sorter(facts)}."
+    return f"{spikes}, {duration(result.wall_time_s)} with {sorter(facts)}."
 
 
 def sorter(facts: Facts) -> str:
@@ -122,7 +127,8 @@ def _run_rows(facts: Facts) -> Iterator[tuple[str, str]]:
 
 def quality_rows(facts: Facts) -> Rows:
     """Return statistics of the units kept: (what, median, quartiles, range)."""
-    quality, rows = mapping(facts.record.get("quality")), []
+    quality = mapping(facts.record.get("quality"))
+    rows: Rows = []
     for metric in METRICS:
         spread = mapping(quality.get(metric.name))
         if spread.get("n"):

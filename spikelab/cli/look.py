@@ -1,0 +1,112 @@
+"""``spikelab streams`` and ``spikelab report``: look at a recording, and at what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from spikelab.cli.outcomes import found_text
+from spikelab.cli.output import ExitCode, UsageProblem, make_console, say, seconds_text, short_path
+from spikelab.spike_sorting.outcome import RecordingResult
+from spikelab.spike_sorting.sources import Source, find_streams, open_source
+
+
+@dataclass(frozen=True)
+class StreamFacts:
+    """What a person wants to know of a stream before sorting it.
+
+    Parameters
+    ----------
+    name : str
+        Its id; empty where the format has no streams.
+    n_channels : int
+        Channels.
+    duration_s : float
+        Length (s).
+    fs_Hz : float
+        Sampling rate (Hz).
+    """
+
+    name: str
+    n_channels: int
+    duration_s: float
+    fs_Hz: float
+
+
+def read_streams(file: Path) -> list[StreamFacts]:
+    """Return the streams of `file`, from its headers alone.
+
+    Raises
+    ------
+    RecordingUnreadableError
+        The file is damaged, or of a kind nobody can read.
+    """
+    path = str(file.absolute())
+    names = find_streams(file) or [None]
+    return [_facts(name or "", open_source(Source((path,), name))[0]) for name in names]
+
+
+def _facts(name: str, recording: Any) -> StreamFacts:
+    return StreamFacts(
+        name=name,
+        n_channels=int(recording.get_num_channels()),
+        duration_s=float(recording.get_total_duration()),
+        fs_Hz=float(recording.sampling_frequency),
+    )
+
+
+def tell_streams(file: Path) -> int:
+    """Print the streams of `file` and how to sort them; return the exit code."""
+    streams = read_streams(file)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("stream")
+    for heading in ("channels", "duration", "sampling rate"):
+        table.add_column(heading, justify="right")
+    for stream in streams:
+        rate = f"{stream.fs_Hz:,.0f} Hz"
+        table.add_row(stream.name or "(one)", str(stream.n_channels), seconds_text(stream.duration_s), rate)
+    console = make_console()
+    console.print(table)
+    command = "multistream" if len(streams) > 1 else "sort"
+    say(console, Text(f"To sort: spikelab {command} {file}", style="dim"))
+    return ExitCode.DONE
+
+
+def tell_report(folder: Path) -> int:
+    """Write the report of every results folder in or below `folder` again, and print what it says in short."""
+    from spikelab.spike_sorting.report import generate_sorting_report
+
+    console = make_console()
+    records = sorted(folder.rglob("recording_report.json"))
+    if not records:
+        msg = f"no recording_report.json in or below {folder}"
+        raise UsageProblem(msg, "Name a results folder of spikelab, such as sorted_kilosort4/<recording>.")
+    for record in records:
+        page = generate_sorting_report(record.parent)
+        for line in _report_lines(_read_record(record), page):
+            say(console, line)
+    return ExitCode.DONE
+
+
+def _read_record(path: Path) -> RecordingResult:
+    import json
+
+    return RecordingResult.from_dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+def _report_lines(result: RecordingResult, page: Path) -> Sequence[Text]:
+    if result.succeeded:
+        what = Text(found_text(result), style="green")
+        if result.n_spikes is not None:
+            what.append(f", {result.n_spikes:,} spikes kept")
+    else:
+        what = Text(f"failed ({result.status}): {result.error_message}", style="red")
+    lines = [Text.assemble(f"{result.rec_name}: ", what)]
+    if result.advice:
+        lines.append(Text(f"    what to do: {result.advice}"))
+    return [*lines, Text(f"    {short_path(page)}")]

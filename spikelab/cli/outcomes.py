@@ -1,0 +1,64 @@
+"""What came of a recording, and of a batch, in words."""
+
+from __future__ import annotations
+
+from rich.text import Text
+
+from spikelab.cli.output import counted, seconds_text, short_path
+from spikelab.spike_sorting.jobs import Job
+from spikelab.spike_sorting.outcome import INTERRUPTED, SKIPPED, Outcome, RecordingResult, SortRunReport
+
+
+def outcome_lines(label: str, job: Job, outcome: Outcome) -> list[Text]:
+    """Return one line for a sorted recording; for a failed one, why, what to do and where the report lies."""
+    result = outcome.result
+    report = f"report: {report_path(job)}"
+    if result.succeeded:
+        line = Text.assemble(f"{label}: ", (found_text(result), "green"), f", {_how(job, result)}; {report}")
+        return [line, *(Text(f"    note: {note}", style="yellow") for note in result.warnings)]
+    if result.status in {INTERRUPTED, SKIPPED}:
+        return [Text(f"{label}: {result.status}", style="yellow")]
+    lines = [Text.assemble(f"{label}: ", (f"failed ({result.status}): {result.error_message}", "red"))]
+    if result.advice:
+        lines.append(Text(f"    what to do: {result.advice}"))
+    return [*lines, Text(f"    {report}")]
+
+
+def found_text(result: RecordingResult) -> str:
+    """Return "16 units found, 14 kept"."""
+    return f"{counted(result.n_units or 0, 'unit')} found, {result.n_curated_units} kept"
+
+
+def report_path(job: Job) -> str:
+    """Return where a person reads what happened: the page, the note, or at least the folder."""
+    pages = (job.run.report_html, job.run.report_markdown)
+    return short_path(next((page for page in pages if page.is_file()), job.run.results))
+
+
+def summary_lines(report: SortRunReport, seconds: float) -> list[Text]:
+    """Return what came of the whole batch."""
+    n_sorted, n_total = len(report.succeeded), len(report.records)
+    units = sum(record.n_units or 0 for record in report.succeeded)
+    kept = sum(record.n_curated_units or 0 for record in report.succeeded)
+    line = f"{n_sorted} of {counted(n_total, 'recording')} sorted in {seconds_text(seconds)}"
+    if n_sorted:
+        line += f": {counted(units, 'unit')} found, {kept} kept"
+    style = "green" if report.all_succeeded else "yellow"
+    lines = [Text(line, style=f"bold {style}")]
+    lines += [Text(f"  {count} {status}") for status, count in _unsorted(report).items()]
+    if report.failed:
+        lines.append(Text("The same command tries again what is not sorted, and continues where it stopped."))
+    return lines
+
+
+def _how(job: Job, result: RecordingResult) -> str:
+    """Return how long it took; a finished recording that is only looked up starts no worker."""
+    looked_up = not result.attempts and job.config.execution.runner == "process"
+    return "sorted before" if looked_up else seconds_text(result.wall_time_s)
+
+
+def _unsorted(report: SortRunReport) -> dict[str, int]:
+    statuses = [record.status for record in report.failed]
+    return {status: statuses.count(status) for status in dict.fromkeys(statuses)}
+
+

@@ -1,0 +1,242 @@
+"""How far a batch is: a live table on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import RLock
+from types import TracebackType
+from typing import Protocol
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from spikelab.cli.outcomes import outcome_lines
+from spikelab.cli.output import counted, say, seconds_text
+from spikelab.spike_sorting.jobs import Job
+from spikelab.spike_sorting.outcome import Outcome
+from spikelab.spike_sorting.supervision.progress import Progress
+
+PLAIN_INTERVAL_S = 10.0
+_MIN_FRACTION = 0.05
+"""Below this share of a step, what is left of it is a guess."""
+
+Clock = Callable[[], float]
+
+
+class Display(Protocol):
+    """Tells a person how far the recordings are; called from several threads."""
+
+    def progress(self, job: Job, progress: Progress) -> None:
+        """Take note of how far `job` is."""
+        ...
+
+    def outcome(self, job: Job, outcome: Outcome) -> None:
+        """Tell what came of `job`."""
+        ...
+
+    def __enter__(self) -> Display: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
+
+
+def make_display(console: Console, jobs: Sequence[Job]) -> Display:
+    """Return the live table where `console` is a terminal, and plain lines where it is a file or a pipe."""
+    on_terminal = console.is_interactive and console.file.isatty()
+    return LiveTable(console, jobs) if on_terminal else PlainLines(console, jobs)
+
+
+def labels(jobs: Sequence[Job]) -> dict[Path, str]:
+    """Return "[1/3] name" of each job, by its results folder, which no two jobs share."""
+    return {job.run.results: f"[{k}/{len(jobs)}] {job.name}" for k, job in enumerate(jobs, start=1)}
+
+
+def position_text(progress: Progress) -> str:
+    """Return where a worker is: "sort, spike detection 40 %, 1,250 spikes"."""
+    text = f"{progress.stage}, {progress.step}" if progress.step else progress.stage
+    if progress.fraction is not None and progress.step:
+        text += f" {round(100 * progress.fraction)} %"
+    if progress.n_spikes:
+        text += f", {progress.n_spikes:,} spikes so far"
+    return text
+
+
+# ------------------------------------------------------------------------------------------------ plain lines
+
+
+class PlainLines:
+    """One line per new step, and one every ten seconds within a step.
+
+    Parameters
+    ----------
+    console : Console
+        Where the lines go.
+    jobs : sequence of Job
+        All recordings of the batch.
+    clock : callable, optional
+        Seconds that only rise.
+    """
+
+    def __init__(self, console: Console, jobs: Sequence[Job], clock: Clock = time.monotonic) -> None:
+        self._console = console
+        self._labels = labels(jobs)
+        self._clock = clock
+        self._told: dict[Path, tuple[Progress, float]] = {}
+        self._lock = RLock()
+
+    def progress(self, job: Job, progress: Progress) -> None:
+        """Print where `job` is, unless that was said a moment ago."""
+        with self._lock:
+            now = self._clock()
+            told = self._told.get(job.run.results)
+            if told is not None and not _is_news(told[0], progress, now - told[1]):
+                return
+            self._told[job.run.results] = (progress, now)
+            say(self._console, f"{self._labels[job.run.results]}: {position_text(progress)}")
+
+    def outcome(self, job: Job, outcome: Outcome) -> None:
+        """Print what came of `job`."""
+        with self._lock:
+            lines = outcome_lines(self._labels[job.run.results], job, outcome)
+            say(self._console, Text("\n").join(lines))
+
+    def __enter__(self) -> PlainLines:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Nothing is left to do: every line is out."""
+
+
+def _is_news(told: Progress, progress: Progress, age_s: float) -> bool:
+    if (told.stage, told.step) != (progress.stage, progress.step):
+        return True
+    return progress != told and age_s >= PLAIN_INTERVAL_S
+
+
+# ------------------------------------------------------------------------------------------------- live table
+
+
+@dataclass(frozen=True)
+class Row:
+    """A recording that is being sorted.
+
+    Parameters
+    ----------
+    label : str
+        Number and name.
+    started, step_started : float
+        Clock when it and its present step were first seen.
+    progress : Progress
+        Where it is.
+    """
+
+    label: str
+    started: float
+    step_started: float
+    progress: Progress
+
+    def moved(self, progress: Progress, now: float) -> Row:
+        """Return the row after the worker reported `progress`."""
+        same = (self.progress.stage, self.progress.step) == (progress.stage, progress.step)
+        return replace(self, progress=progress, step_started=self.step_started if same else now)
+
+    def step_left_s(self, now: float) -> float | None:
+        """Return how long the present step will still take at its present pace, or None when that is a guess."""
+        fraction = self.progress.fraction
+        if fraction is None or not _MIN_FRACTION <= fraction < 1:
+            return None
+        return (now - self.step_started) * (1 - fraction) / fraction
+
+
+class LiveTable:
+    """A table of the recordings in flight, refreshed in place; outcomes stay above it.
+
+    Parameters
+    ----------
+    console : Console
+        A terminal.
+    jobs : sequence of Job
+        All recordings of the batch.
+    clock : callable, optional
+        Seconds that only rise.
+    """
+
+    def __init__(self, console: Console, jobs: Sequence[Job], clock: Clock = time.monotonic) -> None:
+        self._console = console
+        self._labels = labels(jobs)
+        self._clock = clock
+        self._started = clock()
+        self._rows: dict[Path, Row] = {}
+        self._n_done = 0
+        self._lock = RLock()
+        self._live = Live(console=console, get_renderable=self.table, transient=True, refresh_per_second=4)
+
+    def progress(self, job: Job, progress: Progress) -> None:
+        """Take note of where `job` is; the table shows it at its next refresh."""
+        with self._lock:
+            now = self._clock()
+            row = self._rows.get(job.run.results)
+            if row is None:
+                row = Row(self._labels[job.run.results], now, now, progress)
+            self._rows[job.run.results] = row.moved(progress, now)
+
+    def outcome(self, job: Job, outcome: Outcome) -> None:
+        """Print what came of `job` above the table, and take it out of the table."""
+        with self._lock:
+            self._rows.pop(job.run.results, None)
+            self._n_done += 1
+        say(self._console, Text("\n").join(outcome_lines(self._labels[job.run.results], job, outcome)))
+
+    def table(self) -> Table:
+        """Return the table as it is now."""
+        with self._lock:
+            now, rows, n_done = self._clock(), list(self._rows.values()), self._n_done
+        table = Table(box=None, pad_edge=False, expand=True, caption_justify="left")
+        for heading in ("recording", "doing"):
+            table.add_column(heading, no_wrap=True, overflow="ellipsis", ratio=1)
+        for heading in ("", "spikes", "elapsed", "step left"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        for row in rows:
+            table.add_row(*_cells(row, now))
+        done = f"{n_done} of {counted(len(self._labels), 'recording')} done"
+        table.caption = Text(f"{done}, {seconds_text(now - self._started)}; Ctrl-C stops, the same command continues")
+        return table
+
+    def __enter__(self) -> LiveTable:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+
+def _cells(row: Row, now: float) -> tuple[Text | Table, ...]:
+    progress = row.progress
+    left = row.step_left_s(now)
+    return (
+        Text(row.label),
+        Text(f"{progress.stage}: {progress.step}" if progress.step else progress.stage),
+        _bar(progress.fraction),
+        Text(f"{progress.n_spikes:,}" if progress.n_spikes else ""),
+        Text(seconds_text(now - row.started)),
+        Text(seconds_text(left) if left is not None else ""),
+    )
+
+
+def _bar(fraction: float | None) -> Text | Table:
+    if fraction is None:
+        return Text()
+    grid = Table.grid(padding=(0, 1))
+    grid.add_row(ProgressBar(total=1.0, completed=fraction, width=10), Text(f"{round(100 * fraction):3d} %"))
+    return grid

@@ -1,0 +1,234 @@
+"""``spikelab sort`` and ``spikelab multistream``: plan, run with live progress, and say what came of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from rich.console import Console
+
+from spikelab.cli.dry_run import tell_plan
+from spikelab.cli.outcomes import summary_lines
+from spikelab.cli.output import ExitCode, UsageProblem, make_console, say, usage_errors
+from spikelab.cli.progress import make_display
+from spikelab.cli.settings import read_settings
+from spikelab.spike_sorting.api import run_jobs
+from spikelab.spike_sorting.config import SortingPipelineConfig
+from spikelab.spike_sorting.jobs import Job, plan, plan_streams
+from spikelab.spike_sorting.outcome import SortRunReport
+from spikelab.spike_sorting.sources import find_streams
+
+
+class OnError(str, Enum):
+    """What the first failed recording means for the others."""
+
+    RAISE = "raise"
+    CONTINUE = "continue"
+
+
+@dataclass(frozen=True)
+class Places:
+    """Folders under which each recording gets one of its own; None means beside the recording.
+
+    Parameters
+    ----------
+    results, inter : Path or None
+        For results, and for intermediate files.
+    """
+
+    results: Path | None = None
+    inter: Path | None = None
+
+    def of(self, name: str) -> dict[str, list[Path] | None]:
+        """Return the folders of the recording `name` as ``jobs.plan`` takes them."""
+        return {
+            "results_folders": None if self.results is None else [self.results / name],
+            "intermediate_folders": None if self.inter is None else [self.inter / name],
+        }
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the options of ``sort`` and ``multistream`` say.
+
+    Parameters
+    ----------
+    config : SortingPipelineConfig
+        All settings.
+    places : Places
+        Where results and intermediate files go.
+    on_error : OnError
+        Stop at the first failure, or go on.
+    parallel : int or None
+        Recordings in flight at once.
+    dry_run : bool
+        Only say what would be done.
+    as_json : bool
+        Only one JSON document on standard output; everything else on standard error.
+    """
+
+    config: SortingPipelineConfig
+    places: Places
+    on_error: OnError
+    parallel: int | None
+    dry_run: bool
+    as_json: bool
+
+
+def read_options(
+    *,
+    sorter: str | None,
+    config_file: Path | None,
+    assignments: Sequence[str],
+    results: Path | None,
+    inter: Path | None,
+    on_error: OnError,
+    parallel: int | None,
+    dry_run: bool,
+    as_json: bool,
+) -> Options:
+    """Return the options, with the settings read and checked."""
+    config = read_settings(sorter, config_file, assignments)
+    return Options(config, Places(results, inter), on_error, parallel, dry_run, as_json)
+
+
+def sort_files(files: Sequence[Path], options: Options) -> int:
+    """Sort each of `files`, or say what would be sorted; return the exit code."""
+    with usage_errors():
+        jobs = _plan_files(files, options)
+    return _sort_or_tell(jobs, options)
+
+
+def sort_streams(file: Path, streams: Sequence[str] | None, options: Options) -> int:
+    """Sort streams of `file`, each as a recording of its own; return the exit code."""
+    with usage_errors():
+        jobs = _plan_streams(file, streams, options)
+    return _sort_or_tell(jobs, options)
+
+
+# --------------------------------------------------------------------------------------------------- planning
+
+
+def _plan_files(files: Sequence[Path], options: Options) -> tuple[Job, ...]:
+    _check_streams(files, options.config)
+    if options.places == Places():
+        return plan(list(files), options.config)
+    return _checked([_plan_one(file, options.config, options.places) for file in files])
+
+
+def _plan_streams(file: Path, streams: Sequence[str] | None, options: Options) -> tuple[Job, ...]:
+    present = find_streams(file)
+    if options.places == Places() or not present:
+        return tuple(plan_streams(file, options.config, streams).values())
+    wanted = dict.fromkeys(streams or present)
+    return tuple(_plan_one(file, options.config.override(stream_id=stream), options.places) for stream in wanted)
+
+
+def _plan_one(file: Path, config: SortingPipelineConfig, places: Places) -> Job:
+    (job,) = plan(file, config, **places.of(_name(file, config)))
+    return job
+
+
+def _name(file: Path, config: SortingPipelineConfig) -> str:
+    """Return the name that planning gives to `file`, without a look at the folders beside it."""
+    nowhere = file.absolute().parent / ".spikelab-unused"
+    (job,) = plan(file, config, intermediate_folders=[nowhere / "inter"], results_folders=[nowhere / "results"])
+    return job.name
+
+
+def _checked(jobs: Sequence[Job]) -> tuple[Job, ...]:
+    seen: dict[Path, Job] = {}
+    for job in jobs:
+        for folder in (job.run.results, job.run.inter):
+            if folder in seen:
+                msg = f"{seen[folder].path} and {job.path} would share the folder {folder}"
+                raise UsageProblem(msg, "Sort them with two commands that name two folders.")
+            seen[folder] = job
+    return tuple(jobs)
+
+
+def _check_streams(files: Sequence[Path], config: SortingPipelineConfig) -> None:
+    """Refuse a file with several streams in the words of the command line."""
+    if config.recording.stream_id is not None:
+        return
+    for file in files:
+        if file.is_file() and len(streams := _streams_or_none(file)) > 1:
+            msg = f"{file} has several streams: {', '.join(streams)}"
+            advice = f"spikelab multistream {file} sorts all of them; --set stream_id={streams[0]} chooses one."
+            raise UsageProblem(msg, advice)
+
+
+def _streams_or_none(file: Path) -> list[str]:
+    """Return the streams of `file`; one that cannot be read fails later, as a recording of its own."""
+    from spikelab.spike_sorting._exceptions import RecordingUnreadableError
+
+    try:
+        return find_streams(file)
+    except RecordingUnreadableError:
+        return []
+
+
+# ---------------------------------------------------------------------------------------------------- running
+
+
+def _sort_or_tell(jobs: Sequence[Job], options: Options) -> int:
+    console = make_console(stderr=options.as_json)
+    if options.dry_run:
+        return tell_plan(jobs, options.config, make_console(), as_json=options.as_json)
+    started = time.monotonic()
+    report = SortRunReport()
+    try:
+        sort_jobs(jobs, console, report, on_error=options.on_error, parallel=options.parallel)
+    finally:
+        _tell_summary(report, console, time.monotonic() - started)
+        if options.as_json and report.records:
+            _print_json(report)
+    return ExitCode.DONE if report.all_succeeded else ExitCode.SOME_FAILED
+
+
+def sort_jobs(
+    jobs: Sequence[Job],
+    console: Console,
+    report: SortRunReport,
+    *,
+    on_error: OnError = OnError.CONTINUE,
+    parallel: int | None = None,
+) -> None:
+    """Sort `jobs` with live progress on `console`, and fill `report`.
+
+    Raises
+    ------
+    SpikeSortingClassifiedError
+        Nothing could be started.
+    KeyboardInterrupt
+        The user stopped it; `report` says how far it came.
+    """
+    with make_display(console, jobs) as display:
+        try:
+            run_jobs(
+                jobs,
+                on_error=on_error.value,
+                max_parallel=parallel,
+                out_report=report,
+                observer=display.progress,
+                on_outcome=display.outcome,
+            )
+        except Exception:
+            # What ended the batch is one of its outcomes, and was told as such.
+            if not report.records:
+                raise
+
+
+def _tell_summary(report: SortRunReport, console: Console, seconds: float) -> None:
+    if report.records:
+        for line in summary_lines(report, seconds):
+            say(console, line)
+
+
+def _print_json(report: SortRunReport) -> None:
+    import json
+
+    say(make_console(), json.dumps(report.to_dict(), indent=2, allow_nan=False))
