@@ -1,15 +1,52 @@
-"""The commands: what they are called, what they take, and which function does the work."""
+"""The commands: what they are called, what they take, and which function does the work.
+
+What a command needs is imported when it runs, so that the help stays instant.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
 from spikelab.cli.output import exit_codes, make_console, say
+from spikelab.cli.settings import OnError
 
-SORTING, LOOKING, SETTING_UP = "Sort", "Look", "Begin here"
+BEGIN, SORT, LOOK = "Begin here", "Sort", "Look"
+
+Recording = Annotated[Path, typer.Argument(metavar="FILE", exists=True, help="Recording: a file or a folder.")]
+Recordings = Annotated[
+    list[Path], typer.Argument(metavar="FILES", exists=True, help="Recordings, or folders of recordings.")
+]
+Sorter = Annotated[
+    str | None, typer.Option("--sorter", metavar="NAME", help="Sorter, for its preset.  (default: kilosort4)")
+]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", exists=True, dir_okay=False, help="Settings in a TOML file.")
+]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="One setting, such as snr_min=6; may be repeated."),
+]
+Results = Annotated[
+    Path | None,
+    typer.Option("--results", metavar="DIR", file_okay=False, help="Results go to DIR/NAME, not beside the recording."),
+]
+Intermediate = Annotated[
+    Path | None,
+    typer.Option("--intermediate", metavar="DIR", file_okay=False, help="Intermediate files go to DIR/NAME."),
+]
+OnErrorOption = Annotated[
+    OnError, typer.Option("--on-error", help="What the first failure means for the other recordings.")
+]
+Parallel = Annotated[
+    int | None, typer.Option("--parallel", metavar="N", min=1, help="Recordings sorted at the same time.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", metavar="", help="Say what would be sorted, and write nothing.")]
+AsJson = Annotated[
+    bool, typer.Option("--json", metavar="", help="Print one JSON document; messages go to standard error.")
+]
 
 
 def build_app() -> typer.Typer:
@@ -21,11 +58,137 @@ def build_app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(spikelab)
-    for panel, commands in (
-        (SETTING_UP, (doctor, demo)),
-        (SORTING, (sort, multistream)),
-        (LOOKING, (streams, report)),
-    ):
+    for panel, commands in ((BEGIN, (doctor, demo)), (SORT, (sort, multistream)), (LOOK, (streams, report))):
         for command in commands:
             app.command(rich_help_panel=panel)(command)
     return app
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        say(make_console(), f"spikelab {version('spikelab')}")
+        raise typer.Exit
+
+
+def spikelab(
+    _version: Annotated[
+        bool, typer.Option("--version", metavar="", is_eager=True, callback=_print_version, help="Print the version.")
+    ] = False,
+) -> None:
+    """Sort batches of extracellular recordings: curated units and a report for each.
+
+    Exit codes: 0 all sorted, 1 some failed, 2 wrong call, 3 the machine is not set up, 130 interrupted.
+    """
+
+
+@exit_codes()
+def sort(
+    files: Recordings,
+    sorter: Sorter = None,
+    config: ConfigFile = None,
+    assignments: Assignments = None,
+    results: Results = None,
+    intermediate: Intermediate = None,
+    on_error: OnErrorOption = OnError.CONTINUE,
+    parallel: Parallel = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Sort recordings; the same command again continues where it stopped."""
+    from spikelab.cli.sort import read_options, sort_files
+
+    options = read_options(
+        sorter=sorter,
+        config_file=config,
+        assignments=assignments or (),
+        results=results,
+        inter=intermediate,
+        on_error=on_error,
+        parallel=parallel,
+        dry_run=dry_run,
+        as_json=as_json,
+    )
+    raise typer.Exit(sort_files(files, options))
+
+
+@exit_codes()
+def multistream(
+    file: Recording,
+    streams: Annotated[
+        str | None, typer.Option("--streams", metavar="A,B", help="Streams to sort, with commas.  (default: all)")
+    ] = None,
+    sorter: Sorter = None,
+    config: ConfigFile = None,
+    assignments: Assignments = None,
+    results: Results = None,
+    intermediate: Intermediate = None,
+    on_error: OnErrorOption = OnError.CONTINUE,
+    parallel: Parallel = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Sort the streams of one file, such as the wells of a plate, each as a recording of its own."""
+    from spikelab.cli.sort import read_options, sort_streams
+
+    options = read_options(
+        sorter=sorter,
+        config_file=config,
+        assignments=assignments or (),
+        results=results,
+        inter=intermediate,
+        on_error=on_error,
+        parallel=parallel,
+        dry_run=dry_run,
+        as_json=as_json,
+    )
+    chosen = None if streams is None else [name.strip() for name in streams.split(",") if name.strip()]
+    raise typer.Exit(sort_streams(file, chosen, options))
+
+
+@exit_codes()
+def streams(file: Recording) -> None:
+    """List the streams (wells, probes) of a recording: channels, duration, sampling rate."""
+    from spikelab.cli.look import tell_streams
+
+    raise typer.Exit(tell_streams(file))
+
+
+@exit_codes()
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", exists=True, file_okay=False, help="Results folder.")],
+) -> None:
+    """Write the report of a sort again, and say in short what is in it."""
+    from spikelab.cli.look import tell_report
+
+    raise typer.Exit(tell_report(folder))
+
+
+@exit_codes()
+def doctor() -> None:
+    """Check this machine: what is installed, what is missing, what to do.  Exit code 0: Kilosort4 can sort here."""
+    from spikelab.cli.doctor import tell_health
+    from spikelab.cli.facts import gather
+
+    console = make_console()
+    with console.status("Looking around, and importing torch"):
+        facts = gather()
+    raise typer.Exit(tell_health(facts, console))
+
+
+@exit_codes()
+def demo(
+    folder: Annotated[
+        Path, typer.Option("--folder", metavar="DIR", file_okay=False, help="Where everything goes.")
+    ] = Path("spikelab_demo"),
+    duration: Annotated[
+        float | None, typer.Option("--duration", metavar="S", min=10.0, help="Seconds a well.  (default: 60)")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", metavar="", help="A shorter recording, for the impatient.")] = False,
+) -> None:
+    """Simulate a two-well recording, sort it, and compare the result with the truth."""
+    from spikelab.cli.demo import FULL_S, QUICK_S, run_demo
+
+    default_s = QUICK_S if quick else FULL_S
+    raise typer.Exit(run_demo(folder.absolute(), default_s if duration is None else duration))

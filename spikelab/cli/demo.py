@@ -100,11 +100,12 @@ def run_demo(folder: Path, duration_s: float) -> int:
 
 
 def _introduce(plate: Plate, console: Console) -> None:
+    length = seconds_text(plate.duration_s)
     lines = (
-        f"This demo makes a Maxwell recording with {plate.n_wells} wells, {plate.n_channels} channels and "
-        f"{seconds_text(plate.duration_s)} each,",
-        f"whose {plate.n_units} units a well are known, sorts both wells with Kilosort4, and compares the result",
-        f"with the truth. Everything goes to {short_path(plate.folder)}. Without a GPU it takes a few minutes.",
+        f"This demo simulates a plate with {plate.n_wells} wells, {length} of {plate.n_channels} channels each,",
+        f"in which all {plate.n_units} units of a well are known. It sorts the wells with Kilosort4 and compares",
+        "what comes out with the truth. Without a GPU that takes a few minutes.",
+        f"Everything goes to the folder {short_path(plate.folder)}.",
         "",
     )
     for line in lines:

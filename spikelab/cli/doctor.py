@@ -44,7 +44,7 @@ class Finding:
 
 def examine(facts: Facts) -> list[Finding]:
     """Return what every check says of `facts`."""
-    return [finding for check in CHECKS if (finding := check(facts)) is not None]
+    return [check(facts) for check in CHECKS]
 
 
 def can_sort(facts: Facts) -> bool:
@@ -94,7 +94,7 @@ def check_python(facts: Facts) -> Finding:
     """Check the interpreter: Kilosort's packages exist for a range of versions."""
     if (3, 10) <= _numbers(facts.python)[:2] < (3, 14):
         return Finding("Python", facts.python)
-    return Finding("Python", facts.python, "problem", "Make an environment with Python 3.10 to 3.13, and install there.")
+    return Finding("Python", facts.python, "problem", "Install spikelab for Python 3.10 to 3.13.")
 
 
 def check_spikelab(facts: Facts) -> Finding:
@@ -122,8 +122,8 @@ def check_kilosort(facts: Facts) -> Finding:
     finding = _package(facts, "kilosort")
     broken = facts.torch is not None and facts.torch.imported and facts.torch.error
     if finding.level == "ok" and broken:
-        advice = f"Importing it fails. Install it again: {_pip(facts)} install --force-reinstall --no-deps kilosort=={finding.found}"
-        return Finding("kilosort", f"{finding.found}, broken: {broken}", "problem", advice)
+        command = f"{_pip(facts)} install --force-reinstall 'kilosort{facts.wanted.get('kilosort', '')}'"
+        return Finding("kilosort", f"{finding.found}, broken: {broken}", "problem", f"Install it again: {command}")
     return finding
 
 

@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from spikelab.spike_sorting.supervision import host
 PACKAGES = ("numpy", "spikeinterface", "probeinterface", "torch", "kilosort", "docker")
 
 _TORCH_TIMEOUT_S = 120
+_DOCKER_TIMEOUT_S = 3
 _TORCH_QUESTIONS = """
 import json
 import torch
@@ -119,9 +121,7 @@ class Facts:
     hdf5_folders : mapping of str to tuple of str, or None
         Plugin files in each folder of HDF5_PLUGIN_PATH; None when it is not set.
     docker : str or None
-        Version of the daemon that answers.
-    docker_error : str or None
-        Why none answers.
+        Version of the Docker daemon, where one answers.
     free_bytes : mapping of str to int
         Free disk by folder.
     n_cores, n_usable_cores : int
@@ -139,7 +139,6 @@ class Facts:
     hidden_gpus: str | None = None
     hdf5_folders: Mapping[str, tuple[str, ...]] | None = None
     docker: str | None = None
-    docker_error: str | None = None
     free_bytes: Mapping[str, int] = field(default_factory=dict)
     n_cores: int = 1
     n_usable_cores: int = 1
@@ -152,7 +151,6 @@ def gather() -> Facts:
     import psutil
 
     versions = {name: _version(name) for name in (*PACKAGES, "spikelab")}
-    docker, docker_error = _ask_docker() if versions["docker"] else (None, None)
     return Facts(
         python=platform.python_version(),
         executable=sys.executable,
@@ -162,8 +160,7 @@ def gather() -> Facts:
         driver=_ask_driver(),
         hidden_gpus=os.environ.get("CUDA_VISIBLE_DEVICES"),
         hdf5_folders=hdf5_plugins(os.environ.get("HDF5_PLUGIN_PATH")),
-        docker=docker,
-        docker_error=docker_error,
+        docker=_ask_docker() if versions["docker"] else None,
         free_bytes={str(folder): shutil.disk_usage(folder).free for folder in (Path.cwd(), tempfile.gettempdir())},
         n_cores=os.cpu_count() or 1,
         n_usable_cores=host.usable_cores(),
@@ -253,14 +250,13 @@ def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def _ask_docker() -> tuple[str | None, str | None]:
-    import docker
-
+def _ask_docker() -> str | None:
+    docker: Any = import_module("docker")
     try:
-        client = docker.from_env(timeout=3)
+        client = docker.from_env(timeout=_DOCKER_TIMEOUT_S)
         try:
-            return str(client.version()["Version"]), None
+            return str(client.version()["Version"])
         finally:
             client.close()
-    except docker.errors.DockerException as error:
-        return None, str(error)
+    except docker.errors.DockerException:
+        return None

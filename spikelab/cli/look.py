@@ -47,8 +47,8 @@ def read_streams(file: Path) -> list[StreamFacts]:
         The file is damaged, or of a kind nobody can read.
     """
     path = str(file.absolute())
-    names = find_streams(file) or [None]
-    return [_facts(name or "", open_source(Source((path,), name))[0]) for name in names]
+    names = find_streams(file) or [""]
+    return [_facts(name, open_source(Source((path,), name or None))[0]) for name in names]
 
 
 def _facts(name: str, recording: Any) -> StreamFacts:

@@ -60,5 +60,3 @@ def _how(job: Job, result: RecordingResult) -> str:
 def _unsorted(report: SortRunReport) -> dict[str, int]:
     statuses = [record.status for record in report.failed]
     return {status: statuses.count(status) for status in dict.fromkeys(statuses)}
-
-

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 
 from rich.console import Console
@@ -14,19 +13,12 @@ from spikelab.cli.dry_run import tell_plan
 from spikelab.cli.outcomes import summary_lines
 from spikelab.cli.output import ExitCode, UsageProblem, make_console, say, usage_errors
 from spikelab.cli.progress import make_display
-from spikelab.cli.settings import read_settings
+from spikelab.cli.settings import OnError, read_settings
 from spikelab.spike_sorting.api import run_jobs
 from spikelab.spike_sorting.config import SortingPipelineConfig
 from spikelab.spike_sorting.jobs import Job, plan, plan_streams
 from spikelab.spike_sorting.outcome import SortRunReport
 from spikelab.spike_sorting.sources import find_streams
-
-
-class OnError(str, Enum):
-    """What the first failed recording means for the others."""
-
-    RAISE = "raise"
-    CONTINUE = "continue"
 
 
 @dataclass(frozen=True)

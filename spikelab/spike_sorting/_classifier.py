@@ -10,6 +10,11 @@ from spikelab.spike_sorting._signatures import SIGNATURES
 
 _LOG_TAIL_BYTES = 1 << 18
 _LOG_NAMES = ("kilosort4.log", "kilosort2.log", "rt_sort.log")
+_SORTER_FOLDERS = ("", "sorter_output", "sort.partial/sorter_output", "sort/sorter_output")
+"""Where below a sorter's, a stage's or an intermediate folder the sorter's log may lie."""
+_RUN_LOG = "sorting.log"
+"""What the workers printed, in the results folder."""
+_MESSAGE_CHARS = 300
 
 
 def classify_ks2_failure(output_folder: str | Path, exc: BaseException) -> SpikeSortingClassifiedError | None:
@@ -52,8 +57,14 @@ def classify(sorter: str, output_folder: str | Path, exc: BaseException) -> Spik
         if row.matches(evidence, sorter):
             known = {"sorter": sorter, "log_path": str(log_path) if log_path else None}
             known = {name: value for name, value in known.items() if name in row.error.detail_names()}
-            return row.error(f"{row.message} ({exc})", **known, **row.details, **row.read(evidence))
+            return row.error(f"{row.message} ({_brief(exc)})", **{**known, **row.details, **row.read(evidence)})
     return None
+
+
+def _brief(exc: BaseException) -> str:
+    """Return the first line of what `exc` says, or its name when it says nothing."""
+    lines = str(exc).strip().splitlines() or [type(exc).__name__]
+    return lines[0][:_MESSAGE_CHARS]
 
 
 def _chain(exc: BaseException) -> Iterator[BaseException]:
@@ -70,14 +81,13 @@ def _chain(exc: BaseException) -> Iterator[BaseException]:
 
 
 def _find_log(folder: Path) -> Path | None:
-    places = (
-        folder,
-        folder / "sorter_output",
-        folder / "sort" / "sorter_output",
-        folder / "sort.partial" / "sorter_output",
-    )
-    candidates = (place / name for place in places for name in _LOG_NAMES)
-    return next((path for path in candidates if path.is_file()), None)
+    """Return the sorter's log that was written last: an older one may be that of a finished attempt."""
+    candidates = (folder / place / name for place in _SORTER_FOLDERS for name in _LOG_NAMES)
+    logs = [path for path in candidates if path.is_file()]
+    if logs:
+        return max(logs, key=lambda path: path.stat().st_mtime_ns)
+    run_log = folder / _RUN_LOG
+    return run_log if run_log.is_file() else None
 
 
 def _tail(path: Path | None) -> str:

@@ -6,7 +6,9 @@ expected, what was found and, in ``advice``, what to do; ``retry`` tells the pip
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, is_dataclass
 from typing import Any, ClassVar, Literal, get_origin, get_type_hints
 
 Retry = Literal["never", "smaller", "later"]
@@ -66,7 +68,7 @@ class SpikeSortingClassifiedError(RuntimeError):
         return {name: getattr(self, name) for name in self.detail_names()}
 
     def to_dict(self) -> dict[str, Any]:
-        """Return class, status, category, message, advice, retry and details as plain values."""
+        """Return class, status, category, message, advice, retry and details as strict JSON can hold them."""
         return {
             "error_class": type(self).__name__,
             "status": self.status,
@@ -74,11 +76,26 @@ class SpikeSortingClassifiedError(RuntimeError):
             "message": str(self),
             "advice": self.advice,
             "retry": self.retry,
-            "details": self.details,
+            "details": _plain(self.details),
         }
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), str(self), self.details)
+
+
+def _plain(value: Any) -> Any:
+    """Return `value` as strict JSON can hold it: NaN is None, and what JSON does not know is its text."""
+    if is_dataclass(value) and not isinstance(value, type):
+        value = asdict(value)
+    elif hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else str(value)
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
 
 
 def _rebuild(
@@ -284,6 +301,7 @@ class HostMemoryWatchdogError(ResourceSortFailure):
 
     status = "oom_host_ram"
     advice = "Lower n_jobs or total_memory, or raise host_ram_abort_pct."
+    retry = "never"
     percent_at_trip: float | None
     abort_pct: float | None
 
@@ -391,12 +409,18 @@ CLASSIFIED_FAILURES: tuple[type[SpikeSortingClassifiedError], ...] = (
 
 
 def error_from_dict(description: Mapping[str, Any]) -> SpikeSortingClassifiedError:
-    """Return the error that `description` (from ``to_dict``) was made of."""
-    classes = {cls.__name__: cls for cls in _subclasses(SpikeSortingClassifiedError)}
-    cls = classes[description["error_class"]]
-    return cls(description["message"], **description["details"])
+    """Return the error that `description` (from ``to_dict``) was made of.
+
+    A class that is not known here, such as that of a plug-in, becomes the base class with its name in the message.
+    """
+    name, message = description["error_class"], description["message"]
+    for cls in _with_subclasses(SpikeSortingClassifiedError):
+        if cls.__name__ == name:
+            return cls(message, **description["details"])
+    return SpikeSortingClassifiedError(f"{name}: {message}")
 
 
-def _subclasses(cls: type[SpikeSortingClassifiedError]) -> list[type[SpikeSortingClassifiedError]]:
-    direct = cls.__subclasses__()
-    return [*direct, *(deeper for sub in direct for deeper in _subclasses(sub))]
+def _with_subclasses(cls: type[SpikeSortingClassifiedError]) -> Iterator[type[SpikeSortingClassifiedError]]:
+    yield cls
+    for sub in cls.__subclasses__():
+        yield from _with_subclasses(sub)

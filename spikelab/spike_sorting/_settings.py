@@ -7,6 +7,8 @@ validation, the flat names of `override` and the settings reference all read the
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import math
 import os
 import re
@@ -16,13 +18,16 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 
 class FrozenMap(Mapping[str, Any]):
-    """An immutable mapping that pickles, copies and hashes: nested settings of a sorter."""
+    """An immutable mapping that pickles, copies and hashes: nested settings of a sorter.
+
+    Its values are plain at any depth, see `freeze`.
+    """
 
     __slots__ = ("_items",)
 
     def __init__(self, items: Mapping[str, Any] | None = None) -> None:
-        frozen = {str(key): freeze(_infinity(value)) for key, value in (items or {}).items()}
-        object.__setattr__(self, "_items", frozen)
+        frozen = {str(key): freeze(value) for key, value in (items or {}).items()}
+        object.__setattr__(self, "_items", types.MappingProxyType(frozen))
 
     def __getitem__(self, key: str) -> Any:
         return self._items[key]  # type: ignore[attr-defined]
@@ -38,7 +43,7 @@ class FrozenMap(Mapping[str, Any]):
         raise AttributeError(msg)
 
     def __hash__(self) -> int:
-        return hash(tuple(sorted((key, repr(value)) for key, value in self.items())))
+        return hash(frozenset(self.items()))
 
     def __repr__(self) -> str:
         return f"FrozenMap({dict(self)!r})"
@@ -47,18 +52,45 @@ class FrozenMap(Mapping[str, Any]):
         return FrozenMap, (dict(self),)
 
 
-def _infinity(value: Any) -> Any:
-    """JSON has no infinity: it is written "inf" and read back here."""
-    return float(value) if isinstance(value, str) and value in {"inf", "-inf"} else value
+_WORDS = {"inf": math.inf, "-inf": -math.inf, "none": None}
+"""What TOML, JSON and a command line have no other way to say."""
 
 
 def freeze(value: Any) -> Any:
-    """Return `value` with lists turned into tuples and mappings into FrozenMaps, at any depth."""
+    """Return `value` immutable and plain at any depth: lists as tuples, mappings as FrozenMaps, arrays as tuples.
+
+    The words "none", "inf" and "-inf" become what they stand for.
+
+    Raises
+    ------
+    TypeError
+        A value is none that a settings file could hold.
+    ValueError
+        A number is NaN.
+    """
+    value = _plain(value)
     if isinstance(value, Mapping):
         return FrozenMap(value)
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, tuple):
         return tuple(freeze(item) for item in value)
-    return value
+    if isinstance(value, str):
+        return _WORDS.get(value, value)
+    if isinstance(value, float) and math.isnan(value):
+        msg = "a setting must not be NaN"
+        raise ValueError(msg)
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    msg = f"a setting must be a number, a text, True, False, None, a list or a mapping, got {value!r}"
+    raise TypeError(msg)
+
+
+def _plain(value: Any) -> Any:
+    """Return paths as texts, numpy's scalars and arrays as Python's own, lists as tuples; the rest as it is."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    return tuple(value) if isinstance(value, list) else value
 
 
 def thaw(value: Any) -> Any:
@@ -70,6 +102,11 @@ def thaw(value: Any) -> Any:
     if isinstance(value, float) and math.isinf(value):
         return "inf" if value > 0 else "-inf"
     return value
+
+
+def digest(value: Any) -> str:
+    """Return a short name of plain values: equal for equal values, in this process and any other."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def setting(
@@ -97,8 +134,6 @@ def setting(
         Name in ``override(...)`` where it differs from the field's.
     """
     metadata = {"doc": doc, "low": low, "high": high, "above": above, "flat": flat}
-    if isinstance(default, FrozenMap):
-        return dataclasses.field(default_factory=FrozenMap, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -119,23 +154,48 @@ def check_settings(group: Any) -> None:
     """
     hints = get_type_hints(type(group))
     for field in dataclasses.fields(group):
-        value = _coerce(getattr(group, field.name), hints[field.name])
-        _check_type(flat_name(field), value, hints[field.name])
-        _check_range(flat_name(field), value, field.metadata)
+        name, hint = flat_name(field), hints[field.name]
+        value = _coerce_named(name, getattr(group, field.name), hint)
+        _check_type(name, value, hint)
+        _check_range(name, value, field.metadata)
         object.__setattr__(group, field.name, value)
 
 
+def _coerce_named(name: str, value: Any, hint: Any) -> Any:
+    try:
+        return _coerce(value, hint)
+    except (TypeError, ValueError) as error:
+        msg = f"{name}: {error}"
+        raise type(error)(msg) from error
+
+
 def _coerce(value: Any, hint: Any) -> Any:
-    options = _options(hint)
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    if float in options:
-        value = _infinity(value)
-    if isinstance(value, int) and not isinstance(value, bool) and float in options and int not in options:
+    """Return `value` as `hint` wants it where that loses nothing, or as it is for `_check_type` to refuse."""
+    value, options = _plain(value), _options(hint)
+    if isinstance(value, Mapping) and FrozenMap in options:
+        return FrozenMap(value)
+    if isinstance(value, tuple):
+        return _coerce_items(value, options)
+    if isinstance(value, str) and value in _WORDS:
+        meant = _WORDS[value]
+        return meant if type(meant) in options else value
+    if type(value) is int and float in options and int not in options:
         return float(value)
-    if hasattr(value, "tolist") and not isinstance(value, (str, bytes)):
-        return _coerce(value.tolist(), hint)
-    return freeze(value)
+    return value
+
+
+def _coerce_items(items: tuple[Any, ...], options: Sequence[Any]) -> tuple[Any, ...]:
+    for option in options:
+        if get_origin(option) is tuple:
+            hints = _item_hints(option, len(items))
+            return tuple(map(_coerce, items, hints)) if len(hints) == len(items) else items
+    return items
+
+
+def _item_hints(hint: Any, n: int) -> tuple[Any, ...]:
+    """Return the hint of each of `n` items of the tuple `hint`."""
+    inner = get_args(hint)
+    return (inner[0],) * n if len(inner) == 2 and inner[1] is Ellipsis else inner
 
 
 def _options(hint: Any) -> tuple[Any, ...]:
@@ -146,40 +206,38 @@ def _options(hint: Any) -> tuple[Any, ...]:
 
 
 def _check_type(name: str, value: Any, hint: Any) -> None:
-    if any(_matches(value, option) for option in _options(hint)):
+    if _matches(value, hint):
         return
-    literals = [item for option in _options(hint) if get_origin(option) is Literal for item in get_args(option)]
-    if literals and isinstance(value, str):
-        msg = f"{name} must be one of {literals}, got {value!r}"
+    msg = f"{name} must be {_describe(hint)}, got {value!r}"
+    if isinstance(value, str) and any(get_origin(option) is Literal for option in _options(hint)):
         raise ValueError(msg)
-    msg = f"{name} must be {_describe(hint)}, got {value!r} ({type(value).__name__})"
+    msg = f"{msg} ({type(value).__name__})"
     raise TypeError(msg)
 
 
 def _matches(value: Any, hint: Any) -> bool:
+    return any(_matches_one(value, option) for option in _options(hint))
+
+
+def _matches_one(value: Any, hint: Any) -> bool:
     origin = get_origin(hint)
     if origin is Literal:
-        return value in get_args(hint) and not isinstance(value, bool)
+        return isinstance(value, str) and value in get_args(hint)
     if origin is tuple:
-        return _matches_tuple(value, get_args(hint))
-    if hint is type(None):
-        return value is None
+        if not isinstance(value, tuple):
+            return False
+        hints = _item_hints(hint, len(value))
+        return len(hints) == len(value) and all(map(_matches, value, hints))
     if hint in {int, float}:
         return isinstance(value, hint) and not isinstance(value, bool)
     return isinstance(value, hint)
 
 
-def _matches_tuple(value: Any, inner: tuple[Any, ...]) -> bool:
-    if not isinstance(value, tuple):
-        return False
-    if len(inner) == 2 and inner[1] is Ellipsis:
-        return all(any(_matches(_coerce(item, o), o) for o in _options(inner[0])) for item in value)
-    return len(value) == len(inner) and all(
-        _matches(_coerce(item, hint), hint) for item, hint in zip(value, inner, strict=True)
-    )
-
-
 def _describe(hint: Any) -> str:
+    return " or ".join(_describe_one(option) for option in _options(hint))
+
+
+def _describe_one(hint: Any) -> str:
     names = {
         bool: "True or False",
         int: "a whole number",
@@ -188,15 +246,14 @@ def _describe(hint: Any) -> str:
         type(None): "None",
         FrozenMap: "a mapping",
     }
-    described = []
-    for option in _options(hint):
-        if get_origin(option) is Literal:
-            described.append(f"one of {list(get_args(option))}")
-        elif get_origin(option) is tuple:
-            described.append("a list")
-        else:
-            described.append(names.get(option, str(option)))
-    return " or ".join(described)
+    inner = get_args(hint)
+    if get_origin(hint) is Literal:
+        return f"one of {list(inner)}" if len(inner) > 1 else repr(inner[0])
+    if get_origin(hint) is tuple and inner[-1] is Ellipsis:
+        return f"a list (of {_describe(inner[0])})"
+    if get_origin(hint) is tuple:
+        return f"({', '.join(map(_describe, inner))})"
+    return names[hint]
 
 
 def _check_range(name: str, value: Any, metadata: Mapping[str, Any]) -> None:
@@ -244,16 +301,18 @@ def memory_bytes(memory: str | int) -> int:
     Raises
     ------
     ValueError
-        The text is no amount of memory.
+        The text is no amount of memory, or it is less than a byte.
     """
     if isinstance(memory, int):
-        return memory
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kMGT]?)(i?)B?\s*", memory)
-    if match is None:
-        msg = f'total_memory must be bytes or a text such as "16G", got {memory!r}'
+        n_bytes = memory
+    else:
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kMGT]?)(i?)B?\s*", memory, re.IGNORECASE)
+        number, unit, binary = match.groups() if match else ("0", "", "")
+        n_bytes = int(float(number) * (1024 if binary else 1000) ** " KMGT".index(unit.upper() or " "))
+    if n_bytes < 1:
+        msg = f'total_memory must be a number of bytes or a text such as "16G", above 0, got {memory!r}'
         raise ValueError(msg)
-    number, unit, binary = match.groups()
-    return int(float(number) * (1024 if binary else 1000) ** " kMGT".index(unit or " "))
+    return n_bytes
 
 
 def closest(name: str, names: Sequence[str]) -> str:

@@ -1,18 +1,19 @@
 """The marks that known failures leave in logs and exceptions, one row each.
 
-Rows are read in order: environment, resource, biology. A row matches when all of its patterns are found.
+Rows are read in order: environment, resource, biology. A row matches when all of its patterns are found and
+its numbers, where it has a condition on them, are so.
 """
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from spikelab.spike_sorting import _exceptions as errors
-
-Details = Callable[[str], dict[str, Any]]
+from spikelab.spike_sorting._settings import FrozenMap
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class Signature:
         Sorters that it applies to; empty for all.
     details : mapping of str to object
         Attributes that are the same for every match.
+    holds : callable
+        Further condition on the evidence.
     read : callable
         Returns further attributes from the evidence.
     """
@@ -39,66 +42,76 @@ class Signature:
     patterns: tuple[str, ...]
     message: str
     sorters: tuple[str, ...] = ()
-    details: dict[str, Any] = field(default_factory=dict)
-    read: Details = lambda _evidence: {}
+    details: Mapping[str, Any] = FrozenMap()
+    holds: Callable[[str], bool] = lambda _evidence: True
+    read: Callable[[str], Mapping[str, Any]] = lambda _evidence: {}
 
     def matches(self, evidence: str, sorter: str) -> bool:
         """Return whether this failure shows in the `evidence` of `sorter`."""
         applies = not self.sorters or sorter in self.sorters
-        return applies and all(re.search(pattern, evidence) for pattern in self.patterns)
+        found = applies and all(re.search(pattern, evidence) for pattern in self.patterns)
+        return found and self.holds(evidence)
 
 
 def _any(*texts: str) -> str:
     return "|".join(re.escape(text) for text in texts)
 
 
+# Sorters speak of filters in every log: the word counts only in the line of the failed read.
+_FAILED_READ = (
+    r"HDF5 filter|[Cc]an't open directory|[Cc]an't find plugin"
+    r"|(?:Unable to|Can't) synchronously read data"
+)
+_ABOUT_FILTERS = r"(?i:filter|compress|plugin)"
 _HDF5 = (
     Signature(
         errors.HDF5PluginMissingError,
         (
-            _any(
-                "HDF5_PLUGIN_PATH",
-                "HDF5 filter",
-                "an't open directory",
-                "libcompression",
-                "an't find plugin",
-                "Unable to synchronously read data",
-                "an't synchronously read data",
+            (
+                rf"(?:{_FAILED_READ}).*{_ABOUT_FILTERS}|{_ABOUT_FILTERS}.*(?:{_FAILED_READ})"
+                r"|HDF5_PLUGIN_PATH|libcompression|synchronously read data \(can't open directory"
             ),
-            r"(?i)filter|compress|plugin",
         ),
         "the recording is compressed with an HDF5 filter that is not installed",
+        read=lambda _evidence: {"configured_path": os.environ.get("HDF5_PLUGIN_PATH")},
     ),
 )
 
 _DOCKER = tuple(
-    Signature(errors.DockerEnvironmentError, (_any(*texts),), message, details={"reason": reason})
-    for reason, message, texts in (
-        ("client_missing", "the Python package 'docker' is not installed", ("No module named 'docker'",)),
+    Signature(errors.DockerEnvironmentError, (pattern,), message, details=FrozenMap({"reason": reason}))
+    for reason, message, pattern in (
+        ("client_missing", "the Python package 'docker' is not installed", _any("No module named 'docker'")),
         (
             "permission_denied",
             "this user may not talk to the Docker daemon",
-            ("permission denied while trying to connect to the Docker daemon", "Got permission denied"),
+            (
+                r"(?i:permission denied while trying to connect to the docker)|Got permission denied"
+                r"|Error while fetching server API version.*PermissionError"
+            ),
         ),
         (
             "daemon_down",
             "the Docker daemon does not answer",
             (
-                "Cannot connect to the Docker daemon",
-                "Is the docker daemon running",
-                "Error while fetching server API version",
+                r"Cannot connect to the Docker daemon|Is the docker daemon running"
+                r"|Error while fetching server API version(?!.*PermissionError)"
             ),
         ),
         (
             "image_pull_failed",
             "the Docker image could not be fetched",
-            (
+            _any(
                 "manifest unknown",
                 "pull access denied",
                 "failed to resolve reference",
                 "dial tcp: lookup",
                 "ImageNotFound",
             ),
+        ),
+        (
+            "other",
+            "Docker cannot give containers the GPU: install the NVIDIA Container Toolkit",
+            _any("could not select device driver", "Unknown runtime specified nvidia"),
         ),
     )
 )
@@ -136,32 +149,57 @@ _RESOURCES = (
     ),
     Signature(
         errors.HostOutOfMemoryError,
-        (_any("MemoryError", "Unable to allocate", "Cannot allocate memory", "can't allocate memory"),),
+        (r"\b_?(?:Array)?MemoryError|Unable to allocate|Cannot allocate memory|can't allocate memory",),
         "the machine ran out of memory",
     ),
 )
 
 
-def _number(pattern: str) -> Callable[[str], int | None]:
-    def find(evidence: str) -> int | None:
-        found = re.findall(pattern, evidence)
-        return int(found[-1]) if found else None
-
-    return find
+def _number(pattern: str, evidence: str) -> int | None:
+    """Return the whole part of the last number that `pattern` finds."""
+    found = re.findall(pattern, evidence)
+    return int(found[-1]) if found else None
 
 
-def _kilosort2_activity(evidence: str) -> dict[str, Any]:
+_FEW_UNITS = _FEW_SPIKES = 5
+_FEW_CROSSINGS_PER_CHANNEL_MIN = 6.0
+"""Kilosort2 itself takes a channel with fewer for bad (``minfr_goodchannels``, 0.1 Hz)."""
+
+
+def _kilosort2_activity(evidence: str) -> dict[str, int | None]:
     return {
-        "threshold_crossings": _number(r"found (\d+) threshold crossings")(evidence),
-        "units_at_failure": _number(r"batches, (\d+) units")(evidence),
-        "nspks_at_failure": _number(r"nspks: (\d+)")(evidence),
+        "threshold_crossings": _number(r"found (\d+) threshold crossings", evidence),
+        "units_at_failure": _number(r"\d+ / \d+ batches, (\d+) units", evidence),
+        "nspks_at_failure": _number(r"batches, \d+ units, nspks: (\d+)", evidence),
     }
 
 
-def _tail_counts(limit: int) -> str:
-    """Match the last batch line of Kilosort2 when it shows at most `limit` (below 10) units or spikes."""
-    digit = f"[0-{limit}]"
-    return rf"\d+ / \d+ batches, (?:{digit} units|\d+ units, nspks: {digit}\b)"
+def _kilosort2_is_silent(evidence: str) -> bool:
+    """Return whether the scan for crossings, or the last line of a batch, shows next to nothing."""
+    activity = _kilosort2_activity(evidence)
+    units, spikes = activity["units_at_failure"], activity["nspks_at_failure"]
+    return (
+        _has_few_crossings(evidence, activity["threshold_crossings"])
+        or (units is not None and units <= _FEW_UNITS)
+        or (spikes is not None and spikes <= _FEW_SPIKES)
+    )
+
+
+def _has_few_crossings(evidence: str, crossings: int | None) -> bool:
+    scanned = re.findall(r"threshold crossings in (\d+(?:\.\d+)?) seconds", evidence)
+    if crossings is None or not scanned or float(scanned[-1]) == 0:
+        return False
+    per_min = crossings / (float(scanned[-1]) / 60)
+    return per_min / (_kilosort2_channels(evidence) or 1) < _FEW_CROSSINGS_PER_CHANNEL_MIN
+
+
+def _kilosort2_channels(evidence: str) -> int | None:
+    return _number(r"NchanTOT\s*[=:]\s*(\d+)", evidence)
+
+
+def _kilosort2_has_bad_channels_only(evidence: str) -> bool:
+    bad, total = _number(r"found (\d+) bad channels", evidence), _kilosort2_channels(evidence)
+    return bad is not None and total is not None and bad >= total > 0
 
 
 _KILOSORT2 = (
@@ -170,12 +208,22 @@ _KILOSORT2 = (
         (r"found 0 good channels",),
         "Kilosort2 found no good channel",
         ("kilosort2",),
+        read=lambda evidence: {"total_channels": _kilosort2_channels(evidence)},
+    ),
+    Signature(
+        errors.NoGoodChannelsError,
+        (r"found \d+ bad channels",),
+        "Kilosort2 found bad channels only",
+        ("kilosort2",),
+        holds=_kilosort2_has_bad_channels_only,
+        read=lambda evidence: {"total_channels": _kilosort2_channels(evidence)},
     ),
     Signature(
         errors.InsufficientActivityError,
-        (r"invalid configuration argument", _tail_counts(5)),
+        (r"invalid configuration argument",),
         "Kilosort2 found too few spikes",
         ("kilosort2",),
+        holds=_kilosort2_is_silent,
         read=_kilosort2_activity,
     ),
 )
@@ -190,20 +238,29 @@ _KILOSORT4 = (
         (_TOO_FEW_FOR_KILOSORT4,),
         "Kilosort4 found too few spikes",
         ("kilosort4",),
-        read=lambda evidence: {"nspks_at_failure": _number(r"(\d+) spikes extracted")(evidence)},
+        read=lambda evidence: {"nspks_at_failure": _number(r"(\d+) spikes extracted", evidence)},
     ),
 )
 
-_RT_SORT = (
+_MODEL_FILE = r"(?:init_dict\.json|state_dict\.pt)"
+_ABSENT = r"(?i:no such file|not found|missing|does not contain|does not exist)"
+_RT_SORT_MODEL = (
     Signature(
         errors.ModelLoadingError,
-        (r"init_dict\.json|state_dict\.pt|Error\(s\) in loading state_dict|No module named 'torch'",),
+        (
+            (
+                rf"{_ABSENT}.*{_MODEL_FILE}|{_MODEL_FILE}.*{_ABSENT}"
+                r"|Error\(s\) in loading state_dict|No module named 'torch'"
+            ),
+        ),
         "the detection model of RT-Sort could not be loaded",
         ("rt_sort",),
     ),
+)
+_RT_SORT = (
     Signature(
         errors.InsufficientActivityError,
-        (r"(?<!\d)0 preliminary|(?<!\d)0 sequences remain|no attribute 'sort_offline'",),
+        (r"(?<![\d.,])0 preliminary|(?<![\d.,])0 (?:sequences|clusters) remain|no attribute 'sort_offline'",),
         "RT-Sort found no sequence",
         ("rt_sort",),
         read=lambda _evidence: {"units_at_failure": 0},
@@ -214,10 +271,10 @@ SIGNATURES: tuple[Signature, ...] = (
     *_HDF5,
     *_DOCKER,
     *_NEW_GPU,
-    *(row for row in _RT_SORT if issubclass(row.error, errors.EnvironmentSortFailure)),
+    *_RT_SORT_MODEL,
     *_RESOURCES,
     *_KILOSORT2,
     *_KILOSORT4,
-    *(row for row in _RT_SORT if issubclass(row.error, errors.BiologicalSortFailure)),
+    *_RT_SORT,
 )
 """All rows in the order in which they are read."""

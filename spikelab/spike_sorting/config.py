@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from spikelab.spike_sorting._settings import (
@@ -39,8 +40,12 @@ class RecordingConfig:
     )
     first_n_mins: float | None = setting(None, "Sort only the first N minutes (min).", above=0)
     mea_y_max: float | None = setting(None, "Leave out contacts above this y position (um).")
-    gain_to_uv: float | None = setting(None, "Gain (uV per count) where the file has none or a wrong one.")
-    offset_to_uv: float | None = setting(None, "Offset (uV) where the file has none or a wrong one.")
+    gain_to_uv: float | None = setting(
+        None, "Gain (uV per count) where the file has none or a wrong one.", low=-1e9, high=1e9
+    )
+    offset_to_uv: float | None = setting(
+        None, "Offset (uV) where the file has none or a wrong one.", low=-1e9, high=1e9
+    )
     rec_chunks: tuple[tuple[int, int], ...] | None = setting(
         None, "Periods to sort, as (start, end) in samples of the recording.", low=0
     )
@@ -58,12 +63,16 @@ class RecordingConfig:
 
     def __post_init__(self) -> None:
         check_settings(self)
+        if self.gain_to_uv == 0:
+            msg = "gain_to_uv must not be 0: every sample would become 0 uV"
+            raise ValueError(msg)
         check_order("freq_min", self.freq_min, "freq_max", self.freq_max)
         check_order("start_time_s", self.start_time_s, "end_time_s", self.end_time_s)
         check_exclusive("rec_chunks", self.rec_chunks, "rec_chunks_s", self.rec_chunks_s)
-        for name in ("rec_chunks", "rec_chunks_s"):
-            for start, end in getattr(self, name) or ():
-                check_order(f"start of {name}", start, f"end of {name}", end)
+        for chunk in self.rec_chunks or ():
+            _check_period("rec_chunks", chunk)
+        for chunk_s in self.rec_chunks_s or ():
+            _check_period("rec_chunks_s", chunk_s)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +113,8 @@ class RTSortConfig:
 
     def __post_init__(self) -> None:
         check_settings(self)
+        if self.recording_window_ms is not None:
+            _check_period("rt_sort_recording_window_ms", self.recording_window_ms)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,6 +185,8 @@ class FigureConfig:
     font_size: float = setting(10.0, "Font size (pt).", above=0)
     color_kept: str = setting("#0072B2", "Colour of units that passed.")
     color_removed: str = setting("#D55E00", "Colour of units that failed.")
+    label_kept: str = setting("kept", "Name of units that passed.")
+    label_removed: str = setting("removed", "Name of units that failed.")
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -270,6 +283,13 @@ class SortingPipelineConfig:
     figures: FigureConfig = FigureConfig()
     execution: ExecutionConfig = ExecutionConfig()
 
+    def __post_init__(self) -> None:
+        for group in dataclasses.fields(self):
+            value = getattr(self, group.name)
+            if not isinstance(value, type(group.default)):
+                msg = f"{group.name} must be a {type(group.default).__name__}, got {value!r} ({type(value).__name__})"
+                raise TypeError(msg)
+
     def override(self, **flat: Any) -> SortingPipelineConfig:
         """Return a copy with the settings of these flat names replaced.
 
@@ -318,14 +338,15 @@ class SortingPipelineConfig:
         Raises
         ------
         ValueError
-            A group or a setting is unknown, or a value is out of its range.
+            A group or a setting is unknown, or a value is out of its range; names group and setting.
+        TypeError
+            A value has the wrong type.
         """
-        classes = {group.name: type(getattr(cls(), group.name)) for group in dataclasses.fields(cls)}
+        classes = {group.name: type(group.default) for group in dataclasses.fields(cls)}
         built = {}
         for name, values in groups.items():
             if name not in classes:
-                msg = f"unknown group [{name}]{closest(name, list(classes))} Groups are {sorted(classes)}."
-                raise ValueError(msg)
+                raise ValueError(_unknown_group(name, list(classes)))
             built[name] = _build_group(classes[name], name, values)
         return cls(**built)
 
@@ -344,11 +365,11 @@ class SortingPipelineConfig:
         Raises
         ------
         ValueError
-            The file is not TOML, or holds an unknown or wrong setting; the message names the file.
+            The file is not TOML, or holds an unknown or wrong setting; names the file and the setting.
         """
         path = Path(path)
         try:
-            return cls.from_dict(_from_toml(_parse_toml(path)))
+            return cls.from_dict(_parse_toml(path))
         except (TypeError, ValueError) as error:
             msg = f"{path}: {error}"
             raise ValueError(msg) from error
@@ -378,16 +399,34 @@ def flat_settings() -> Mapping[str, tuple[str, dataclasses.Field[Any]]]:
     for group in dataclasses.fields(defaults):
         for field in dataclasses.fields(getattr(defaults, group.name)):
             homes[flat_name(field)] = (group.name, field)
-    return homes
+    return MappingProxyType(homes)
 
 
-def _build_group(cls: type[Any], group: str, values: Mapping[str, Any]) -> Any:
+def _check_period(name: str, period: tuple[float, float]) -> None:
+    check_order(f"start in {name}", period[0], f"end in {name}", period[1])
+
+
+def _unknown_group(name: str, groups: list[str]) -> str:
+    if name in flat_settings():
+        group, field = flat_settings()[name]
+        return f"setting {name!r} stands outside of its group; write it as {field.name} under [{group}]"
+    return f"unknown group [{name}]{closest(name, groups)}; the groups are {groups}"
+
+
+def _build_group(cls: type[Any], group: str, values: Any) -> Any:
+    if not isinstance(values, Mapping):
+        msg = f"[{group}] must be a group of settings, got {values!r} ({type(values).__name__})"
+        raise TypeError(msg)
     known = [field.name for field in dataclasses.fields(cls)]
     for name in values:
         if name not in known:
             msg = f"[{group}] has no setting {name!r}{closest(name, known)}"
             raise ValueError(msg)
-    return cls(**values)
+    try:
+        return cls(**values)
+    except (TypeError, ValueError) as error:
+        msg = f"[{group}] {error}"
+        raise type(error)(msg) from error
 
 
 def _parse_toml(path: Path) -> dict[str, Any]:
@@ -400,20 +439,12 @@ def _parse_toml(path: Path) -> dict[str, Any]:
 
 
 def _for_toml(value: Any) -> Any:
-    """TOML has no null: None is written "none"."""
+    """TOML has no null: None is written "none", which every setting that may be None reads as None."""
     if isinstance(value, Mapping):
         return {key: _for_toml(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_for_toml(item) for item in value]
     return "none" if value is None else value
-
-
-def _from_toml(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _from_toml(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_from_toml(item) for item in value]
-    return None if value == "none" else value
 
 
 KILOSORT2 = SortingPipelineConfig(sorter=SorterConfig(sorter_name="kilosort2"))

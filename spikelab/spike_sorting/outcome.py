@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -109,12 +110,17 @@ class RecordingResult:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> RecordingResult:
         """Return the result that `values` (from ``to_dict``) describes; unknown keys are ignored."""
-        known = {f.name for f in fields(cls)}
-        kept = {name: value for name, value in values.items() if name in known}
-        kept["attempts"] = tuple(Attempt(**attempt) for attempt in kept.get("attempts", ()))
+        kept = _known(cls, values)
+        kept["attempts"] = tuple(Attempt(**_known(Attempt, attempt)) for attempt in kept.get("attempts", ()))
         for name in ("suspicions", "warnings"):
             kept[name] = tuple(kept.get(name, ()))
         return cls(**kept)
+
+
+def _known(cls: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the `values` that are fields of the dataclass `cls`."""
+    names = {f.name for f in fields(cls)}
+    return {name: value for name, value in values.items() if name in names}
 
 
 @dataclass(frozen=True)
@@ -184,25 +190,33 @@ class SortRunReport:
         }
 
     def to_dataframe(self) -> pd.DataFrame:
-        """Return one row per recording."""
+        """Return one row per recording; the columns are the fields of `RecordingResult`."""
         import pandas as pd
 
-        return pd.DataFrame([record.to_dict() for record in self.records])
+        columns = [f.name for f in fields(RecordingResult)]
+        return pd.DataFrame([record.to_dict() for record in self.records], columns=columns)
 
     @classmethod
     def load(cls, folder: str | Path) -> SortRunReport:
-        """Read the report of one results folder, or of all results folders below `folder`.
+        """Read the report of one results folder, or of all results folders below `folder`, in order of their paths.
 
         Raises
         ------
         FileNotFoundError
             There is no ``recording_report.json`` in or below `folder`.
+        ValueError
+            One of them is no report; names the file.
         """
-        import json
-
         paths = sorted(Path(folder).rglob("recording_report.json"))
         if not paths:
             msg = f"no recording_report.json in or below {folder}; was it sorted by spikelab?"
             raise FileNotFoundError(msg)
-        reports = (json.loads(path.read_text(encoding="utf-8")) for path in paths)
-        return cls(RecordingResult.from_dict(report) for report in reports)
+        return cls(_read_record(path) for path in paths)
+
+
+def _read_record(path: Path) -> RecordingResult:
+    try:
+        return RecordingResult.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except (AttributeError, TypeError, ValueError) as error:
+        msg = f"{path} is no recording report of spikelab ({error}); remove it, or sort the recording again"
+        raise ValueError(msg) from error

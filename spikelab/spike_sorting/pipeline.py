@@ -250,6 +250,7 @@ def _close_run(work: _Work, outcome: Outcome) -> Outcome:
     run.journal.write("run_ended", status=result.status, wall_time_s=result.wall_time_s)
     outcome = _reported(work, outcome)
     if result.succeeded:
+        run.remove_checkpoints()
         if not execution.keep_binary:
             run.remove_binary()
         if execution.delete_inter:

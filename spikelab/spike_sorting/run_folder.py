@@ -79,6 +79,11 @@ class RunFolder:
         return self.stage("sort") / "sorter_output"
 
     @property
+    def sorter_checkpoints(self) -> Path:
+        """Where a sorter keeps what it knows after each of its steps."""
+        return self.inter / "sort_checkpoints"
+
+    @property
     def analyzer(self) -> Path:
         """The SortingAnalyzer; SpikeInterface's tools open it."""
         return self.stage("waveforms") / "analyzer"
@@ -227,6 +232,11 @@ class RunFolder:
         """Remove what an earlier run left half-written; only for the holder of the locks."""
         for folder in (self.inter, self.results):
             remove_partials(folder)
+
+    def remove_checkpoints(self) -> None:
+        """Remove what a sorter kept for the case that it is interrupted."""
+        if self.sorter_checkpoints.exists():
+            shutil.rmtree(self.sorter_checkpoints)
 
     def remove_binary(self) -> None:
         """Remove the flat binary copy and its marker."""

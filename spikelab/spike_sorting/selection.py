@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -39,15 +40,23 @@ def selected_periods(n_samples: int, fs_Hz: float, settings: RecordingConfig) ->
         A chunk ends after the recording, or nothing is left.
     """
     periods = _chunks(n_samples, fs_Hz, settings)
-    start = round((settings.start_time_s or 0.0) * fs_Hz)
-    end = n_samples if settings.end_time_s is None else round(settings.end_time_s * fs_Hz)
+    start = _sample(settings.start_time_s or 0.0, fs_Hz, n_samples)
+    end = n_samples if settings.end_time_s is None else _sample(settings.end_time_s, fs_Hz, n_samples)
     periods = [cut for period in periods if (cut := _intersection(period, (start, end)))]
     if settings.first_n_mins is not None:
-        periods = _first(periods, round(settings.first_n_mins * 60 * fs_Hz))
+        periods = _first(periods, _sample(settings.first_n_mins * 60, fs_Hz, n_samples))
     if not periods:
-        msg = f"the chosen times leave nothing of the recording, which lasts {n_samples / fs_Hz:g} s"
+        msg = (
+            f"the chosen times leave nothing of the recording, which lasts {n_samples / fs_Hz:g} s; "
+            "check rec_chunks, start_time_s, end_time_s and first_n_mins"
+        )
         raise ValueError(msg)
     return periods
+
+
+def _sample(time_s: float, fs_Hz: float, n_samples: int) -> int:
+    """Return the sample at a time; infinity is the end of the recording."""
+    return n_samples if math.isinf(time_s) else round(time_s * fs_Hz)
 
 
 def epochs_of(file_lengths: Sequence[int], names: Sequence[str], periods: Sequence[Period]) -> list[Epoch]:
@@ -89,15 +98,18 @@ def _chunks(n_samples: int, fs_Hz: float, settings: RecordingConfig) -> list[Per
     if settings.rec_chunks is not None:
         chunks = [(start, end) for start, end in settings.rec_chunks]
     elif settings.rec_chunks_s is not None:
-        chunks = [(round(start * fs_Hz), round(end * fs_Hz)) for start, end in settings.rec_chunks_s]
+        chunks = [(round(start * fs_Hz), _sample(end, fs_Hz, n_samples)) for start, end in settings.rec_chunks_s]
     else:
         chunks = [(0, n_samples)]
     for start, end in chunks:
         if end > n_samples:
-            msg = f"rec_chunks: ({start}, {end}) ends after the recording, which has {n_samples} samples"
+            msg = (
+                f"the chunk of samples {start} to {end} ends after the recording, which has {n_samples} samples "
+                f"({n_samples / fs_Hz:g} s)"
+            )
             raise ValueError(msg)
     if any(later[0] < earlier[1] for earlier, later in pairwise(chunks)):
-        msg = f"rec_chunks must be in order and must not overlap, got {chunks}"
+        msg = f"rec_chunks must be in order and must not overlap, got {chunks} (samples)"
         raise ValueError(msg)
     return chunks
 

@@ -41,7 +41,7 @@ def curation_steps(history: Mapping[str, Any]) -> tuple[Step, ...]:
     failed = mapping(history.get("failed"))
     left = {str(unit) for unit in history.get("initial") or ()}
     steps = []
-    for entry in history.get("curations") or ():
+    for entry in map(mapping, history.get("curations") or ()):
         name, stage = str(entry.get("criterion")), int(entry.get("stage") or 1)
         failing = {str(unit) for unit in failed.get(name) or ()}
         left -= failing

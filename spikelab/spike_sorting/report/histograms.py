@@ -28,7 +28,8 @@ def histogram_figures(
     import numpy as np
 
     for metric in METRICS:
-        columns = [np.array([unit.value(metric.name) for unit in units], dtype=float) for *_, units in groups]
+        # Rounded, because numpy refuses to divide a range of a few rounding errors into bins.
+        columns = [np.array([finite(unit.value(metric.name)) for unit in units], dtype=float) for *_, units in groups]
         known = [_on_axis(metric, column) for column in columns]
         if any(values.size for values in known):
             limits = _on_axis(metric, np.array(thresholds.get(metric.name, ()), dtype=float))
@@ -61,7 +62,7 @@ def _figure(
         "barmode": "stack",
         "bargap": 0.04,
         "showlegend": False,
-        "xaxis": {"zeroline": False, "showgrid": False, **(_log_ticks(edges) if metric.is_log else {})},
+        "xaxis": {"zeroline": False, "showgrid": False, **(_log_ticks(edges) if metric.is_log else _ticks(edges))},
         "yaxis": {"title": {"text": "units"}, **({"dtick": 1} if highest <= 4 else {"nticks": 4})},
         "shapes": [_line(value) for value in limits.tolist()],
         "annotations": list(_limit_texts(metric, limits)),
@@ -83,6 +84,16 @@ def _bars(metric: Metric, name: str, color: str, counts: Any, edges: NDArray[np.
         "hovertemplate": f"%{{text}}<br>%{{y}} units<extra>{name}</extra>",
         "marker": {"color": color, "line": {"width": 0}},
     }
+
+
+def _ticks(edges: NDArray[np.float64]) -> dict[str, Any]:
+    """Return round ticks: plotly would put them at the bars when there are few."""
+    import numpy as np
+
+    wanted = float(edges[-1] - edges[0]) / 4
+    power = 10.0 ** np.floor(np.log10(wanted))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= wanted)
+    return {"tick0": 0, "dtick": finite(step), "tickangle": 0}
 
 
 def _log_ticks(edges: NDArray[np.float64]) -> dict[str, Any]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from spikelab.spike_sorting._settings import digest
 from spikelab.spike_sorting.config import SortingPipelineConfig
 from spikelab.spike_sorting.jobs import Job
 from spikelab.spike_sorting.supervision.progress import ProgressFile
@@ -64,9 +63,9 @@ class Stage:
 
 def stage_keys(stages: Sequence[Stage], config: SortingPipelineConfig, identity: Mapping[str, Any]) -> dict[str, str]:
     """Return the key of each stage: it changes with the input, and with all that the stage and those before it read."""
-    keys, upstream = {}, _digest(identity)
+    keys, upstream = {}, digest(identity)
     for stage in stages:
-        upstream = _digest([upstream, stage.name, stage.version, stage.settings(config)])
+        upstream = digest([upstream, stage.name, stage.version, stage.settings(config)])
         keys[stage.name] = upstream
     return keys
 
@@ -86,7 +85,3 @@ def ensure(stage: Stage, job: Job, key: str) -> bool:
     job.run.finish(stage.name, key, partial, seconds, summary)
     job.run.journal.write("stage_finished", stage=stage.name, wall_time_s=round(seconds, 3))
     return True
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -63,6 +63,7 @@ def worker_environment(n_threads: int) -> Mapping[str, str]:
         **{pool: str(n_threads) for pool in pools},
         "OMP_WAIT_POLICY": "PASSIVE",
         "MPLBACKEND": "Agg",
+        "TQDM_DISABLE": "1",
         "PYTHONUNBUFFERED": "1",
         "PYTHONFAULTHANDLER": "1",
     }

@@ -24,11 +24,13 @@ class Journal:
     path: Path
 
     def write(self, event: str, **fields: Any) -> None:
-        """Append one event with the time and `fields`."""
+        """Append one event with the time and `fields`, durably."""
         line = json.dumps({"time": host.utc_now(), "event": event, **fields}, allow_nan=False) + "\n"
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         try:
-            os.write(descriptor, line.encode())
+            start = "\n" if _is_torn(descriptor) else ""
+            os.write(descriptor, (start + line).encode())
+            os.fsync(descriptor)
         finally:
             os.close(descriptor)
 
@@ -39,6 +41,14 @@ class Journal:
         lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines()
         parsed = (_parse(line) for line in lines)
         return [event for event in parsed if event is not None]
+
+
+def _is_torn(descriptor: int) -> bool:
+    """Return whether a crash cut the last line, so that the next one would be lost with it."""
+    if os.lseek(descriptor, 0, os.SEEK_END) == 0:
+        return False
+    os.lseek(descriptor, -1, os.SEEK_END)
+    return os.read(descriptor, 1) != b"\n"
 
 
 def _parse(line: str) -> dict[str, Any] | None:

@@ -29,7 +29,7 @@ def hold(folders: Sequence[Path]) -> Iterator[tuple[int, ...]]:
     Raises
     ------
     ConcurrentSortError
-        Another run holds one of them; names the holder.
+        Another run holds one of them; names the holder. Then none of them is held.
     """
     with ExitStack() as stack:
         yield tuple(stack.enter_context(_hold_one(folder)) for folder in dict.fromkeys(folders))
@@ -51,7 +51,8 @@ def _hold_one(folder: Path) -> Iterator[int]:
 
 def _write_card(descriptor: int) -> None:
     os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, json.dumps(host.process_card()).encode(), 0)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    os.write(descriptor, json.dumps(host.process_card()).encode())
 
 
 def _held_by_another(path: Path) -> ConcurrentSortError:
@@ -67,9 +68,9 @@ def _held_by_another(path: Path) -> ConcurrentSortError:
 
 
 def read_card(path: Path) -> dict[str, Any]:
-    """Return who wrote the lock file `path` last; empty when nobody did, or not completely."""
+    """Return who wrote the lock file `path` last; empty when nobody did, or it cannot be read."""
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError):
         return {}
     return card if isinstance(card, dict) else {}

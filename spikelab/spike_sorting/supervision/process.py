@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -88,14 +89,30 @@ class WorkerProcess:
         return ExitStatus(self._process.wait())
 
     def stop(self, grace_s: float = GRACE_S) -> ExitStatus:
-        """Ask it to end, and after `grace_s` seconds make it; return how it ended."""
+        """Ask it to end, and after `grace_s` seconds make it; return how it ended.
+
+        What it started itself ends with it, unless that is in a session of its own.
+        """
         if self._process.poll() is None:
             self._process.terminate()
             try:
-                self._process.wait(grace_s)
-            except subprocess.TimeoutExpired:
+                with suppress(subprocess.TimeoutExpired):
+                    self._process.wait(grace_s)
+            finally:  # an impatient Ctrl-C must not leave it behind
                 self._process.kill()
-        return ExitStatus(self._process.wait())
+        ended = ExitStatus(self._process.wait())
+        self._kill_group()
+        return ended
+
+    def _kill_group(self) -> None:
+        """Kill what is left of its session, such as a pool of processes that nobody tells to end.
+
+        The number of a group is not given to another one while the group has a member; where it has none any
+        more, there is nobody to be hit by mistake unless all numbers were used up since the leader ended.
+        """
+        if hasattr(os, "killpg"):
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
 
     def __enter__(self) -> WorkerProcess:
         return self

@@ -32,7 +32,7 @@ def publish_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def publish_with(path: Path, write: Callable[[Path], object]) -> None:
-    """Replace the file `path` by what `write` puts into the path it is given.
+    """Replace the file `path` by what `write` puts into the path it is given, or leave it and raise.
 
     Parameters
     ----------
@@ -40,20 +40,27 @@ def publish_with(path: Path, write: Callable[[Path], object]) -> None:
         File to replace; its folder must exist.
     write : callable
         Gets a path beside `path`, with the same ending, and writes the whole content there.
+
+    Raises
+    ------
+    OSError
+        It could not be written, or not durably; names the file.
     """
     partial = path.with_name(f".{path.stem}.{os.getpid()}{PARTIAL_SUFFIX}{path.suffix}")
     try:
         write(partial)
         sync_file(partial)
-    except BaseException:
+        partial.replace(path)
+        sync_folder(path.parent)
+    except BaseException as error:
         partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
+            error.filename = str(path)  # a full disk or a failed fsync does not say of which file
         raise
-    partial.replace(path)
-    sync_folder(path.parent)
 
 
 def publish_folder(partial: Path, final: Path) -> None:
-    """Put the folder `partial`, synced file by file, in the place of `final`."""
+    """Put the folder `partial`, synced file by file, in the place of `final`, or leave `final` and raise."""
     for folder, _, names in os.walk(partial):
         for name in names:
             sync_file(Path(folder, name))
@@ -63,7 +70,11 @@ def publish_folder(partial: Path, final: Path) -> None:
         old = final.with_name(f"{final.name}.old{PARTIAL_SUFFIX}")
         shutil.rmtree(old, ignore_errors=True)
         final.rename(old)
-        partial.rename(final)
+        try:
+            partial.rename(final)
+        except OSError:
+            old.rename(final)
+            raise
         sync_folder(final.parent)
         shutil.rmtree(old)
     else:
@@ -91,9 +102,17 @@ def sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
-def remove_partials(folder: Path) -> None:
-    """Remove what an earlier run left half-written in `folder`; only for the holder of its lock."""
-    for leftover in folder.glob(f"*{PARTIAL_SUFFIX}*"):
+def remove_partials(folder: Path, *, hidden_only: bool = False) -> None:
+    """Remove what an earlier run left half-written in `folder`; only for the holder of its lock.
+
+    Parameters
+    ----------
+    folder : Path
+        Where to look; not below.
+    hidden_only : bool, default False
+        Whether to leave names without a leading dot alone, in a folder that holds other people's files too.
+    """
+    for leftover in folder.glob(f"{'.' if hidden_only else ''}*{PARTIAL_SUFFIX}*"):
         if leftover.is_dir() and not leftover.is_symlink():
             shutil.rmtree(leftover)
         else:

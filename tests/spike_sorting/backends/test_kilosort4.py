@@ -123,3 +123,51 @@ def test_copy_is_made_once_and_redone_for_other_data(tmp_path):
     np.testing.assert_array_equal(samples, truth.recording.get_traces())
     assert flat_binary(job, "key").path.stat().st_mtime_ns == first
     assert flat_binary(job, "other").path.stat().st_mtime_ns != first
+
+
+@pytest.mark.parametrize("n_done", range(1, 8))
+def test_continued_from_any_checkpoint_equals_undisturbed(sorted_twice, tmp_path, n_done):
+    """A sort that lost everything after its n-th step, and other draws in between, ends in the same spikes."""
+    import shutil
+
+    import torch
+
+    job, _ = sorted_twice
+    run = RunFolder(inter=tmp_path / "inter", results=tmp_path / "results")
+    shutil.copytree(job.run.sorter_checkpoints, run.sorter_checkpoints)
+    for later in range(n_done, 7):
+        (run.sorter_checkpoints / f"step{later}.pt").unlink()
+    output = run.inter / "output"
+    output.mkdir()
+    torch.rand(10)
+    continued = SortJob(job.recording, output, run, job.config, ProgressFile(run.progress, "sort"))
+    Kilosort4Backend().sort(continued)
+    for name in ("spike_times", "spike_clusters", "templates", "amplitudes"):
+        np.testing.assert_array_equal(np.load(output / f"{name}.npy"), np.load(job.folder / f"{name}.npy"))
+
+
+def test_a_changed_setting_goes_back_to_the_step_that_reads_it():
+    """The keys of the steps before the first that reads a changed setting stay the same, all later ones change."""
+    import torch
+
+    from spikelab.spike_sorting.backends.binary import FlatBinary
+    from spikelab.spike_sorting.backends.kilosort4.steps import STEPS, Request, step_keys
+
+    probe = {"chanMap": np.arange(4)}
+
+    def keys(**settings: object) -> list[str]:
+        binary = FlatBinary(Path("recording.bin"), "int16", 4)
+        return step_keys(Request(binary, "key", probe, 20_000.0, settings, torch.device("cpu"), Path()))
+
+    for setting, step in [("batch_size", 0), ("cluster_downsampling", 3), ("Th_learned", 4), ("ccg_threshold", 6)]:
+        same = [one == other for one, other in zip(keys(), keys(**{setting: 3}), strict=True)]
+        assert same == [number < step for number in range(len(STEPS))], setting
+
+
+def test_a_checkpoint_refuses_what_only_a_pickle_could_hold(tmp_path):
+    """Only numbers, texts, arrays and tensors enter a checkpoint; anything else is an error that says where."""
+    from spikelab.spike_sorting.backends.kilosort4.checkpoints import Checkpoints
+
+    with pytest.raises(TypeError, match="/ops/probe"):
+        Checkpoints(tmp_path, ["key"]).save(0, {"ops": {"probe": object()}})
+    assert not list(tmp_path.iterdir())

@@ -182,3 +182,9 @@ def finished(make_run: Callable[..., Run]) -> tuple[Run, RecordingResult]:
     run.add_config()
     run.folder.log.write_text("2026-01-01 INFO stage sort\nRuntimeWarning: few spikes\n", encoding="utf-8")
     return run, run.add_units(make_units())
+
+
+@pytest.fixture(name="make_units")
+def _make_units() -> Callable[..., SpikeData]:
+    """Return a maker of units as the stage assemble leaves them."""
+    return make_units

@@ -64,6 +64,7 @@ class Kilosort4Backend:
         fs_Hz = float(job.recording.sampling_frequency)
         request = steps.Request(
             binary=binary,
+            key=_recording_key(job),
             probe=_without_channels(probe_dictionary(job.recording), params.get("bad_channels")),
             fs_Hz=fs_Hz,
             settings=kilosort_settings(job.config),
@@ -74,7 +75,7 @@ class Kilosort4Backend:
             **{name: params[name] for name in RUN_ARGUMENTS if name in params},
         )
         with _log_file(job.folder / "kilosort4.log"):
-            steps.run_steps(request, job.progress)
+            steps.run_steps(request, job.progress, job.run.sorter_checkpoints)
         results.write_phy_params(job.folder, job.run.sorter_output, binary, fs_Hz)
 
     def read(self, folder: Path, n_samples: int) -> Sorting:

@@ -1,19 +1,23 @@
 """Kilosort4 in named steps, each calling upstream's own functions, in upstream's order.
 
 The random generators are seeded once, where upstream seeds them, and later steps draw from them: the result
-equals that of ``kilosort.run_kilosort`` on the same data, spike for spike.
+equals that of ``kilosort.run_kilosort`` on the same data, spike for spike. After each step the state is kept, and
+a later attempt goes on from there.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import kilosort
 import numpy as np
 import torch
 from kilosort import clustering_qr, spikedetect, template_matching
+from kilosort.io import BinaryFiltered
 from kilosort.parameters import DEFAULT_SETTINGS
 from kilosort.run_kilosort import (
     compute_drift_correction,
@@ -23,9 +27,15 @@ from kilosort.run_kilosort import (
 )
 
 from spikelab.spike_sorting._exceptions import InsufficientActivityError
+from spikelab.spike_sorting._settings import digest, thaw
 from spikelab.spike_sorting.backends.binary import FlatBinary
+from spikelab.spike_sorting.backends.kilosort4.checkpoints import Checkpoints
 from spikelab.spike_sorting.supervision import host
 from spikelab.spike_sorting.supervision.progress import ProgressFile
+
+_log = logging.getLogger(__name__)
+_KEPT = ("ops", "st", "tF", "clu", "Wall")
+"""What passes from step to step and is kept; the open recording is rebuilt."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +46,8 @@ class Request:
     ----------
     binary : FlatBinary
         The recording.
+    key : str
+        What tells this recording from any other.
     probe : mapping
         Kilosort's probe dictionary.
     fs_Hz : float
@@ -53,6 +65,7 @@ class Request:
     """
 
     binary: FlatBinary
+    key: str
     probe: Mapping[str, Any]
     fs_Hz: float
     settings: Mapping[str, Any]
@@ -100,13 +113,82 @@ class _StepProgress:
         self._progress.report(self._step, percent / 100, self.n_spikes)
 
 
-def run_steps(request: Request, progress: ProgressFile) -> None:
-    """Sort as `request` says and leave Kilosort4's files in its folder."""
+def run_steps(request: Request, progress: ProgressFile, checkpoints: Path) -> None:
+    """Sort as `request` says, from the last checkpoint on, and leave Kilosort4's files in its folder.
+
+    Parameters
+    ----------
+    request : Request
+        What to do.
+    progress : ProgressFile
+        Where to say how far it is.
+    checkpoints : Path
+        Folder for the state after each step.
+    """
+    kept = Checkpoints(checkpoints, step_keys(request))
     state = State(request, _StepProgress(progress))
-    state.ops = _initial_ops(request)
-    for name, step in STEPS.items():
+    first = _restore(state, kept)
+    for number, (name, step) in enumerate(STEPS.items()):
+        if number < first:
+            continue
         state.progress.start(name)
         step(state)
+        if step is not save:
+            kept.save(number, {field: getattr(state, field) for field in _KEPT})
+
+
+def _restore(state: State, kept: Checkpoints) -> int:
+    """Fill `state` from the last checkpoint and return the step to go on with."""
+    found = kept.load_latest(state.request.device)
+    if found is None:
+        state.ops = _initial_ops(state.request)
+        return 0
+    done, values = found
+    for field_name, value in values.items():
+        setattr(state, field_name, value)
+    # A copy of the recording may lie elsewhere than when the checkpoint was made.
+    for ops in (state.ops, state.ops["settings"]):
+        ops["filename"], ops["data_dir"] = [state.request.binary.path], state.request.binary.path.parent
+    if "dshift" in state.ops:
+        state.bfile = _open_corrected(state)
+    state.progress.n_spikes = None if state.st is None else len(state.st)
+    _log.info("continuing after step %r", list(STEPS)[done])
+    return done + 1
+
+
+def _open_corrected(state: State) -> Any:
+    """Return the recording filtered, whitened and corrected for drift, as the drift step leaves it."""
+    ops = state.ops
+    settings = ops["settings"]
+    return BinaryFiltered(
+        ops["filename"],
+        settings["n_chan_bin"],
+        settings["fs"],
+        settings["batch_size"],
+        settings["nt"],
+        settings["nt0min"],
+        ops["probe"]["chanMap"],
+        hp_filter=ops["preprocessing"]["hp_filter"],
+        whiten_mat=ops["preprocessing"]["whiten_mat"],
+        dshift=ops["dshift"],
+        device=state.request.device,
+        do_CAR=ops["do_CAR"],
+        dtype=ops["data_dtype"],
+        **{name: settings[name] for name in ("artifact_threshold", "shift", "scale", "batch_downsampling")},
+    )
+
+
+def step_keys(request: Request) -> list[str]:
+    """Return the key of each step: it changes with the settings that this step or one before it reads."""
+    settings = {**DEFAULT_SETTINGS, **request.settings}
+    arguments = {name: getattr(request, name) for name in ("key", "fs_Hz", "seed", "do_CAR", "invert_sign")}
+    probe = {name: np.asarray(value).tolist() for name, value in request.probe.items()}
+    keys, upstream = [], digest([arguments, probe, request.binary.dtype, kilosort.__version__])
+    for name in STEPS:
+        read = {key: value for key, value in settings.items() if _READ_FIRST_BY.get(key, _FIRST) == name}
+        upstream = digest([upstream, name, thaw(read)])
+        keys.append(upstream)
+    return keys
 
 
 def preprocess(state: State) -> None:
@@ -222,6 +304,17 @@ STEPS: Mapping[str, Callable[[State], None]] = {
     "merging": merge,
     "saving": save,
 }
+_FIRST = "preprocessing"
+_READ_FIRST_BY = {
+    **dict.fromkeys(
+        ("cluster_downsampling", "max_cluster_subset", "x_centers", "cluster_neighbors", "cluster_init_seed"),
+        "first clustering",
+    ),
+    **dict.fromkeys(("Th_learned", "max_peels", "position_limit"), "spike extraction"),
+    **dict.fromkeys(("acg_threshold", "ccg_threshold"), "merging"),
+    "duplicate_spike_ms": "saving",
+}
+"""The first step that reads a setting, where it is not the first of all: a change leaves earlier steps valid."""
 
 
 def _initial_ops(request: Request) -> dict[str, Any]:

@@ -37,7 +37,7 @@ function isDark() {
 
 function paint(layout) {
   Object.assign(layout, { paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", autosize: true });
-  layout.margin = layout.margin || { l: 58, r: 14, t: 30, b: 46 };
+  layout.margin = layout.margin || { l: 68, r: 14, t: 30, b: 46 };
   layout.font = { family: getComputedStyle(document.body).fontFamily, size: fontSize, color: colour("--ink") };
   layout.modebar = { bgcolor: "rgba(0,0,0,0)", color: colour("--soft"), activecolor: colour("--ink") };
   layout.hoverlabel = { bgcolor: colour("--card"), bordercolor: colour("--rule"), font: { color: colour("--ink") } };
