@@ -27,7 +27,7 @@ Floats = npt.NDArray[np.floating]
 
 _MS_BEFORE, _MS_AFTER = 1.0, 3.0
 _MARGIN_UM, _MIN_Z_UM, _MAX_Z_UM = 10.0, 5.0, 30.0
-_DISTANCES_UM = (20.0, 12.0, 6.0)
+_DISTANCES_UM = (20.0, 12.0, 6.0, None)
 _DRIFT_UM, _DRIFT_STEP_UM, _DRIFT_PERIOD_S = 15.0, 1.0, 200.0
 _NOISE_BLOCK_S = 0.1
 
@@ -145,25 +145,25 @@ def _contacts_by_shank(probe: Any) -> list[Floats]:
 
 def _place_near(contacts_um: Floats, n_units: int, seed: int) -> Floats:
     """Return locations, shape (n_units, 3), um, as far from each other as so many units can be."""
-    for distance_um in _DISTANCES_UM:
-        try:
-            return _draw_locations(contacts_um, n_units, distance_um, seed)
-        except ValueError:  # no room at this distance
-            continue
-    return _draw_locations(contacts_um, n_units, None, seed)
+    drawn = (_draw_locations(contacts_um, n_units, distance_um, seed) for distance_um in _DISTANCES_UM)
+    return next(locations_um for locations_um in drawn if locations_um is not None)
 
 
-def _draw_locations(contacts_um: Floats, n_units: int, distance_um: float | None, seed: int) -> Floats:
-    locations_um: Floats = generate_unit_locations(
-        n_units,
-        contacts_um,
-        margin_um=_MARGIN_UM,
-        minimum_z=_MIN_Z_UM,
-        maximum_z=_MAX_Z_UM,
-        minimum_distance=distance_um,
-        distance_strict=True,
-        seed=seed,
-    )
+def _draw_locations(contacts_um: Floats, n_units: int, distance_um: float | None, seed: int) -> Floats | None:
+    """Return locations at least `distance_um` from each other, or None when there is no room for that."""
+    try:
+        locations_um: Floats = generate_unit_locations(
+            n_units,
+            contacts_um,
+            margin_um=_MARGIN_UM,
+            minimum_z=_MIN_Z_UM,
+            maximum_z=_MAX_Z_UM,
+            minimum_distance=distance_um,
+            distance_strict=True,
+            seed=seed,
+        )
+    except ValueError:
+        return None
     return locations_um
 
 

@@ -5,8 +5,9 @@ Everything is imported on first use, so that importing this package costs nothin
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from spikelab._lazy import lazy_exports
 
 if TYPE_CHECKING:
     from spikelab.spike_sorting.api import load_results, sort_multistream, sort_recording
@@ -64,12 +65,4 @@ __all__ = [  # noqa: PLE0604 - the names of the errors are strings
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    msg = f"module {__name__!r} has no attribute {name!r}"
-    raise AttributeError(msg)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_exports(__name__, {name: f"{__name__}.{module}" for name, module in _HOMES.items()})

@@ -89,6 +89,8 @@ def sort_multistream(
     stream_ids: Sequence[str] | None = None,
     config: SortingPipelineConfig | None = None,
     sorter: str | None = None,
+    intermediate_folders: Sequence[str | Path] | None = None,
+    results_folders: Sequence[str | Path] | None = None,
     *,
     out_report: SortRunReport | None = None,
     on_error: OnError = "raise",
@@ -103,6 +105,8 @@ def sort_multistream(
         A file with several streams.
     stream_ids : list of str or None, default None
         Streams to sort; None means all.
+    intermediate_folders, results_folders : list of paths or None, default None
+        One folder per stream; by default beside the file.
     config, sorter, out_report, on_error, max_parallel, **overrides
         As in `sort_recording`.
 
@@ -122,7 +126,13 @@ def sort_multistream(
     >>> {well: sds[0].N for well, sds in wells.items()}  # doctest: +SKIP
     {'well000': 12, 'well001': 9}
     """
-    jobs = plan_streams(recording, resolve_config(config, sorter, overrides), stream_ids)
+    jobs = plan_streams(
+        recording,
+        resolve_config(config, sorter, overrides),
+        stream_ids,
+        intermediate_folders=intermediate_folders,
+        results_folders=results_folders,
+    )
     outcomes = run_jobs(tuple(jobs.values()), on_error=on_error, max_parallel=max_parallel, out_report=out_report)
     return {stream: _results_of(job, outcome) for (stream, job), outcome in zip(jobs.items(), outcomes, strict=True)}
 

@@ -17,9 +17,11 @@ from spikelab.spike_sorting.sources import (
     described_path,
     described_stream,
     find_streams,
+    is_recording,
     is_recording_path,
     recordings_in,
 )
+from spikelab.spike_sorting.supervision.lock import LOCK_NAME
 
 Recordings = Any
 """A path, a SpikeInterface recording, or a list of those and of nested lists of paths."""
@@ -116,7 +118,7 @@ def plan(
     ------
     ValueError
         Lists of unequal length; a file with several streams and no ``stream_id``; two jobs with one folder;
-        a folder that belongs to another recording.
+        a folder that belongs to another recording, or to something else altogether.
     """
     items = _as_list(recording_files)
     inter = _folder_list("intermediate_folders", intermediate_folders, len(items))
@@ -141,8 +143,13 @@ def plan_streams(
     recording: str | Path,
     config: SortingPipelineConfig,
     stream_ids: Sequence[str] | None = None,
+    *,
+    intermediate_folders: Sequence[str | Path] | None = None,
+    results_folders: Sequence[str | Path] | None = None,
 ) -> dict[str, Job]:
     """Return one job per stream of the file `recording`; `stream_ids` None means all.
+
+    Folders are given one per stream, or lie beside the file.
 
     Raises
     ------
@@ -151,26 +158,37 @@ def plan_streams(
     RecordingUnreadableError
         The file is missing or damaged.
     """
-    present = find_streams(Path(recording))
+    present = find_streams(_absolute(recording))
     if not present:
         msg = f"{recording} has no streams; use sort_recording"
         raise ValueError(msg)
-    wanted = list(stream_ids) if stream_ids is not None else present
-    if len(set(wanted)) < len(wanted):
-        msg = f"stream_ids names a stream twice: {wanted}"
-        raise ValueError(msg)
+    wanted = _wanted_streams(stream_ids, present)
+    inter = _folder_list("intermediate_folders", intermediate_folders, len(wanted))
+    results = _folder_list("results_folders", results_folders, len(wanted))
     jobs = {}
-    for stream in wanted:
-        (jobs[stream],) = plan(recording, config.override(stream_id=stream))
+    for stream, given_inter, given_results in zip(wanted, inter, results, strict=True):
+        found = _find_input(recording, stream)
+        run = _folders(found, config.sorter.sorter_name, given_inter, given_results)
+        jobs[stream] = Job(found.name, found.source, run, config.override(stream_id=stream), problem=found.problem)
     _check_folders(tuple(jobs.values()))
     return jobs
+
+
+def _wanted_streams(stream_ids: Sequence[str] | None, present: Sequence[str]) -> Sequence[str]:
+    if stream_ids is None:
+        return present
+    wanted = [stream_ids] if isinstance(stream_ids, str) else list(stream_ids)
+    if not wanted or len(set(wanted)) < len(wanted):
+        msg = f"stream_ids must name each stream once, out of {list(present)}, got {wanted}"
+        raise ValueError(msg)
+    return wanted
 
 
 # ---------------------------------------------------------------------------------------------------- inputs
 
 
 def _as_list(recording_files: Recordings) -> list[Any]:
-    if isinstance(recording_files, (str, os.PathLike)) or _is_recording(recording_files):
+    if isinstance(recording_files, (str, os.PathLike)) or is_recording(recording_files):
         return [recording_files]
     if not isinstance(recording_files, Sequence):
         msg = f"recording_files must be a path, a recording or a list of those, got {type(recording_files).__name__}"
@@ -182,18 +200,18 @@ def _as_list(recording_files: Recordings) -> list[Any]:
     return items
 
 
-def _is_recording(item: Any) -> bool:
-    return hasattr(item, "get_traces") and hasattr(item, "get_num_segments")
+def _absolute(path: str | os.PathLike[str]) -> Path:
+    return Path(path).expanduser().absolute()
 
 
 def _find_input(item: Any, stream_id: str | None) -> _Input:
-    if _is_recording(item):
+    if is_recording(item):
         return _from_object(item)
     if isinstance(item, (str, os.PathLike)):
-        path = Path(item).expanduser().absolute()
+        path = _absolute(item)
         return _from_folder(path, stream_id) if _is_folder_of_recordings(path) else _from_file(path, stream_id)
     if isinstance(item, Sequence):
-        return _from_files([Path(part).expanduser().absolute() for part in item], stream_id)
+        return _from_nested(item, stream_id)
     msg = f"a recording must be a path, a list of paths or a SpikeInterface recording, got {type(item).__name__}"
     raise TypeError(msg)
 
@@ -208,8 +226,12 @@ def _from_object(recording: Any) -> _Input:
         return _Input(name="recording", source=Source(), in_memory=recording)
     description = describe(recording)
     stream = described_stream(description)
-    parts = [beside.name if beside else "recording", stream]
-    return _Input(name="_".join(filter(None, parts)), source=Source(description=description), beside=beside)
+    name = _name_of(beside.name if beside else "recording", stream)
+    return _Input(name=name, source=Source(description=description), beside=beside)
+
+
+def _name_of(file: str, stream: str | None) -> str:
+    return f"{file}_{stream}" if stream else file
 
 
 def _from_file(path: Path, stream_id: str | None) -> _Input:
@@ -218,7 +240,7 @@ def _from_file(path: Path, stream_id: str | None) -> _Input:
     except RecordingUnreadableError as error:
         return _Input(name=path.name, source=Source((str(path),), stream_id), beside=path, problem=error)
     chosen = _choose_stream(path, streams, stream_id)
-    name = f"{path.name}_{chosen}" if len(streams) > 1 else path.name
+    name = _name_of(path.name, chosen if len(streams) > 1 else None)
     return _Input(name=name, source=Source((str(path),), chosen), beside=path)
 
 
@@ -242,18 +264,36 @@ def _from_folder(folder: Path, stream_id: str | None) -> _Input:
             path=str(folder),
         )
         return _Input(name=folder.name, source=Source((str(folder),)), beside=folder, problem=problem)
-    return replace(_from_files(paths, stream_id), name=folder.name, beside=folder)
+    return replace(_from_files(paths, stream_id, folder.name), beside=folder)
 
 
-def _from_files(paths: list[Path], stream_id: str | None) -> _Input:
-    if not paths:
+def _from_nested(items: Sequence[Any], stream_id: str | None) -> _Input:
+    if not items:
         msg = "a nested list of recordings is empty"
         raise ValueError(msg)
-    parts = [_from_file(path, stream_id) for path in paths]
-    problem = next((part.problem for part in parts if part.problem), None)
-    source = Source(tuple(str(path) for path in paths), parts[0].source.stream_id, splits=True)
+    for item in items:
+        if not isinstance(item, (str, os.PathLike)):
+            msg = (
+                f"a nested list must hold paths, got {type(item).__name__}; join recordings "
+                "with spikeinterface.concatenate_recordings"
+            )
+            raise TypeError(msg)
+    paths = [_absolute(item) for item in items]
     name = paths[0].name if len(paths) == 1 else f"{paths[0].name}_and_{len(paths) - 1}_more"
-    return _Input(name=name, source=source, beside=paths[0], problem=problem)
+    return _from_files(paths, stream_id, name)
+
+
+def _from_files(paths: list[Path], stream_id: str | None, name: str) -> _Input:
+    """Return the files as one recording; one file alone has nothing to be split back."""
+    parts = [_from_file(path, stream_id) for path in paths]
+    first = parts[0]
+    stream = first.source.stream_id if first.name != paths[0].name else None
+    return _Input(
+        name=_name_of(name, stream),
+        source=Source(tuple(map(str, paths)), first.source.stream_id, splits=len(paths) > 1),
+        beside=paths[0],
+        problem=next((part.problem for part in parts if part.problem), None),
+    )
 
 
 # --------------------------------------------------------------------------------------------------- folders
@@ -264,18 +304,16 @@ def _folder_list(name: str, folders: Any, n: int) -> list[Path | None]:
         return [None] * n
     listed = [folders] if isinstance(folders, (str, os.PathLike)) else list(folders)
     if len(listed) != n:
-        msg = f"{name} and recording_files must have the same length, got {len(listed)} and {n}"
+        msg = f"{name} and the recordings must have the same length, got {len(listed)} and {n}"
         raise ValueError(msg)
-    return [Path(folder).expanduser().absolute() for folder in listed]
+    return [_absolute(folder) for folder in listed]
 
 
 def _folders(found: _Input, sorter: str, inter: Path | None, results: Path | None) -> RunFolder:
     if found.beside is not None:
         parent = found.beside.parent
-        default_results, default_inter = (
-            parent / f"sorted_{sorter}" / found.name,
-            parent / f"inter_{sorter}" / found.name,
-        )
+        default_results = parent / f"sorted_{sorter}" / found.name
+        default_inter = parent / f"inter_{sorter}" / found.name
     elif results is not None:
         default_results, default_inter = results, results.with_name(f"{results.name}_inter")
     else:
@@ -287,22 +325,49 @@ def _folders(found: _Input, sorter: str, inter: Path | None, results: Path | Non
 def _check_folders(jobs: Sequence[Job]) -> None:
     seen: dict[Path, Job] = {}
     for job in jobs:
-        if job.run.inter == job.run.results:
-            msg = f"{job.path}: intermediate and results folder must differ, got {job.run.results} for both"
-            raise ValueError(msg)
-        for folder in (job.run.inter, job.run.results):
+        for folder in (job.run.inter.resolve(), job.run.results.resolve()):
             if folder in seen:
-                msg = f"{seen[folder].path} and {job.path} would share the folder {folder}"
+                msg = f"{seen[folder].path} and {job.path} would share the folder {folder}; give each its own"
                 raise ValueError(msg)
             seen[folder] = job
+        _check_ours(job)
         _check_owner(job)
+    _check_results_are_safe(jobs)
+
+
+def _check_results_are_safe(jobs: Sequence[Job]) -> None:
+    """Refuse results in an intermediate folder, which is emptied when its sort has succeeded."""
+    emptied = {job.run.inter.resolve(): job for job in jobs}
+    for job in jobs:
+        for folder in job.run.results.resolve().parents:
+            if folder in emptied:
+                msg = (
+                    f"the results folder {job.run.results} of {job.path} lies in {folder}, the intermediate folder "
+                    f"of {emptied[folder].path}, which may be deleted; give another one"
+                )
+                raise ValueError(msg)
+
+
+def _check_ours(job: Job) -> None:
+    """Refuse a folder of something else as intermediate folder: what lies there is replaced and deleted."""
+    inter = job.run.inter
+    if inter.is_dir() and any(inter.iterdir()) and not (inter / LOCK_NAME).exists():
+        msg = f"the intermediate folder {inter} of {job.path} holds files of something else; give a new or empty one"
+        raise ValueError(msg)
 
 
 def _check_owner(job: Job) -> None:
-    owner = job.run.owner()
-    if owner is None or job.in_memory is not None or owner == job.source.owner_card():
+    owner, ours = job.run.owner(), job.source.owner_card()
+    if owner is None or owner == ours:
         return
-    there = ", ".join(owner.get("files", ())) or "another recording"
-    stream = f" (stream {owner['stream_id']})" if owner.get("stream_id") else ""
-    msg = f"{job.run.results} holds the results of {there}{stream}, not of {job.path}; choose another folder"
+    there = _describe_owner(owner, "another recording")
+    msg = (
+        f"{job.run.results} holds the results of {there}, not of {_describe_owner(ours, job.path)}; "
+        "choose another folder, or delete it"
+    )
     raise ValueError(msg)
+
+
+def _describe_owner(card: Mapping[str, Any], otherwise: str) -> str:
+    stream = f" (stream {card['stream_id']})" if card.get("stream_id") else ""
+    return (", ".join(card.get("files", ())) or otherwise) + stream

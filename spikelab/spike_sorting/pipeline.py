@@ -272,10 +272,12 @@ def _reported(work: _Work, outcome: Outcome) -> Outcome:
 def _config_used(job: Job) -> dict[str, Any]:
     from importlib.metadata import version
 
+    from spikelab import __version__
+
     name = job.config.sorter.sorter_name
     return {
         "schema": 1,
-        "spikelab": version("spikelab"),
+        "spikelab": __version__,
         "python": sys.version.split()[0],
         "sorter": name,
         "sorter_version": get_backend(name).installed(),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -156,7 +156,7 @@ class RunFolder:
             file.seek(max(0, self.log.stat().st_size - _LOG_TAIL_BYTES))
             text = file.read().decode("utf-8", errors="replace")
         # A progress bar overwrites its line: only what stood there last counts.
-        lines = [line.rsplit("\r", 1)[-1] for line in text.replace("\r\n", "\n").split("\n")]
+        lines = [line.rstrip("\r").rsplit("\r", 1)[-1] for line in text.split("\n")]
         return "\n".join([line for line in lines if line.strip()][-n_lines:])
 
     @property
@@ -187,17 +187,25 @@ class RunFolder:
 
     def is_done(self, name: str, key: str) -> bool:
         """Return whether the stage `name` was finished under `key` and its files are as it left them."""
-        marker = self.read_marker(name)
+        marker = self.read_marker(name) or {}
+        files = marker.get("files")
         return (
-            marker is not None
-            and marker.get("key") == key
-            and all(_has_size(self.stage(name) / file, size) for file, size in marker["files"].items())
+            marker.get("key") == key
+            and isinstance(files, dict)
+            and all(_has_size(self.stage(name) / file, size) for file, size in files.items())
         )
 
     def forget(self, names: Iterable[str]) -> None:
         """Remove the markers of the stages `names`, so that they are run again."""
         for name in names:
+            if name == EXPORT and self.marker(name).exists():
+                self.marker(name).replace(self._outdated)
             self.marker(name).unlink(missing_ok=True)
+
+    @property
+    def _outdated(self) -> Path:
+        """The last marker of the export, by which files that the next one no longer writes are found."""
+        return self.results / ".export.outdated.json"
 
     def fresh_partial(self, name: str) -> Path:
         """Return an empty folder for the stage `name` to write into."""
@@ -211,9 +219,10 @@ class RunFolder:
 
     def finish(self, name: str, key: str, partial: Path, seconds: float, summary: Mapping[str, Any]) -> None:
         """Put what the stage `name` wrote into its place and, last, write its marker."""
-        files = {str(path.relative_to(partial)): path.stat().st_size for path in _files_below(partial)}
+        files = {path.relative_to(partial).as_posix(): path.stat().st_size for path in _files_below(partial)}
         if name == EXPORT:
             _move_files(partial, self.results)
+            self._remove_outdated(files)
         else:
             publish_folder(partial, self.stage(name))
         marker = {
@@ -226,12 +235,18 @@ class RunFolder:
         }
         publish_json(self.marker(name), marker)
 
+    def _remove_outdated(self, kept: Container[str]) -> None:
+        for file in (_read_json(self._outdated) or {}).get("files", ()):
+            if file not in kept:
+                (self.results / file).unlink(missing_ok=True)
+        self._outdated.unlink(missing_ok=True)
+
     # ---------------------------------------------------------------------------------------------- clean-up
 
     def remove_leftovers(self) -> None:
         """Remove what an earlier run left half-written; only for the holder of the locks."""
-        for folder in (self.inter, self.results):
-            remove_partials(folder)
+        remove_partials(self.inter)
+        remove_partials(self.results, hidden_only=True)
 
     def remove_checkpoints(self) -> None:
         """Remove what a sorter kept for the case that it is interrupted."""
@@ -260,12 +275,17 @@ def _move_files(partial: Path, final: Path) -> None:
         target = final / path.relative_to(partial)
         target.parent.mkdir(parents=True, exist_ok=True)
         path.replace(target)
-    sync_folder(final)
+    for folder in {final, *(final / path.relative_to(partial) for path in _folders_below(partial))}:
+        sync_folder(folder)
     shutil.rmtree(partial)
 
 
 def _files_below(folder: Path) -> Iterable[Path]:
     return (path for path in folder.rglob("*") if path.is_file())
+
+
+def _folders_below(folder: Path) -> Iterable[Path]:
+    return (path for path in folder.rglob("*") if path.is_dir())
 
 
 def _has_size(path: Path, size: int) -> bool:

@@ -7,15 +7,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from spikelab.spike_sorting._exceptions import RecordingUnreadableError
+from spikelab.spike_sorting.supervision.publish import PARTIAL_SUFFIX, publish_folder, publish_text
 
 _DIGEST_BLOCK_BYTES = 1 << 16
 _RECORDING_SUFFIXES = (".h5", ".zarr")
+_READ_ERRORS = (OSError, ValueError, TypeError, LookupError, NotImplementedError, AssertionError)
+"""What the readers of others raise for files that are damaged, or of a kind that they do not know."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +37,15 @@ class Source:
         A SpikeInterface recording as JSON, instead of files to open.
     splits : bool
         Whether results are split back into one per file.
+    content : str or None
+        Digest of every sample, where the files are the run's own copy of a recording that lived in memory.
     """
 
     files: tuple[str, ...] = ()
     stream_id: str | None = None
     description: str | None = None
     splits: bool = False
+    content: str | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -49,11 +57,12 @@ class Source:
         return {**asdict(self), "files": list(self.files)}
 
     def owner_card(self) -> dict[str, Any]:
-        """Return which recording this is, whatever is done to it: its files and its stream."""
-        if self.description is None:
-            return {"files": list(self.files), "stream_id": self.stream_id}
-        paths = sorted(str(path) for path in _paths_in(self.description))
-        return {"files": paths, "stream_id": described_stream(self.description)}
+        """Return which recording this is, whatever is done to it: its files and its stream, where it has any."""
+        if self.description is not None:
+            paths = sorted(str(path) for path in _paths_in(self.description))
+            return {"files": paths, "stream_id": described_stream(self.description)}
+        files = list(self.files) if self.content is None else []
+        return {"files": files, "stream_id": self.stream_id}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Source:
@@ -66,24 +75,23 @@ class Source:
 
 def is_recording_path(path: Path) -> bool:
     """Return whether `path` looks like one recording, rather than a folder of recordings."""
-    return path.name.endswith(_RECORDING_SUFFIXES) or _is_spikeinterface_folder(path)
+    return path.suffix in _RECORDING_SUFFIXES or _is_spikeinterface_folder(path)
 
 
 def recordings_in(folder: Path) -> list[Path]:
-    """Return the recordings in `folder` in natural order: 2 before 10."""
-    return sorted((path for path in folder.iterdir() if is_recording_path(path)), key=natural_key)
+    """Return the recordings in `folder` in natural order: 2 before 10. Hidden ones are left out."""
+    found = (path for path in folder.iterdir() if is_recording_path(path) and not path.name.startswith("."))
+    return sorted(found, key=natural_key)
 
 
-def natural_key(path: Path) -> list[tuple[int, int | str]]:
-    """Return a sort key in which numbers within a name count as numbers."""
-    import re
-
+def natural_key(path: Path) -> tuple[list[tuple[int, int | str]], str]:
+    """Return a sort key in which numbers within a name count as numbers, and no two names are equal."""
     parts = re.split(r"(\d+)", path.name.lower())
-    return [(0, int(part)) if part.isdigit() else (1, part) for part in parts if part]
+    return [(0, int(part)) if part.isdecimal() else (1, part) for part in parts if part], path.name
 
 
 def find_streams(path: Path) -> list[str]:
-    """Return the ids of the streams (wells) of the file `path`; one empty list when it has no notion of it.
+    """Return the ids of the streams (wells) of the file `path`; empty where its format has no streams.
 
     Raises
     ------
@@ -156,18 +164,31 @@ def _open_file(path: Path, stream_id: str | None) -> Any:
 def _read_maxwell(path: Path, stream_id: str | None) -> Any:
     from spikeinterface.extractors import read_maxwell
 
-    # The reader would otherwise fetch the vendor's plugin from the network.
-    return read_maxwell(path, stream_id=stream_id, install_maxwell_plugin=False)
+    try:
+        # The reader would otherwise fetch the vendor's plugin from the network.
+        return read_maxwell(path, stream_id=stream_id, install_maxwell_plugin=False)
+    except _READ_ERRORS as error:
+        msg = f"{path} cannot be read as a Maxwell file ({type(error).__name__}: {error})"
+        raise RecordingUnreadableError(msg, path=str(path)) from error
 
 
 def _load_spikeinterface(path: Path) -> Any:
     import spikeinterface
 
     try:
-        return spikeinterface.load(path)
-    except (OSError, ValueError, KeyError) as error:
-        msg = f"{path} is not a complete SpikeInterface recording ({error})"
+        loaded = spikeinterface.load(path)
+    except _READ_ERRORS as error:
+        msg = f"{path} is not a complete SpikeInterface recording ({type(error).__name__}: {error})"
         raise RecordingUnreadableError(msg, path=str(path)) from error
+    if not is_recording(loaded):
+        msg = f"{path} holds a {type(loaded).__name__}; expected a recording"
+        raise RecordingUnreadableError(msg, path=str(path))
+    return loaded
+
+
+def is_recording(item: object) -> bool:
+    """Return whether `item` is a SpikeInterface recording, without importing SpikeInterface."""
+    return hasattr(item, "get_traces") and hasattr(item, "get_num_segments")
 
 
 def _load_description(description: str) -> Any:
@@ -175,9 +196,10 @@ def _load_description(description: str) -> Any:
 
     try:
         return spikeinterface.load(json.loads(description))
-    except (OSError, ValueError) as error:
-        msg = f"the recording can no longer be opened from its description ({error})"
-        raise RecordingUnreadableError(msg) from error
+    except _READ_ERRORS as error:
+        path = min(map(str, _paths_in(description)), default=None)
+        msg = f"the recording can no longer be opened from its description ({type(error).__name__}: {error})"
+        raise RecordingUnreadableError(msg, path=path) from error
 
 
 def describe(recording: Any) -> str:
@@ -205,6 +227,8 @@ def _without_downloads(value: Any) -> Any:
 
 def identity(source: Source) -> dict[str, Any]:
     """Return what tells this input from another: for each file its size, time and sampled content."""
+    if source.content is not None:
+        return {"content": source.content}
     paths = [Path(file) for file in source.files] or sorted(_paths_in(source.description))
     return {"source": source.to_dict(), "files": [_file_identity(path) for path in paths]}
 
@@ -235,7 +259,7 @@ def _collect_streams(value: Any, found: list[str]) -> None:
 
 
 def _paths_in(description: str | None) -> set[Path]:
-    """Return the existing absolute paths that a description mentions."""
+    """Return the existing absolute paths among the arguments of the readers in a description."""
     found: set[Path] = set()
     _collect_paths(json.loads(description) if description else None, found)
     return found
@@ -243,7 +267,8 @@ def _paths_in(description: str | None) -> set[Path]:
 
 def _collect_paths(value: Any, found: set[Path]) -> None:
     if isinstance(value, dict):
-        value = list(value.values())
+        # Annotations and properties may hold any text: only what a reader is called with names its files.
+        value = list((value["kwargs"] if "class" in value and "kwargs" in value else value).values())
     if isinstance(value, list):
         for item in value:
             _collect_paths(item, found)
@@ -291,11 +316,14 @@ def save_in_memory(recording: Any, folder: Path) -> Source:
     """
     digest = _traces_digest(recording)
     stamp = folder.with_name(f"{folder.name}.digest")
-    if not (stamp.is_file() and stamp.read_text() == digest and folder.is_dir()):
+    if not (stamp.is_file() and stamp.read_text(encoding="utf-8") == digest and folder.is_dir()):
         stamp.unlink(missing_ok=True)
-        recording.save(folder=folder, format="binary", overwrite=True, n_jobs=1, verbose=False)
-        stamp.write_text(digest)
-    return Source(files=(str(folder),))
+        partial = folder.with_name(f"{folder.name}{PARTIAL_SUFFIX}")
+        shutil.rmtree(partial, ignore_errors=True)
+        recording.save(folder=partial, format="binary", n_jobs=1, verbose=False, progress_bar=False)
+        publish_folder(partial, folder)
+        publish_text(stamp, digest)
+    return Source(files=(str(folder),), content=digest)
 
 
 def _traces_digest(recording: Any) -> str:

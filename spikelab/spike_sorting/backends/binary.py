@@ -70,7 +70,6 @@ def _copy(job: SortJob, key: str) -> FlatBinary:
     wanted = {"key": key, "n_bytes": n_bytes}
     if _matches(marker, wanted) and path.is_file() and path.stat().st_size == n_bytes:
         return binary
-    job.progress.report("copy to binary")
     marker.unlink(missing_ok=True)
     publish_with(path, lambda partial: _write(job, partial, dtype))
     publish_json(marker, wanted)
@@ -78,15 +77,42 @@ def _copy(job: SortJob, key: str) -> FlatBinary:
 
 
 def _write(job: SortJob, path: Path, dtype: str) -> None:
-    from spikeinterface.core import write_binary_recording
+    """Copy the recording into `path`, chunk by chunk in several processes."""
+    from spikeinterface.core import TimeSeriesChunkExecutor
 
-    write_binary_recording(
+    n_samples = job.recording.get_num_samples()
+    with path.open("wb") as file:
+        file.truncate(n_samples * job.recording.get_num_channels() * _item_bytes(dtype))
+    copied = 0
+
+    def count(n: int) -> None:
+        nonlocal copied
+        copied += n
+        job.progress.report("copy to binary", copied / n_samples)
+
+    executor = TimeSeriesChunkExecutor(
         job.recording,
-        file_paths=[path],
-        dtype=dtype,
-        add_file_extension=False,
+        _copy_chunk,
+        _open_copy,
+        (job.recording, str(path), dtype),
+        gather_func=count,
+        job_name="copy to binary",
         **job_kwargs(job.config.execution, job.recording),
     )
+    executor.run()
+
+
+def _open_copy(recording: Any, path: str, dtype: str) -> dict[str, Any]:
+    import numpy as np
+
+    shape = (recording.get_num_samples(), recording.get_num_channels())
+    return {"recording": recording, "copy": np.memmap(path, dtype=dtype, mode="r+", shape=shape)}
+
+
+def _copy_chunk(_segment: int, start: int, end: int, opened: dict[str, Any]) -> int:
+    opened["copy"][start:end] = opened["recording"].get_traces(start_frame=start, end_frame=end)
+    opened["copy"].flush()
+    return end - start
 
 
 def job_kwargs(execution: ExecutionConfig, recording: Any) -> dict[str, Any]:

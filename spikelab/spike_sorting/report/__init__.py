@@ -5,8 +5,9 @@ Everything is imported on first use: plotting costs time and memory that a batch
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from spikelab._lazy import lazy_exports
 
 if TYPE_CHECKING:
     from spikelab.spike_sorting.report.quality import extract_unit_quality_stats
@@ -23,12 +24,4 @@ _HOMES = {
 __all__ = ["extract_unit_quality_stats", "generate_sorting_report", "parse_sorting_log", "write_report"]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    msg = f"module {__name__!r} has no attribute {name!r}"
-    raise AttributeError(msg)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_exports(__name__, {name: f"{__name__}.{module}" for name, module in _HOMES.items()})

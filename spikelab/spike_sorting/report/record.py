@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+from spikelab import __version__
 from spikelab.spike_sorting.outcome import RecordingResult
 from spikelab.spike_sorting.report.plain import mapping, read_json, to_plain
 from spikelab.spike_sorting.report.quality import extract_unit_quality_stats
@@ -24,7 +24,7 @@ def build_record(run: RunFolder, result: RecordingResult, curated: SpikeData | N
     """Return the content of ``recording_report.json``, as strict JSON."""
     record = {
         "schema": SCHEMA,
-        "spikelab": _version(),
+        "spikelab": __version__,
         "generated_at": host.utc_now(),
         **result.to_dict(),
         "intermediate_folder": run.inter,
@@ -55,10 +55,3 @@ def _sorter(run: RunFolder, result: RecordingResult) -> dict[str, Any]:
         "n_spikes": summary.get("n_spikes"),
         "direct": summary.get("direct"),
     }
-
-
-def _version() -> str:
-    try:
-        return version("spikelab")
-    except PackageNotFoundError:
-        return "0+unknown"

@@ -164,7 +164,8 @@ def _without(recording: Any, channel_ids: Sequence[Any], why: str) -> tuple[Any,
         msg = f"all {len(bad)} channels are left out: {why}"
         raise NoGoodChannelsError(msg, total_channels=len(bad), bad_channels=[str(channel) for channel in bad])
     listed = ", ".join(str(channel) for channel in bad[:20]) + (", ..." if len(bad) > 20 else "")
-    return recording.remove_channels(bad), [f"{len(bad)} channels left out ({why}): {listed}."]
+    left_out = "1 channel is" if len(bad) == 1 else f"{len(bad)} channels are"
+    return recording.remove_channels(bad), [f"{left_out} left out ({why}): {listed}."]
 
 
 def _named_channels(recording: Any, options: RecordingConfig) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from spikelab.spike_sorting._settings import digest
 from spikelab.spike_sorting.config import SortingPipelineConfig
 from spikelab.spike_sorting.jobs import Job
 from spikelab.spike_sorting.supervision.progress import ProgressFile
+
+_log = logging.getLogger(__name__)
 
 Phase = Literal["prepare", "sort", "finish"]
 Summary = Mapping[str, Any]
@@ -79,6 +82,7 @@ def ensure(stage: Stage, job: Job, key: str) -> bool:
     progress = ProgressFile(job.run.progress, stage.name)
     progress.report("")
     job.run.journal.write("stage_started", stage=stage.name)
+    _log.info("stage %s", stage.name)
     started = time.monotonic()
     summary = stage.run(StageRun(job, partial, progress))
     seconds = time.monotonic() - started
