@@ -10,7 +10,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from spikelab.cli.outcomes import found_text
+from spikelab.cli.outcomes import failed_text, found_text
 from spikelab.cli.output import ExitCode, UsageProblem, make_console, say, seconds_text, short_path
 from spikelab.spike_sorting.outcome import RecordingResult
 from spikelab.spike_sorting.sources import Source, find_streams, open_source
@@ -105,7 +105,7 @@ def _report_lines(result: RecordingResult, page: Path) -> Sequence[Text]:
         if result.n_spikes is not None:
             what.append(f", {result.n_spikes:,} spikes kept")
     else:
-        what = Text(f"failed ({result.status}): {result.error_message}", style="red")
+        what = Text(failed_text(result), style="red")
     lines = [Text.assemble(f"{result.rec_name}: ", what)]
     if result.advice:
         lines.append(Text(f"    what to do: {result.advice}"))

@@ -6,7 +6,7 @@ from rich.text import Text
 
 from spikelab.cli.output import counted, seconds_text, short_path
 from spikelab.spike_sorting.jobs import Job
-from spikelab.spike_sorting.outcome import INTERRUPTED, SKIPPED, Outcome, RecordingResult, SortRunReport
+from spikelab.spike_sorting.outcome import FAILED, INTERRUPTED, SKIPPED, Outcome, RecordingResult, SortRunReport
 
 
 def outcome_lines(label: str, job: Job, outcome: Outcome) -> list[Text]:
@@ -18,7 +18,7 @@ def outcome_lines(label: str, job: Job, outcome: Outcome) -> list[Text]:
         return [line, *(Text(f"    note: {note}", style="yellow") for note in result.warnings)]
     if result.status in {INTERRUPTED, SKIPPED}:
         return [Text(f"{label}: {result.status}", style="yellow")]
-    lines = [Text.assemble(f"{label}: ", (f"failed ({result.status}): {result.error_message}", "red"))]
+    lines = [Text.assemble(f"{label}: ", (failed_text(result), "red"))]
     if result.advice:
         lines.append(Text(f"    what to do: {result.advice}"))
     return [*lines, Text(f"    {report}")]
@@ -27,6 +27,12 @@ def outcome_lines(label: str, job: Job, outcome: Outcome) -> list[Text]:
 def found_text(result: RecordingResult) -> str:
     """Return "16 units found, 14 kept"."""
     return f"{counted(result.n_units or 0, 'unit')} found, {result.n_curated_units} kept"
+
+
+def failed_text(result: RecordingResult) -> str:
+    """Return "failed (saturated_signal): 8 of 8 channels clip"; a failure that nobody knows has no such name."""
+    status = "" if result.status == FAILED else f" ({result.status})"
+    return f"failed{status}: {result.error_message}"
 
 
 def report_path(job: Job) -> str:

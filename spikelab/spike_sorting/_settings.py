@@ -14,6 +14,7 @@ import os
 import re
 import types
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 
@@ -152,13 +153,18 @@ def check_settings(group: Any) -> None:
     ValueError
         A value is out of its range, or not among the allowed ones.
     """
-    hints = get_type_hints(type(group))
+    hints = _hints(type(group))
     for field in dataclasses.fields(group):
         name, hint = flat_name(field), hints[field.name]
         value = _coerce_named(name, getattr(group, field.name), hint)
         _check_type(name, value, hint)
         _check_range(name, value, field.metadata)
         object.__setattr__(group, field.name, value)
+
+
+@cache
+def _hints(cls: type[Any]) -> Mapping[str, Any]:
+    return get_type_hints(cls)
 
 
 def _coerce_named(name: str, value: Any, hint: Any) -> Any:

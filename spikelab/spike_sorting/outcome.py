@@ -33,12 +33,15 @@ class Attempt:
         How long it ran.
     status : str
         "success", or the status of the error.
+    step : str or None
+        What it was doing when it failed.
     """
 
     phase: str
     exit_name: str
     wall_time_s: float
     status: str
+    step: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

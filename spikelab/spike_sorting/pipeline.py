@@ -10,36 +10,23 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+import uuid
+from collections.abc import Mapping
+from dataclasses import replace
 from threading import Event
 from typing import Any
 
 from spikelab.spike_sorting import sources
-from spikelab.spike_sorting._exceptions import (
-    SorterCrashedError,
-    UnclassifiedSortError,
-    error_from_dict,
-)
+from spikelab.spike_sorting.attempts import Observer, Work, run_phase
 from spikelab.spike_sorting.backends import get_backend
 from spikelab.spike_sorting.jobs import Job
-from spikelab.spike_sorting.outcome import (
-    SUCCESS,
-    Attempt,
-    Outcome,
-    RecordingResult,
-    SortRunReport,
-    describe_error,
-)
+from spikelab.spike_sorting.outcome import SUCCESS, Outcome, RecordingResult, SortRunReport, describe_error
 from spikelab.spike_sorting.report import write_report
 from spikelab.spike_sorting.run_folder import EXPORT
 from spikelab.spike_sorting.stages import assemble, curate, export, load, sort, waveforms
-from spikelab.spike_sorting.stages.stage import Stage, ensure, stage_keys
-from spikelab.spike_sorting.supervision import host
+from spikelab.spike_sorting.stages.stage import Phase, Stage, ensure, stage_keys
 from spikelab.spike_sorting.supervision.lock import hold
-from spikelab.spike_sorting.supervision.process import ExitStatus, WorkerProcess
-from spikelab.spike_sorting.supervision.progress import Progress, read_progress
+from spikelab.spike_sorting.supervision.progress import read_progress
 from spikelab.spike_sorting.supervision.publish import publish_json
 
 __all__ = ["PHASES", "STAGES", "Observer", "RecordingResult", "SortRunReport", "run_recording"]
@@ -52,16 +39,10 @@ STAGES: tuple[Stage, ...] = (
     Stage("curate", "finish", curate.VERSION, curate.settings, curate.run),
     Stage(EXPORT, "finish", export.VERSION, export.settings, export.run),
 )
-PHASES = tuple(dict.fromkeys(stage.phase for stage in STAGES))
+PHASES: tuple[Phase, ...] = tuple(dict.fromkeys(stage.phase for stage in STAGES))
 """Groups of stages; each group is the work of one fresh process."""
 
 _log = logging.getLogger(__name__)
-
-TICK_S = 0.25
-"""Time between two looks at a worker."""
-
-Observer = Callable[[Job, Progress], None]
-"""Told now and then how far a recording is."""
 
 _RECOMPUTE = {
     "recompute_recording": "load",
@@ -84,43 +65,20 @@ def run_recording(job: Job, *, observer: Observer | None = None, stop: Event | N
     stop : Event or None, default None
         When set, the worker is stopped and the outcome is "interrupted".
     """
-    work = _Work(job, observer, stop or Event(), time.monotonic())
+    work = Work(job, STAGES, uuid.uuid4().hex, time.monotonic(), observer, stop or Event())
     try:
-        with hold((job.run.inter, job.run.results)) as locks:
+        with hold((job.run.inter, job.run.results), work.run_id) as locks:
             return _run_locked(replace(work, locks=locks))
     except Exception as error:  # noqa: BLE001 - the boundary: one outcome per recording, whatever happens
         return Outcome(_failed(work, error), error)
 
 
-@dataclass(frozen=True)
-class _Work:
-    """A job on its way: what it is, and what it has gathered."""
-
-    job: Job
-    observer: Observer | None
-    stop: Event
-    started: float
-    locks: tuple[int, ...] = ()
-    keys: Mapping[str, str] = field(default_factory=dict)
-    attempts: list[Attempt] = field(default_factory=list)
-
-    @property
-    def is_done(self) -> bool:
-        return self.job.run.is_done(EXPORT, self.keys[EXPORT]) and self.job.run.report_json.exists()
-
-    def seconds(self) -> float:
-        return round(time.monotonic() - self.started, 3)
-
-    def unfinished(self, phase: str) -> bool:
-        return not all(self.job.run.is_done(s.name, self.keys[s.name]) for s in STAGES if s.phase == phase)
-
-
-def _run_locked(work: _Work) -> Outcome:
+def _run_locked(work: Work) -> Outcome:
     """Find the job finished, or run what is not, and report."""
     work.job.run.remove_leftovers()
     try:
         work = _identified(work)
-        if work.is_done:
+        if _is_finished(work):
             return Outcome(_found(work))
         _open_run(work)
         for phase in PHASES:
@@ -131,7 +89,7 @@ def _run_locked(work: _Work) -> Outcome:
     return _close_run(work, Outcome(_succeeded(work)))
 
 
-def _identified(work: _Work) -> _Work:
+def _identified(work: Work) -> Work:
     """Return the work with its recording on disk, the keys of its stages, and nothing that is to be redone."""
     job = work.job
     if job.problem is not None:
@@ -149,82 +107,19 @@ def _to_recompute(job: Job) -> list[str]:
     return names[min(asked) :] if asked else []
 
 
-# --------------------------------------------------------------------------------------- a phase in a worker
+def _is_finished(work: Work) -> bool:
+    return work.job.run.is_done(EXPORT, work.keys[EXPORT]) and work.job.run.report_json.exists()
 
 
-def _run_phase(work: _Work, phase: str) -> None:
-    """Let a fresh worker do the unfinished stages of `phase`; raise what it failed with."""
+def _run_phase(work: Work, phase: Phase) -> None:
+    """Do the unfinished stages of `phase`, in workers, or in this process for debugging."""
     if work.job.config.execution.runner == "inline":
         run_stages(work.job, work.keys, phase)
-        return
-    run = work.job.run
-    attempt_folder = run.new_attempt()
-    started = time.monotonic()
-    run.journal.write("worker_started", phase=phase)
-    command = [
-        sys.executable,
-        "-m",
-        "spikelab.spike_sorting.worker",
-        str(run.inter),
-        phase,
-        str(attempt_folder),
-    ]
-    environment = host.worker_environment(host.free_cores())
-    with WorkerProcess(command, environment=environment, log_path=run.log, inherit=work.locks) as worker:
-        exited = _watch(worker, work)
-    error = _error_of(work, phase, exited, attempt_folder)
-    seconds = round(time.monotonic() - started, 3)
-    status = describe_error(error)["status"] if error else SUCCESS
-    work.attempts.append(Attempt(phase, exited.name, seconds, status))
-    run.journal.write("worker_ended", phase=phase, exit=exited.name, wall_time_s=seconds, status=status)
-    if error is not None:
-        raise error
+    else:
+        run_phase(work, phase)
 
 
-def _watch(worker: WorkerProcess, work: _Work) -> ExitStatus:
-    """Return how the worker ended, telling the observer how far it is meanwhile."""
-    while (exited := worker.wait(TICK_S)) is None:
-        if work.stop.is_set():
-            return worker.stop()
-        progress = read_progress(work.job.run.progress)
-        if progress is not None and work.observer is not None:
-            work.observer(work.job, progress)
-    return exited
-
-
-def _error_of(work: _Work, phase: str, exited: ExitStatus, attempt_folder: Path) -> BaseException | None:
-    """Return what a worker failed with: what it said itself, or else what its exit says."""
-    if work.stop.is_set():
-        return KeyboardInterrupt("stopped by the user")
-    said = _read_exit(attempt_folder)
-    if said.get("status") == "failed":
-        return _rebuild_error(said)
-    if exited.returncode == 0 and not work.unfinished(phase):
-        return None
-    progress = read_progress(work.job.run.progress)
-    where = f" in stage {progress.stage}" if progress else ""
-    what = "ended without results" if exited.returncode == 0 else f"died ({exited.name})"
-    return SorterCrashedError(
-        f"the worker of phase {phase} {what}{where}",
-        sorter=work.job.config.sorter.sorter_name,
-        exit_name=exited.name,
-        log_path=str(work.job.run.log),
-        log_tail=work.job.run.log_tail(),
-    )
-
-
-def _read_exit(attempt_folder: Path) -> dict[str, Any]:
-    path = attempt_folder / "exit.json"
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
-
-
-def _rebuild_error(said: Mapping[str, Any]) -> Exception:
-    if said["classified"] is not None:
-        return error_from_dict(said["classified"])
-    return UnclassifiedSortError(said["message"], stage=said["stage"], remote_traceback=said["traceback"])
-
-
-def run_stages(job: Job, keys: Mapping[str, str], phase: str) -> None:
+def run_stages(job: Job, keys: Mapping[str, str], phase: Phase) -> None:
     """Run the unfinished stages of `phase` in this process."""
     for stage in STAGES:
         if stage.phase == phase:
@@ -234,17 +129,16 @@ def run_stages(job: Job, keys: Mapping[str, str], phase: str) -> None:
 # ------------------------------------------------------------------------------------------ begin and end
 
 
-def _open_run(work: _Work) -> None:
-    """Leave in the folders what the worker needs, and what a person wants to know later."""
+def _open_run(work: Work) -> None:
+    """Leave in the results folder what a person wants to know later."""
     job, run = work.job, work.job.run
     run.claim(job.source.owner_card())
-    publish_json(run.job, {"job": job.to_dict(), "keys": dict(work.keys)})
     publish_json(run.config_used, _config_used(job))
     run.progress.unlink(missing_ok=True)
-    run.journal.write("run_started", recording=job.path, sorter=job.config.sorter.sorter_name)
+    run.journal.write("run_started", run_id=work.run_id, recording=job.path, sorter=job.config.sorter.sorter_name)
 
 
-def _close_run(work: _Work, outcome: Outcome) -> Outcome:
+def _close_run(work: Work, outcome: Outcome) -> Outcome:
     """Write the report, for failures too, and remove what a finished sort no longer needs."""
     run, execution, result = work.job.run, work.job.config.execution, outcome.result
     run.journal.write("run_ended", status=result.status, wall_time_s=result.wall_time_s)
@@ -258,7 +152,7 @@ def _close_run(work: _Work, outcome: Outcome) -> Outcome:
     return outcome
 
 
-def _reported(work: _Work, outcome: Outcome) -> Outcome:
+def _reported(work: Work, outcome: Outcome) -> Outcome:
     """Write the report and return the outcome; a page that cannot be drawn costs neither a result nor its error."""
     try:
         write_report(work.job.run, outcome.result, with_pages=work.job.config.execution.generate_sorting_report)
@@ -286,13 +180,13 @@ def _config_used(job: Job) -> dict[str, Any]:
     }
 
 
-def _found(work: _Work) -> RecordingResult:
+def _found(work: Work) -> RecordingResult:
     """Return the result of an earlier call, which is still valid."""
     values = json.loads(work.job.run.report_json.read_text(encoding="utf-8"))
     return replace(RecordingResult.from_dict(values), wall_time_s=work.seconds(), attempts=())
 
 
-def _succeeded(work: _Work) -> RecordingResult:
+def _succeeded(work: Work) -> RecordingResult:
     markers = {stage.name: work.job.run.read_marker(stage.name) for stage in STAGES}
     present = {name: marker for name, marker in markers.items() if marker is not None}
     summary = present[EXPORT]["summary"]
@@ -302,18 +196,18 @@ def _succeeded(work: _Work) -> RecordingResult:
         n_curated_units=summary["n_curated_units"],
         n_spikes=summary["n_spikes"],
         stage_timings_s={name: marker["wall_time_s"] for name, marker in present.items()},
-        warnings=tuple(present["load"]["summary"]["notes"]) if "load" in present else (),
+        warnings=(*present.get("load", {"summary": {}})["summary"].get("notes", ()), *work.remarks),
     )
 
 
-def _failed(work: _Work, error: BaseException) -> RecordingResult:
+def _failed(work: Work, error: BaseException) -> RecordingResult:
     described = describe_error(error)
     progress = read_progress(work.job.run.progress)
     stage = getattr(error, "stage", None) or (progress.stage if progress else None)
     return replace(_result(work, described.pop("status")), stage=stage, **described)
 
 
-def _result(work: _Work, status: str) -> RecordingResult:
+def _result(work: Work, status: str) -> RecordingResult:
     return RecordingResult(
         rec_name=work.job.name,
         rec_path=work.job.path,
@@ -322,4 +216,5 @@ def _result(work: _Work, status: str) -> RecordingResult:
         wall_time_s=work.seconds(),
         log_path=str(work.job.run.log),
         attempts=tuple(work.attempts),
+        retries_used=len(work.remarks),
     )

@@ -49,11 +49,6 @@ class RunFolder:
     # ----------------------------------------------------------------------------------- intermediate files
 
     @property
-    def job(self) -> Path:
-        """The job, for the worker."""
-        return self.inter / "job.json"
-
-    @property
     def progress(self) -> Path:
         """How far the worker is."""
         return self.inter / "progress.json"

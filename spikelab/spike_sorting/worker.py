@@ -1,7 +1,7 @@
-"""The only entry point of a worker: ``python -m spikelab.spike_sorting.worker INTER_FOLDER PHASE ATTEMPT_FOLDER``.
+"""The only entry point of a worker: ``python -m spikelab.spike_sorting.worker ATTEMPT_FOLDER``.
 
-It does the unfinished stages of one phase of the job in INTER_FOLDER, and leaves ``exit.json`` in
-ATTEMPT_FOLDER: how it ended, in words that the orchestrator can turn back into an error.
+It does the unfinished stages of the phase that ``job.json`` in ATTEMPT_FOLDER names, and leaves ``exit.json``
+there: how it ended, in words that the orchestrator can turn back into an error.
 """
 
 from __future__ import annotations
@@ -23,18 +23,19 @@ from spikelab.spike_sorting.supervision.publish import publish_json
 
 def main(arguments: list[str]) -> int:
     """Do the work and return the exit code."""
-    inter, phase, attempt_folder = Path(arguments[0]), arguments[1], Path(arguments[2])
-    faulthandler.enable()
+    folder = Path(arguments[0])
+    # Whoever aborts us wants to know where we hang: the stacks of all threads go to the log.
+    faulthandler.enable(all_threads=True)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
-    described = json.loads((inter / "job.json").read_text(encoding="utf-8"))
-    job = Job.from_dict(described["job"])
+    described = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+    job, phase = Job.from_dict(described["job"]), described["phase"]
     try:
         run_stages(job, described["keys"], phase)
     except Exception as error:
         logging.getLogger(__name__).exception("phase %s failed", phase)
-        publish_json(attempt_folder / "exit.json", describe_failure(job, error))
+        publish_json(folder / "exit.json", describe_failure(job, error))
         return 1
-    publish_json(attempt_folder / "exit.json", {"status": "success"})
+    publish_json(folder / "exit.json", {"status": "success"})
     return 0
 
 

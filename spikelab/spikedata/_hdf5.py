@@ -8,7 +8,8 @@
 | ``/units/<name>`` | one attribute of the units, see ``_columns`` |
 | ``/metadata`` | group: strict JSON, arrays beside it, see ``_pack`` |
 
-Raw data stay where they are. Opening a file never runs code that is in it.
+The bytes end with a checksum, see ``_seal``. Raw data stay where they are. Opening a file never runs code that is
+in it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from uuid import uuid4
 import numpy as np
 
 from spikelab.spikedata import _columns
+from spikelab.spikedata._seal import check_seal, seal
 from spikelab.spikedata._values import MISSING, Attributes, attribute_names
 
 if TYPE_CHECKING:
@@ -36,14 +38,20 @@ def save(sd: SpikeData, path: str | os.PathLike[str]) -> None:
     """Write the file whole or not at all, as :meth:`SpikeData.save` promises."""
     import h5py
 
-    with _published(Path(path)) as partial, h5py.File(partial, "x") as file:
-        file.attrs["format"] = FORMAT
-        file.attrs["version"] = VERSION
-        file.attrs["start_time_ms"] = sd.start_time
-        file.attrs["length_ms"] = sd.length
-        _write_spikes(file.create_group("spikes"), sd)
-        _write_units(file.create_group("units", track_order=True), sd.neuron_attributes)
-        _write_metadata(file, sd.metadata)
+    with _published(Path(path)) as partial:
+        with h5py.File(partial, "x") as file:
+            _write(sd, file)
+        seal(partial)
+
+
+def _write(sd: SpikeData, file: Any) -> None:
+    file.attrs["format"] = FORMAT
+    file.attrs["version"] = VERSION
+    file.attrs["start_time_ms"] = sd.start_time
+    file.attrs["length_ms"] = sd.length
+    _write_spikes(file.create_group("spikes"), sd)
+    _write_units(file.create_group("units", track_order=True), sd.neuron_attributes)
+    _write_metadata(file, sd.metadata)
 
 
 @contextmanager
@@ -97,12 +105,14 @@ def _write_metadata(file: Any, metadata: dict[str, Any]) -> None:
         raise ValueError(msg) from error
 
 
-def load(cls: type[SpikeData], path: str | os.PathLike[str]) -> SpikeData:
+def load(cls: type[SpikeData], path: str | os.PathLike[str], *, verify: bool) -> SpikeData:
     """Read a file that :func:`save` wrote, as :meth:`SpikeData.load` promises."""
     path = Path(path)
     with path.open("rb"):  # a missing or forbidden file is that, and no damaged one
         pass
     try:
+        if verify:
+            check_seal(path)
         return _read(cls, path)
     # What h5py and JSON raise for a damaged file; RuntimeError includes endless recursion.
     except (
@@ -115,7 +125,10 @@ def load(cls: type[SpikeData], path: str | os.PathLike[str]) -> SpikeData:
         RuntimeError,
         MemoryError,
     ) as error:
-        msg = f"{path} cannot be read as a SpikeData file: {error}; it is foreign, truncated or damaged"
+        msg = (
+            f"{path} cannot be read as a SpikeData file: {error}; it is foreign, truncated, damaged or changed by "
+            "another program (then load it with verify=False and save it again)"
+        )
         raise ValueError(msg) from error
 
 

@@ -590,19 +590,22 @@ class SpikeData:
         _hdf5.save(self, path)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> SpikeData:
+    def load(cls, path: str | os.PathLike[str], *, verify: bool = True) -> SpikeData:
         """Read a file that :meth:`save` wrote; nothing in it is ever executed.
 
         Parameters
         ----------
         path : path-like
             The file.
+        verify : bool, default True
+            Compare the checksum first. False is for a file that was changed with another program on purpose; a
+            damaged one may then crash HDF5.
 
         Raises
         ------
         ValueError
-            When it is no such file, is damaged, or was written by a newer release.
+            When it is no such file, is damaged or changed, or was written by a newer release.
         FileNotFoundError
             When there is none.
         """
-        return _hdf5.load(cls, path)
+        return _hdf5.load(cls, path, verify=verify)

@@ -97,6 +97,16 @@ def test_the_guides_defaults():
     assert sd.replace(train=[steady, close]).curate_by_isi_violations()[1]["passed"].tolist() == [True, False]
 
 
+def test_a_threshold_itself_passes():
+    """A unit exactly at a threshold stays."""
+    sd = SpikeData([[0.0, 1.0, 50.0, 60.0]], length=1000.0, neuron_attributes=[{"snr": 5.0, "std_norm": 0.5}])
+    assert sd.curate_by_min_spikes(4)[0].N == 1
+    assert sd.curate_by_firing_rate(4.0)[0].N == 1
+    assert sd.curate_by_isi_violations(25.0)[0].N == 1
+    assert sd.curate_by_snr(5.0)[0].N == 1
+    assert sd.curate_by_std_norm(0.5)[0].N == 1
+
+
 def test_rate_is_over_the_recording_not_up_to_the_last_spike():
     """A unit that stops early has a low rate; without any length the rate is 0."""
     assert curate_by_firing_rate(SpikeData([[1.0, 2.0]], length=10_000.0))[1]["metric"].tolist() == [0.2]
@@ -112,11 +122,11 @@ def test_percent_counts_spikes_that_come_too_soon():
 
 @pytest.mark.parametrize("offset_ms", [0.0, 3_600_000.1, 86_400_000.3])
 def test_an_interval_of_exactly_the_threshold_is_no_violation(offset_ms):
-    """45 samples at 30 kHz are 1.5 ms at any time of a long recording, whatever the rounding."""
-    samples = np.arange(0, 4500, 45)
+    """33 samples at 30 kHz are 1.1 ms at any time of a long recording, whatever the rounding."""
+    samples = np.arange(0, 3300, 33)
     sd = SpikeData([offset_ms + samples / 30.0], length=offset_ms + 200.0)
-    assert curate_by_isi_violations(sd, threshold_ms=1.5)[1]["metric"].tolist() == [0.0]
-    assert curate_by_isi_violations(sd, threshold_ms=1.5001)[1]["metric"].tolist() == [99.0]
+    assert curate_by_isi_violations(sd, threshold_ms=1.1)[1]["metric"].tolist() == [0.0]
+    assert curate_by_isi_violations(sd, threshold_ms=1.1001)[1]["metric"].tolist() == [99.0]
 
 
 def test_hill_is_spikeinterfaces_ratio():

@@ -141,6 +141,17 @@ def test_chaining_is_associative(ids):
     assert list(left["curation_parameters"]) == ["stage_1", "stage_2", "stage_3"]
 
 
+def test_a_repetition_inside_the_second_history_keeps_its_names_apart():
+    """A criterion that only the later stages applied, twice, is found under two names."""
+    once, first = history_of(make(), min_snr=0.5)
+    twice, second = history_of(once, min_spikes=5)
+    _, third = history_of(twice, min_spikes=60)
+    joined = chain_histories(first, chain_histories(second, third))
+    assert list(joined["failed"]) == ["snr", "spike_count", "spike_count_3"]
+    assert joined["failed"]["spike_count_3"] == [8]
+    assert joined == chain_histories(chain_histories(first, second), third)
+
+
 def test_inputs_of_a_chain_stay_as_they_were():
     """Joining changes neither history."""
     once, first = history_of(make(), min_spikes=5)

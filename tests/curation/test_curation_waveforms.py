@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.signal import butter, sosfiltfilt
 
-from spikelab.curation import _filtered, compute_waveform_metrics
+from spikelab.curation import _filtered, compute_waveform_metrics, waveform_metrics
 from spikelab.spike_sorting._exceptions import EmptyWaveformMetricsError
 from spikelab.spikedata import SpikeData
 
@@ -61,11 +61,39 @@ def test_the_numbers_are_those_of_the_definition():
 def test_blocks_leave_no_trace(monkeypatch):
     """Small blocks give the numbers of one block, with spikes on and beside every border."""
     sd = simulate()
-    whole = compute_waveform_metrics(sd)[1]
+    train = [np.arange(offset, 79_000, 7) / FS_KHZ for offset in (100, 103)]
+    sd = sd.replace(train=[*sd.train, *train], neuron_attributes=None)
+    whole = compute_waveform_metrics(sd, max_spikes=100_000)[1]
     monkeypatch.setattr(_filtered, "_BLOCK_VALUES", 10_000)
-    pieces = compute_waveform_metrics(sd)[1]
+    pieces = compute_waveform_metrics(sd, max_spikes=100_000)[1]
     for name in whole:
         np.testing.assert_allclose(pieces[name], whole[name], rtol=1e-4)
+
+
+def test_every_block_carries_the_filtered_traces_around_it(monkeypatch):
+    """A block is a cut of the filtered whole, with `reach` samples on both sides where there are any."""
+    monkeypatch.setattr(_filtered, "_BLOCK_VALUES", 10_000)
+    raw = np.asarray(simulate().raw_data)
+    band = _filtered.Band(FS_KHZ * 1000, 300.0, 6000.0)
+    whole = band.apply(raw)
+    ends = [0]
+    for block in _filtered.iterate_blocks(raw, band, reach=40):
+        assert (block.first, block.offset) == (ends[-1], max(block.first - 40, 0))
+        last = min(block.last + 40, raw.shape[1])
+        np.testing.assert_allclose(block.traces, whole[:, block.offset : last], atol=1e-3)
+        np.testing.assert_allclose(block.core, whole[:, block.first : block.last], atol=1e-3)
+        ends.append(block.last)
+    assert ends[-1] == raw.shape[1]
+    assert len(ends) > 10
+
+
+def test_noise_of_a_long_recording_comes_from_a_part_of_it(monkeypatch):
+    """Where there are more samples than needed the noise is taken from some of them, evenly, to a few percent."""
+    sd = simulate()
+    whole = compute_waveform_metrics(sd)[1]["snr"]
+    monkeypatch.setattr(waveform_metrics, "_NOISE_VALUES", 30_000)
+    monkeypatch.setattr(_filtered, "_BLOCK_VALUES", 10_000)
+    np.testing.assert_allclose(compute_waveform_metrics(sd)[1]["snr"], whole, rtol=0.05)
 
 
 def test_noise_and_snr_are_spikeinterfaces(tmp_path):
@@ -126,9 +154,15 @@ def test_the_draw_is_seeded_and_independent_of_other_units():
         assert one[name].tolist() != other[name].tolist()
 
 
+def test_no_spike_is_drawn_twice():
+    """The draw is without replacement."""
+    drawn = waveform_metrics._draw(np.arange(100), 60, seed=0)
+    assert np.unique(drawn).size == 60
+
+
 def test_units_that_cannot_be_measured_fail():
     """No spike, or none whose window fits, is NaN; one spike has an SNR but no spread."""
-    sd = simulate().replace(train=[[], [0.1], [2000.0]], neuron_attributes=None)
+    sd = simulate().replace(train=[[], [0.1, 3999.9], [2000.0]], neuron_attributes=None)
     metrics = sd.compute_waveform_metrics()[1]
     assert np.isnan(metrics["snr"]).tolist() == [True, True, False]
     assert np.isnan(metrics["std_norm"]).tolist() == [True, True, True]

@@ -156,12 +156,21 @@ def test_killed_in_a_stage_continues_to_the_same_result(sorted_once, undisturbed
     run.forget(NAMES[NAMES.index(name) :])
     run.progress.unlink(missing_ok=True)
     phase = next(stage.phase for stage in STAGES if stage.name == name)
-    command = [sys.executable, "-m", "spikelab.spike_sorting.worker", str(run.inter), phase, str(run.new_attempt())]
-    with WorkerProcess(command, environment=host.worker_environment(1), log_path=run.log) as worker:
-        while worker.wait(0.001) is None:
+    attempt = run.new_attempt()
+    described = json.loads((attempt.parent / "1" / "job.json").read_text())
+    (attempt / "job.json").write_text(json.dumps({**described, "phase": phase}))
+    with WorkerProcess(
+        [sys.executable, "-m", "spikelab.spike_sorting.worker", str(attempt)],
+        environment=host.worker_environment(1),
+        log_path=run.log,
+        status_path=attempt / "status.json",
+    ) as worker:
+        while (exited := worker.wait(0.001)) is None:
             progress = read_progress(run.progress)
             if progress is not None and progress.stage == name:
-                assert worker.kill().name == "SIGKILL"
+                exited = worker.kill()
+                break
+    assert exited.name in {"SIGKILL", "exit 0"}
     ran, report = again(sorted_once)
     assert report.all_succeeded
     assert set(ran) <= set(NAMES[NAMES.index(name) :])
@@ -321,5 +330,5 @@ def test_inline_runner_gives_the_same(sorted_once, tmp_path):
 
 def test_job_survives_its_file(sorted_once):
     """A job read from its folder is the job that was written."""
-    described = json.loads((sorted_once.inter / "job.json").read_text())["job"]
+    described = json.loads((sorted_once.inter / "attempts" / "1" / "job.json").read_text())["job"]
     assert Job.from_dict(described).to_dict() == described

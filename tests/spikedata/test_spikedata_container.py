@@ -95,7 +95,8 @@ def test_default_length_reaches_the_last_spike(train, start, length):
 
 def test_rounded_ends_are_no_disagreement():
     """A start and length whose sum rounds just below the last spike are accepted."""
-    last, start = 1e6 / 3, 0.1
+    last, start = 0.1, -1e6 / 3
+    assert start + (last - start) < last
     assert SpikeData([[last]], start_time=start, length=last - start).N == 1
 
 
@@ -290,6 +291,11 @@ def test_raster_counts_every_spike_once(train, bin_size):
 def test_a_spike_on_an_edge_belongs_to_the_bin_that_it_opens():
     """0.3 ms lies in the fourth bin of 0.1 ms, although 0.3 / 0.1 is below 3 in floating point."""
     assert SpikeData([[0.3]], length=1.0).raster(0.1)[0].tolist() == [0, 0, 0, 1, 0, 0, 0, 0, 0, 0]
+
+
+def test_rounding_adds_no_bin():
+    """2.1 ms are seven bins of 0.3 ms, although 2.1 / 0.3 is above 7 in floating point."""
+    assert SpikeData([[]], length=2.1).raster(0.3).shape == (1, 7)
 
 
 @given(st.lists(st.lists(st.integers(0, 4), min_size=5, max_size=5), min_size=1, max_size=4), st.floats(-50, 50))

@@ -64,6 +64,7 @@ def test_a_window_cuts_the_raw_data_alike(axis, start, end):
     expected = [TRACES[0, round(10 * t)] for t in part.train[0] - 100.0 + start]
     assert [part.raw_data[0, i] for i in part.raw_samples(part.train[0])] == expected
     assert part.raw_data.shape[1] == round(10 * (end - start))
+    assert isinstance(part.raw_time, float) == (not axis and start != 2.03)  # a rate stays one where it can
 
 
 def test_lazy_traces_stay_lazy(tmp_path):

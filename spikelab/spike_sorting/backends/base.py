@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from spikelab.spike_sorting._exceptions import SorterCrashedError
 from spikelab.spike_sorting.config import SortingPipelineConfig
@@ -64,6 +64,47 @@ class Sorting:
     unit_properties: Mapping[str, list[Any]]
 
 
+@dataclass(frozen=True)
+class Shortage:
+    """Memory that a sorter ran out of.
+
+    Parameters
+    ----------
+    of : {"gpu", "host"}
+        Whose memory.
+    step : str
+        Step of the sorter, in its own words.
+    factor : float
+        How hard to shrink: 0.5 halves.
+    extent_um : tuple of float
+        Width and height of the array (um).
+    """
+
+    of: Literal["gpu", "host"]
+    step: str
+    factor: float
+    extent_um: tuple[float, float] = (0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Shrunk:
+    """A configuration that needs less memory.
+
+    Parameters
+    ----------
+    config : SortingPipelineConfig
+        The configuration.
+    changed : mapping
+        The settings that differ, by name.
+    changes_result : bool
+        Whether the result may differ from that of the configuration that was asked for.
+    """
+
+    config: SortingPipelineConfig
+    changed: Mapping[str, Any]
+    changes_result: bool
+
+
 class SorterBackend(Protocol):
     """A sorter: no state, everything is in the folder."""
 
@@ -87,6 +128,14 @@ class SorterBackend(Protocol):
 
     def read(self, folder: Path, n_samples: int) -> Sorting:
         """Return the spikes in `folder`, validated; raise SorterCrashedError when files disagree."""
+        ...
+
+    def smaller(self, config: SortingPipelineConfig, shortage: Shortage) -> Shrunk | None:
+        """Return a configuration that needs less of what ran out, or None when it cannot shrink further."""
+        ...
+
+    def environment(self, config: SortingPipelineConfig) -> Mapping[str, str]:
+        """Return environment variables that its worker needs."""
         ...
 
 

@@ -29,6 +29,8 @@ def settings(config: SortingPipelineConfig) -> Any:
 
 def run(stage: StageRun) -> Summary:
     """Write ``recording.json``: the recording to sort, and where each file lies in it."""
+    import numpy as np
+
     recording, epochs, notes = build_recording(stage.job)
     description = {
         "schema": 1,
@@ -43,6 +45,7 @@ def run(stage: StageRun) -> Summary:
         "fs_Hz": recording.sampling_frequency,
         "duration_s": recording.get_num_samples() / recording.sampling_frequency,
         "dtype": str(recording.dtype),
+        "extent_um": np.ptp(recording.get_channel_locations(), axis=0)[:2].tolist(),
         "notes": notes,
     }
 

@@ -10,7 +10,10 @@ import os
 import socket
 from collections.abc import Mapping
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
+
+IS_POSIX = os.name == "posix"
 
 
 def utc_now() -> str:
@@ -40,15 +43,43 @@ def available_memory_bytes() -> int:
 
 
 def process_card() -> dict[str, Any]:
-    """Return who holds something: pid, start time of that pid, host and time, for messages."""
-    import psutil
-
+    """Return who holds something: process, what tells it from a later owner of its number, host and time."""
     return {
         "pid": os.getpid(),
-        "process_started": psutil.Process().create_time(),
+        "identity": process_identity(os.getpid()),
         "hostname": socket.gethostname(),
         "started_at": utc_now(),
     }
+
+
+def process_identity(pid: int) -> str | None:
+    """Return what tells the process `pid` from any other that ever has this number, or None when it is gone.
+
+    On Linux that is the boot of the machine and the clock ticks from there to its start, which no change of the
+    wall clock moves.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        ticks = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
+    except FileNotFoundError:
+        return _identity_without_proc(pid)
+    return f"{boot} {ticks}"
+
+
+def _identity_without_proc(pid: int) -> str | None:
+    import psutil
+
+    try:
+        return str(psutil.Process(pid).create_time())
+    except psutil.NoSuchProcess:
+        return None
+
+
+def is_dead(card: Mapping[str, Any]) -> bool:
+    """Return whether the process of `card` is proven gone: only one of this machine can be."""
+    if card.get("hostname") != socket.gethostname() or not isinstance(card.get("pid"), int):
+        return False
+    return process_identity(card["pid"]) != card.get("identity")
 
 
 def worker_environment(n_threads: int) -> Mapping[str, str]:
@@ -72,3 +103,11 @@ def worker_environment(n_threads: int) -> Mapping[str, str]:
 def wall_clock_s() -> float:
     """Return seconds since the epoch, for libraries that ask for it; durations use the monotonic clock."""
     return datetime.now(timezone.utc).timestamp()
+
+
+def waiting_in_kernel(pid: int) -> str | None:
+    """Return where in the kernel the process `pid` waits, where that can be read."""
+    try:
+        return Path(f"/proc/{pid}/wchan").read_text(encoding="utf-8").strip("\0\n") or None
+    except OSError:
+        return None

@@ -2,13 +2,15 @@
 
 The lock is native (flock on Unix, LockFileEx on Windows) on a descriptor that we own and that workers
 inherit. It is never unlinked and released only by closing, so there is nothing stale to reclaim: after a
-crash the kernel has already freed it. The file's content is for the message to the second run only.
+crash the kernel has already freed it, unless a process of the crashed run lives on. Such a process is known by
+the run's cookie and is ended. The file's content is only for that, and for the message to the second run.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -17,14 +19,23 @@ from typing import Any
 from filelock import lock_descriptor
 
 from spikelab.spike_sorting._exceptions import ConcurrentSortError
-from spikelab.spike_sorting.supervision import host
+from spikelab.spike_sorting.supervision import host, sweep
 
 LOCK_NAME = ".spikelab.lock"
+_SURVIVORS_END_S = 5.0
+_POLL_S = 0.02
 
 
 @contextmanager
-def hold(folders: Sequence[Path]) -> Iterator[tuple[int, ...]]:
+def hold(folders: Sequence[Path], run_id: str | None = None) -> Iterator[tuple[int, ...]]:
     """Hold the locks of `folders` and yield their descriptors, for workers to inherit.
+
+    Parameters
+    ----------
+    folders : sequence of Path
+        Created where they are missing.
+    run_id : str or None, default None
+        Cookie that the run's processes carry, by which survivors of a crash are found.
 
     Raises
     ------
@@ -32,27 +43,42 @@ def hold(folders: Sequence[Path]) -> Iterator[tuple[int, ...]]:
         Another run holds one of them; names the holder. Then none of them is held.
     """
     with ExitStack() as stack:
-        yield tuple(stack.enter_context(_hold_one(folder)) for folder in dict.fromkeys(folders))
+        yield tuple(stack.enter_context(_hold_one(folder, run_id)) for folder in dict.fromkeys(folders))
 
 
 @contextmanager
-def _hold_one(folder: Path) -> Iterator[int]:
+def _hold_one(folder: Path, run_id: str | None) -> Iterator[int]:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / LOCK_NAME
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
     try:
-        if not lock_descriptor(descriptor, blocking=False):
+        if not (lock_descriptor(descriptor, blocking=False) or _taken_from_the_dead(descriptor, path)):
             raise _held_by_another(path)
-        _write_card(descriptor)
+        _write_card(descriptor, run_id)
         yield descriptor
     finally:
         os.close(descriptor)
 
 
-def _write_card(descriptor: int) -> None:
+def _taken_from_the_dead(descriptor: int, path: Path) -> bool:
+    """Take a lock that only survivors of a crashed run hold, by ending them; return whether it is ours now."""
+    card = read_card(path)
+    if not card.get("run_id") or not host.is_dead(card):
+        return False
+    sweep.kill_by_cookie(sweep.RUN_COOKIE, card["run_id"])
+    waited = 0.0
+    while not lock_descriptor(descriptor, blocking=False):
+        if waited > _SURVIVORS_END_S:
+            return False
+        time.sleep(_POLL_S)
+        waited += _POLL_S
+    return True
+
+
+def _write_card(descriptor: int, run_id: str | None) -> None:
     os.ftruncate(descriptor, 0)
     os.lseek(descriptor, 0, os.SEEK_SET)
-    os.write(descriptor, json.dumps(host.process_card()).encode())
+    os.write(descriptor, json.dumps({**host.process_card(), "run_id": run_id}).encode())
 
 
 def _held_by_another(path: Path) -> ConcurrentSortError:

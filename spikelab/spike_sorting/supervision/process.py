@@ -1,17 +1,24 @@
-"""A supervised worker process: started in its own session, always ended, its exit told by name."""
+"""A supervised worker: started under a guardian, always ended, its exit told by name.
+
+Three processes: the orchestrator (us), the guardian, and the worker. The guardian kills the worker and all that
+it started when we are gone; we kill what is left when the guardian is gone; and the kernel kills the worker when
+the guardian dies.
+"""
 
 from __future__ import annotations
 
-import os
+import contextlib
+import json
 import signal
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-GRACE_S = 10.0
+from spikelab.spike_sorting._exceptions import UnkillableProcessError
+from spikelab.spike_sorting.supervision import guardian, host, sweep
 
 
 @dataclass(frozen=True)
@@ -37,8 +44,27 @@ class ExitStatus:
             return f"signal {-self.returncode}"
 
 
+@dataclass(frozen=True)
+class Patience:
+    """How long each way of stopping a worker may take (s).
+
+    Parameters
+    ----------
+    terminate_s : float
+        After SIGTERM.
+    abort_s : float
+        After SIGABRT, on which Python dumps its stacks to the log.
+    kill_s : float
+        After SIGKILL; a process that is still there hangs in the kernel.
+    """
+
+    terminate_s: float = 10.0
+    abort_s: float = 5.0
+    kill_s: float = 60.0
+
+
 class WorkerProcess:
-    """A child in a session of its own, ended whatever happens when the ``with`` block is left.
+    """A worker and its guardian, ended whatever happens when the ``with`` block is left.
 
     Parameters
     ----------
@@ -48,6 +74,8 @@ class WorkerProcess:
         Its whole environment.
     log_path : Path
         File that its output is appended to. Never a pipe: nobody may be there to read it.
+    status_path : Path
+        File in which the guardian writes how it ended.
     inherit : sequence of int, default ()
         Descriptors that it keeps, such as the run's locks.
     """
@@ -58,61 +86,61 @@ class WorkerProcess:
         *,
         environment: Mapping[str, str],
         log_path: Path,
+        status_path: Path,
         inherit: Sequence[int] = (),
     ) -> None:
+        self._status_path = status_path
+        self._cookie = environment.get(sweep.RUN_COOKIE)
+        status_path.unlink(missing_ok=True)
         with log_path.open("ab") as log:
-            self._process = subprocess.Popen(
-                command,
+            self._guardian = subprocess.Popen(
+                [sys.executable, "-I", guardian.__file__, str(status_path), *command],
                 env=dict(environment),
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
+                bufsize=0,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                pass_fds=tuple(inherit) if os.name == "posix" else (),
+                pass_fds=tuple(inherit) if host.IS_POSIX else (),
+                # A Ctrl-C in the terminal is for us; a terminal that closes is no reason to stop.
                 start_new_session=True,
             )
 
     @property
     def pid(self) -> int:
-        """Process id of the worker."""
-        return self._process.pid
+        """Process id of the guardian; the worker and all that it starts are below it."""
+        return self._guardian.pid
 
     def wait(self, timeout_s: float) -> ExitStatus | None:
-        """Return how it ended, or None when it still runs after `timeout_s` seconds."""
+        """Return how the worker ended, or None when it still runs after `timeout_s` seconds."""
         try:
-            return ExitStatus(self._process.wait(timeout_s))
+            returncode = self._guardian.wait(timeout_s)
         except subprocess.TimeoutExpired:
             return None
+        return self._told_status() or self._status_of_lost_guardian(returncode)
 
-    def kill(self) -> ExitStatus:
-        """End it at once, without asking; return how it ended."""
-        self._process.kill()
-        return ExitStatus(self._process.wait())
+    def stop(self, patience: Patience | None = None) -> ExitStatus:
+        """End the worker: ask, then make it dump its stacks, then kill it and all below it.
 
-    def stop(self, grace_s: float = GRACE_S) -> ExitStatus:
-        """Ask it to end, and after `grace_s` seconds make it; return how it ended.
-
-        What it started itself ends with it, unless that is in a session of its own.
+        Raises
+        ------
+        UnkillableProcessError
+            Something survives SIGKILL: it hangs in the kernel.
         """
-        if self._process.poll() is None:
-            self._process.terminate()
-            try:
-                with suppress(subprocess.TimeoutExpired):
-                    self._process.wait(grace_s)
-            finally:  # an impatient Ctrl-C must not leave it behind
-                self._process.kill()
-        ended = ExitStatus(self._process.wait())
-        self._kill_group()
-        return ended
+        patience = patience or Patience()
+        return self._obeyed(((b"T", patience.terminate_s), (b"A", patience.abort_s), (b"K", patience.kill_s)))
 
-    def _kill_group(self) -> None:
-        """Kill what is left of its session, such as a pool of processes that nobody tells to end.
+    def _obeyed(self, orders: Sequence[tuple[bytes, float]]) -> ExitStatus:
+        """Give one order after the other, each with its time, until the worker has ended."""
+        for order, seconds in orders:
+            self._order(order)
+            exited = self.wait(seconds)
+            if exited is not None:
+                return exited
+        raise self._unkillable()
 
-        The number of a group is not given to another one while the group has a member; where it has none any
-        more, there is nobody to be hit by mistake unless all numbers were used up since the leader ended.
-        """
-        if hasattr(os, "killpg"):
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.pid, signal.SIGKILL)
+    def kill(self, kill_s: float = 60.0) -> ExitStatus:
+        """End the worker and all below it at once, without asking; raise as `stop` does."""
+        return self._obeyed(((b"K", kill_s),))
 
     def __enter__(self) -> WorkerProcess:
         return self
@@ -120,4 +148,35 @@ class WorkerProcess:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.stop()
+        try:
+            if self._guardian.poll() is None:
+                self.stop()
+        finally:
+            if self._guardian.stdin is not None:
+                self._guardian.stdin.close()
+
+    def _order(self, order: bytes) -> None:
+        pipe = self._guardian.stdin
+        if pipe is not None:
+            # A guardian that has ended needs no order.
+            with contextlib.suppress(BrokenPipeError):
+                pipe.write(order)
+
+    def _told_status(self) -> ExitStatus | None:
+        try:
+            return ExitStatus(int(json.loads(self._status_path.read_text(encoding="utf-8"))["returncode"]))
+        except (FileNotFoundError, ValueError, KeyError):
+            return None
+
+    def _status_of_lost_guardian(self, returncode: int) -> ExitStatus:
+        """The guardian died without a word: the kernel killed the worker; what it had started is swept up."""
+        if self._cookie is not None:
+            sweep.kill_by_cookie(sweep.RUN_COOKIE, self._cookie)
+        return ExitStatus(returncode if returncode != 0 else -signal.SIGTERM)
+
+    def _unkillable(self) -> UnkillableProcessError:
+        stubborn = guardian.descendants(self.pid)
+        pid = stubborn[0].pid if stubborn else self.pid
+        place = host.waiting_in_kernel(pid)
+        msg = f"process {pid} survives SIGKILL; it hangs in the kernel at {place or 'an unknown place'}"
+        return UnkillableProcessError(msg, pid=pid, wchan=place)

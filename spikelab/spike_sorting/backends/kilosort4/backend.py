@@ -11,8 +11,9 @@ from typing import Any
 
 from spikelab.spike_sorting._exceptions import SorterNotInstalledError
 from spikelab.spike_sorting._settings import thaw
-from spikelab.spike_sorting.backends.base import Sorting, SortJob
+from spikelab.spike_sorting.backends.base import Shortage, Shrunk, Sorting, SortJob
 from spikelab.spike_sorting.backends.binary import flat_binary
+from spikelab.spike_sorting.backends.kilosort4 import ladder
 from spikelab.spike_sorting.config import SortingPipelineConfig
 
 OLDEST, BELOW = (4, 1, 7), (4, 2)
@@ -83,6 +84,15 @@ class Kilosort4Backend:
         from spikelab.spike_sorting.backends.kilosort4.results import read_results
 
         return read_results(folder, n_samples)
+
+    def smaller(self, config: SortingPipelineConfig, shortage: Shortage) -> Shrunk | None:
+        """Return a configuration that needs less of what ran out, or None when it cannot shrink further."""
+        return ladder.smaller(config, shortage)
+
+    def environment(self, config: SortingPipelineConfig) -> Mapping[str, str]:
+        """Return what makes torch give memory back in the sizes in which it is asked for, after a shortage."""
+        short = config.sorter.sorter_params.get("clear_cache", False)
+        return {"PYTORCH_ALLOC_CONF": "expandable_segments:True"} if short else {}
 
 
 def kilosort_settings(config: SortingPipelineConfig) -> dict[str, Any]:

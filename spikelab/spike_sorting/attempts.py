@@ -1,0 +1,183 @@
+"""A phase of a run in worker processes: start one, watch it, and try again where that can help."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+from spikelab.spike_sorting._exceptions import SorterCrashedError, UnclassifiedSortError, error_from_dict
+from spikelab.spike_sorting.backends import get_backend
+from spikelab.spike_sorting.config import SortingPipelineConfig
+from spikelab.spike_sorting.jobs import Job
+from spikelab.spike_sorting.outcome import SUCCESS, Attempt, describe_error
+from spikelab.spike_sorting.retries import Failure, decide
+from spikelab.spike_sorting.stages.stage import Phase, Stage
+from spikelab.spike_sorting.supervision import host
+from spikelab.spike_sorting.supervision.process import ExitStatus, WorkerProcess
+from spikelab.spike_sorting.supervision.progress import Progress, read_progress
+from spikelab.spike_sorting.supervision.publish import publish_json
+from spikelab.spike_sorting.supervision.sweep import RUN_COOKIE
+
+TICK_S = 0.25
+"""Time between two looks at a worker."""
+
+Observer = Callable[[Job, Progress], None]
+"""Told now and then how far a recording is."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """A job on its way: what it is, what it holds, and what has happened to it.
+
+    Parameters
+    ----------
+    job : Job
+        The recording, with the settings that were asked for.
+    stages : tuple of Stage
+        The whole sort.
+    run_id : str
+        Cookie of its processes.
+    started_s : float
+        When it began, on the monotonic clock.
+    observer : callable or None
+        Told of progress.
+    stop : Event
+        Set when the user wants to stop.
+    locks : tuple of int
+        Descriptors of the locks that it holds.
+    keys : mapping of str to str
+        Key of each stage.
+    attempts : list of Attempt
+        Workers so far.
+    remarks : list of str
+        What deserves a warning although it was overcome.
+    """
+
+    job: Job
+    stages: tuple[Stage, ...]
+    run_id: str
+    started_s: float
+    observer: Observer | None = None
+    stop: Event = field(default_factory=Event)
+    locks: tuple[int, ...] = ()
+    keys: Mapping[str, str] = field(default_factory=dict)
+    attempts: list[Attempt] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+    def seconds(self) -> float:
+        """Return how long it has taken so far."""
+        return round(time.monotonic() - self.started_s, 3)
+
+    def unfinished(self, phase: Phase) -> bool:
+        """Return whether a stage of `phase` is still to be done."""
+        return not all(self.job.run.is_done(s.name, self.keys[s.name]) for s in self.stages if s.phase == phase)
+
+
+def run_phase(work: Work, phase: Phase) -> None:
+    """Have `phase` done by a fresh worker, and again with smaller settings after a shortage of memory.
+
+    Raises
+    ------
+    Exception
+        What the last worker failed with.
+    """
+    config, failures = work.job.config, []
+    while True:
+        failure = _attempt(work, phase, config)
+        if failure is None:
+            return
+        failures.append(failure)
+        retry = decide(config, phase, failures, _extent_um(work))
+        if retry is None:
+            raise failure.error
+        config = retry.config
+        work.remarks.append(retry.remark)
+        work.job.run.journal.write("retry", phase=phase, remark=retry.remark, changed=dict(retry.changed))
+
+
+def _attempt(work: Work, phase: Phase, config: SortingPipelineConfig) -> Failure | None:
+    """Let one worker do the unfinished stages of `phase`; return what it failed with."""
+    run, started = work.job.run, time.monotonic()
+    folder = run.new_attempt()
+    described = {"phase": phase, "job": replace(work.job, config=config).to_dict(), "keys": dict(work.keys)}
+    publish_json(folder / "job.json", described)
+    run.progress.unlink(missing_ok=True)
+    run.journal.write("worker_started", phase=phase, attempt=folder.name)
+    with WorkerProcess(
+        [sys.executable, "-m", "spikelab.spike_sorting.worker", str(folder)],
+        environment=_environment(work, config),
+        log_path=run.log,
+        status_path=folder / "status.json",
+        inherit=work.locks,
+    ) as worker:
+        exited = _watch(worker, work)
+    failure = _failure_of(work, phase, exited, folder)
+    status = describe_error(failure.error)["status"] if failure else SUCCESS
+    seconds = round(time.monotonic() - started, 3)
+    work.attempts.append(Attempt(phase, exited.name, seconds, status, failure.step if failure else None))
+    run.journal.write("worker_ended", phase=phase, exit=exited.name, wall_time_s=seconds, status=status)
+    return failure
+
+
+def _environment(work: Work, config: SortingPipelineConfig) -> dict[str, str]:
+    sorter = get_backend(config.sorter.sorter_name).environment(config)
+    return {**host.worker_environment(host.free_cores()), **sorter, RUN_COOKIE: work.run_id}
+
+
+def _watch(worker: WorkerProcess, work: Work) -> ExitStatus:
+    """Return how the worker ended, telling the observer how far it is meanwhile."""
+    while (exited := worker.wait(TICK_S)) is None:
+        if work.stop.is_set():
+            return worker.stop()
+        progress = read_progress(work.job.run.progress)
+        if progress is not None and work.observer is not None:
+            work.observer(work.job, progress)
+    return exited
+
+
+def _failure_of(work: Work, phase: Phase, exited: ExitStatus, folder: Path) -> Failure | None:
+    """Return what a worker failed with: what it said itself, or else what its exit says."""
+    progress = read_progress(work.job.run.progress) or Progress(phase)
+    if work.stop.is_set():
+        return Failure(KeyboardInterrupt("stopped by the user"), progress.step)
+    said = _read_exit(folder)
+    if said.get("status") == "failed":
+        return Failure(_rebuild_error(said), progress.step)
+    if exited.returncode == 0 and not work.unfinished(phase):
+        return None
+    return Failure(_crash(work, exited, progress), progress.step)
+
+
+def _crash(work: Work, exited: ExitStatus, progress: Progress) -> SorterCrashedError:
+    what = "ended without results" if exited.returncode == 0 else f"died ({exited.name})"
+    step = f", {progress.step}" if progress.step else ""
+    return SorterCrashedError(
+        f"the worker {what} in stage {progress.stage}{step}",
+        sorter=work.job.config.sorter.sorter_name,
+        exit_name=exited.name,
+        log_path=str(work.job.run.log),
+        log_tail=work.job.run.log_tail(),
+    )
+
+
+def _read_exit(folder: Path) -> dict[str, Any]:
+    path = folder / "exit.json"
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+
+
+def _rebuild_error(said: Mapping[str, Any]) -> Exception:
+    if said["classified"] is not None:
+        return error_from_dict(said["classified"])
+    return UnclassifiedSortError(said["message"], stage=said["stage"], remote_traceback=said["traceback"])
+
+
+def _extent_um(work: Work) -> tuple[float, float]:
+    marker = work.job.run.read_marker("load") or {"summary": {}}
+    width, height = marker["summary"].get("extent_um", (0.0, 0.0))
+    return width, height

@@ -1,0 +1,104 @@
+"""What the checks of the machine look at: all recordings at once, and readings that are taken once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from spikelab.spike_sorting.config import SortingPipelineConfig
+from spikelab.spike_sorting.jobs import Job
+from spikelab.spike_sorting.preflight.facts import RecordingFacts
+from spikelab.spike_sorting.preflight.machine import Driver, Gpu, Machine, Torch
+from spikelab.spike_sorting.preflight.projection import Projection, project
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """The recordings of one call and the machine that sorts them.
+
+    Parameters
+    ----------
+    recordings : sequence of RecordingFacts
+        All recordings, in order.
+    machine : Machine
+        Where readings come from.
+    n_parallel : int, default 1
+        Recordings in flight at once.
+    """
+
+    recordings: Sequence[RecordingFacts]
+    machine: Machine
+    n_parallel: int = 1
+
+    @property
+    def jobs(self) -> list[Job]:
+        """The job of each recording."""
+        return [facts.job for facts in self.recordings]
+
+    @cached_property
+    def projections(self) -> Mapping[Path, Projection]:
+        """What each job will take, by its results folder; without recordings that cannot be opened."""
+        known = [(facts.job, facts.header) for facts in self.recordings if facts.header is not None]
+        return {job.run.results: project(job, header) for job, header in known}
+
+    @cached_property
+    def driver(self) -> Driver | None:
+        """The NVIDIA driver."""
+        return self.machine.driver()
+
+    @cached_property
+    def torch(self) -> Torch | None:
+        """What torch says of itself; not asked, which takes seconds, where no sort uses it or there is no GPU."""
+        has_gpu = self.driver is not None and bool(self.driver.gpus)
+        return self.machine.torch() if has_gpu and any(uses_torch_here(job.config) for job in self.jobs) else None
+
+    @cached_property
+    def devices(self) -> frozenset[str]:
+        """Devices that the sorts ask for: "auto", "cuda", "cuda:1", "cpu"."""
+        return frozenset(wanted_device(job.config) for job in self.jobs)
+
+    @property
+    def is_gpu_hidden(self) -> bool:
+        """Whether the environment hides all GPUs from programs."""
+        visible = self.machine.environment.get("CUDA_VISIBLE_DEVICES")
+        return visible is not None and visible.strip() in {"", "-1", "NoDevFiles"}
+
+    @cached_property
+    def used_gpus(self) -> tuple[Gpu, ...]:
+        """The GPUs that the sorts will use, as far as that is known."""
+        if self.driver is None or self.is_gpu_hidden:
+            return ()
+        numbers = {_number(device) for device in self.devices if device != "cpu"}
+        found = (self._gpu(number) for number in sorted(numbers))
+        return tuple(gpu for gpu in found if gpu is not None)
+
+    def _gpu(self, number: int) -> Gpu | None:
+        """Return the GPU that torch calls `number`: CUDA and the driver may count in different orders."""
+        gpus = self.driver.gpus if self.driver is not None else ()
+        uuids = self.torch.uuids if self.torch is not None else ()
+        if number < len(uuids) and uuids[number]:
+            same = (gpu for gpu in gpus if gpu.uuid.removeprefix("GPU-") == uuids[number].removeprefix("GPU-"))
+            return next(same, None)
+        return gpus[number] if number < len(gpus) else None
+
+
+def wanted_device(config: SortingPipelineConfig) -> str:
+    """Return the device that the settings ask for; "auto" takes a GPU where there is one."""
+    if config.sorter.sorter_name == "rt_sort":
+        return config.rt_sort.device
+    if config.sorter.sorter_name == "kilosort2":
+        return "cuda"
+    return str(config.sorter.sorter_params.get("torch_device", "auto"))
+
+
+def uses_torch_here(config: SortingPipelineConfig) -> bool:
+    """Return whether the sort runs with this interpreter's torch: not in a container, nor in another one."""
+    name, here = config.sorter.sorter_name, not config.sorter.use_docker
+    return here and (name == "kilosort4" or (name == "rt_sort" and config.rt_sort.python is None))
+
+
+def _number(device: str) -> int:
+    _, _, number = device.partition(":")
+    return int(number) if number.isdigit() else 0

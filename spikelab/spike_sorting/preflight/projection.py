@@ -1,0 +1,155 @@
+"""What a job will take of disk and memory, judged by its recording before anything runs.
+
+The number of spikes is not known before the sort. Dense probes give about 2.6 a second and channel (595 million
+in seven days of 384 channels); twice that is assumed. The size of a binary copy is exact; all else is an estimate
+that should rather be too high.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from spikelab.spike_sorting.backends.binary import SUPPORTED_DTYPES
+from spikelab.spike_sorting.config import SortingPipelineConfig
+from spikelab.spike_sorting.jobs import Job
+from spikelab.spike_sorting.preflight.facts import Header
+
+GB = 1e9
+
+SPIKES_PER_CHANNEL_S = 5.0
+_FEATURES_BYTES = 240
+"""Of one spike: 10 channels x 6 components x 4 bytes; the largest array of Kilosort4, in memory and on disk."""
+_SPIKE_BYTES = 64
+"""Of one spike in Kilosort4's other files: times, clusters, templates, amplitudes, positions, a mask."""
+_N_CHECKPOINTS_WITH_FEATURES = 5
+"""From the detection of spikes to merging, each keeps the features."""
+_ANALYZER_SPIKE_BYTES = 40
+_RESULT_SPIKE_BYTES = 24
+"""Of one spike in a results file: time, unit, amplitude."""
+_UNITS_PER_CHANNEL = 1.0
+_DENSE_TEMPLATES = 4
+"""Averages, spreads and unfiltered averages in the analyzer, and Kilosort4's own templates."""
+_RESULT_TEMPLATES = 3
+"""Of each unit in a results file: the whole template, its part around the peak, the average waveform."""
+_FIXED_INTER_BYTES, _FIXED_RESULTS_BYTES = 50_000_000, 20_000_000
+"""Drift and whitening arrays, figures and logs; report pages."""
+
+_SORTER_RAM_BYTES = 1_300_000_000
+"""A worker with torch and Kilosort4 after a tiny sort: 1.26 GB of resident memory."""
+_FEATURE_COPIES = 2
+"""Selecting the spikes that stay copies the features once."""
+_CPU_BATCHES, _GPU_BATCHES = 20, 53
+"""Memory of a step in units of one batch of samples as floats: on a GPU, 1,024 channels take about 14 GB."""
+_BATCH_SAMPLES = 60_000
+_GPU_BASE_BYTES = 1_000_000_000
+
+_WORKING_COPIES = {"kilosort2": 1, "rt_sort": 3}
+"""Copies of the recording at 2 bytes a sample that a sorter itself writes: filtered data; traces and model outputs."""
+
+
+@dataclass(frozen=True)
+class Projection:
+    """What a job will take.
+
+    Parameters
+    ----------
+    disk_inter_gb : float
+        Most that it has in the intermediate folder at one time (GB).
+    disk_results_gb : float
+        What it leaves in the results folder (GB).
+    ram_gb : float
+        Memory of the sort (GB).
+    vram_gb : float
+        GPU memory of the sort, when it runs on one (GB).
+    copies_gb : float
+        Part of `disk_inter_gb` that is certain: copies of the recording (GB).
+    transient_gb : float
+        Part of `disk_inter_gb` that goes after success (GB).
+    """
+
+    disk_inter_gb: float
+    disk_results_gb: float
+    ram_gb: float
+    vram_gb: float
+    copies_gb: float = 0.0
+    transient_gb: float = 0.0
+
+
+def project(job: Job, header: Header) -> Projection:
+    """Return what the sort of `job`, whose recording is as `header` says, will take."""
+    config = job.config
+    input_copy = _raw_bytes(header) if job.in_memory is not None else 0.0
+    binary, checkpoints = _binary_bytes(header), _checkpoint_bytes(header, config)
+    inter = input_copy + binary + checkpoints + _sorter_bytes(header, config) + _analyzer_bytes(header, config)
+    transient = checkpoints + (0.0 if config.execution.keep_binary else binary)
+    return Projection(
+        disk_inter_gb=inter / GB,
+        disk_results_gb=_results_bytes(header, config) / GB,
+        ram_gb=_ram_bytes(header, config) / GB,
+        vram_gb=(_GPU_BASE_BYTES + _GPU_BATCHES * _batch_bytes(header, config)) / GB,
+        copies_gb=(input_copy + binary) / GB,
+        transient_gb=(inter if config.execution.delete_inter else transient) / GB,
+    )
+
+
+def _raw_bytes(header: Header) -> float:
+    import numpy as np
+
+    return float(header.n_samples) * header.n_channels * np.dtype(header.dtype).itemsize
+
+
+def _binary_bytes(header: Header) -> float:
+    """Return the size of the flat binary copy: none where the source is one, wider where Kilosort needs it."""
+    if header.is_flat_binary:
+        return 0.0
+    if header.dtype in SUPPORTED_DTYPES:
+        return _raw_bytes(header)
+    item_bytes = 2 if header.dtype in {"int8", "uint8"} else 4
+    return float(header.n_samples) * header.n_channels * item_bytes
+
+
+def _n_spikes(header: Header) -> float:
+    return header.duration_s * header.n_channels * SPIKES_PER_CHANNEL_S
+
+
+def _checkpoint_bytes(header: Header, config: SortingPipelineConfig) -> float:
+    if config.sorter.sorter_name != "kilosort4":
+        return 0.0
+    return _n_spikes(header) * (_FEATURES_BYTES + _SPIKE_BYTES) * _N_CHECKPOINTS_WITH_FEATURES
+
+
+def _sorter_bytes(header: Header, config: SortingPipelineConfig) -> float:
+    copies = _WORKING_COPIES.get(config.sorter.sorter_name, 0)
+    preprocessed = 1 if config.sorter.sorter_params.get("save_preprocessed_copy") else 0
+    working = (copies + preprocessed) * 2.0 * header.n_samples * header.n_channels
+    return working + _n_spikes(header) * (_FEATURES_BYTES + _SPIKE_BYTES)
+
+
+def _analyzer_bytes(header: Header, config: SortingPipelineConfig) -> float:
+    waveforms = config.waveform.max_waveforms_per_unit if config.waveform.save_waveform_files else 0
+    templates = (_DENSE_TEMPLATES + waveforms) * _template_bytes(header, config)
+    return templates + _n_spikes(header) * _ANALYZER_SPIKE_BYTES + _FIXED_INTER_BYTES
+
+
+def _results_bytes(header: Header, config: SortingPipelineConfig) -> float:
+    compilation = config.compilation
+    n_files = 1 + sum((compilation.save_raw_pkl, compilation.compile_to_npz, compilation.compile_to_mat))
+    a_file = _n_spikes(header) * _RESULT_SPIKE_BYTES + _RESULT_TEMPLATES * _template_bytes(header, config)
+    return n_files * a_file + _FIXED_RESULTS_BYTES
+
+
+def _template_bytes(header: Header, config: SortingPipelineConfig) -> float:
+    """Return the size of one waveform on all channels for every unit, as 4-byte floats."""
+    n_units = header.n_channels * _UNITS_PER_CHANNEL
+    window_s = (config.waveform.ms_before + config.waveform.ms_after) / 1000
+    return n_units * window_s * header.fs_Hz * header.n_channels * 4
+
+
+def _ram_bytes(header: Header, config: SortingPipelineConfig) -> float:
+    spikes = _n_spikes(header) * (_FEATURES_BYTES + _SPIKE_BYTES) * _FEATURE_COPIES
+    return _SORTER_RAM_BYTES + spikes + _CPU_BATCHES * _batch_bytes(header, config)
+
+
+def _batch_bytes(header: Header, config: SortingPipelineConfig) -> float:
+    n_samples = config.sorter.sorter_params.get("batch_size", _BATCH_SAMPLES)
+    return float(min(int(n_samples), header.n_samples)) * header.n_channels * 4

@@ -1,0 +1,118 @@
+"""Checks of one recording: readable, complete, with a plausible sampling rate and geometry."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from spikelab.spike_sorting.preflight import hdf5
+from spikelab.spike_sorting.preflight.facts import RecordingFacts
+from spikelab.spike_sorting.preflight.findings import Finding, about, of_error
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_LOWEST_FS_HZ, _HIGHEST_FS_HZ = 1_000.0, 100_000.0
+_CLOSEST_UM, _FARTHEST_UM = 1.0, 10_000.0
+_GEOMETRY_ADVICE = "Attach the probe of this recording with recording.set_probe(probe); positions are in um."
+
+
+def check_readable(facts: RecordingFacts) -> list[Finding]:
+    """Find why the recording cannot be opened, decompressed or read."""
+    return [] if facts.error is None else [of_error(facts.error, facts.job)]
+
+
+def check_plugin_folders(facts: RecordingFacts) -> list[Finding]:
+    """Find folders for HDF5 plugins that are not there."""
+    return hdf5.check_plugin_folders(facts.job)
+
+
+def check_settings_fit(facts: RecordingFacts) -> list[Finding]:
+    """Find settings, and files of one recording, that do not fit the recording."""
+    advice = "Correct the setting, or give the files that belong together."
+    return [about(facts.job, "settings-misfit", "error", misfit, advice) for misfit in facts.misfits]
+
+
+def check_segments(facts: RecordingFacts) -> list[Finding]:
+    """Find recordings of several segments, which are not one stretch of time."""
+    if facts.header is None or facts.header.n_segments == 1:
+        return []
+    message = f"the recording has {facts.header.n_segments} segments; expected one"
+    advice = "Join them with spikeinterface.concatenate_recordings, or select one with select_segments."
+    return [about(facts.job, "several-segments", "error", message, advice)]
+
+
+def check_complete(facts: RecordingFacts) -> list[Finding]:
+    """Find signs of a copy that was cut short."""
+    findings = []
+    advice = "Compare the file with its original, and copy it again if their sizes differ."
+    if facts.header is not None and facts.header.n_stray_bytes:
+        message = f"the file ends with {facts.header.n_stray_bytes} bytes of an incomplete sample"
+        findings.append(about(facts.job, "file-cut", "warning", message, advice))
+    if facts.silent:
+        message = f"every channel is constant in {' and '.join(facts.silent)}: data are missing or nothing was recorded"
+        findings.append(about(facts.job, "recording-silent", "warning", message, advice))
+    return findings
+
+
+def check_sampling_rate(facts: RecordingFacts) -> list[Finding]:
+    """Find sampling rates at which no spike can be seen, or that no amplifier has."""
+    if facts.header is None:
+        return []
+    fs_Hz, low = facts.header.fs_Hz, facts.job.config.recording.freq_min
+    if not _LOWEST_FS_HZ <= fs_Hz <= _HIGHEST_FS_HZ:
+        message = f"the sampling rate is {fs_Hz:g} Hz; expected 1 to 100 kHz"
+    elif fs_Hz <= 2 * low:
+        message = f"the sampling rate of {fs_Hz:g} Hz leaves nothing above freq_min={low:g} Hz"
+    else:
+        return []
+    advice = "Sort the wide-band stream rather than the LFP, and check that the rate is in Hz."
+    return [about(facts.job, "sampling-rate", "error", message, advice)]
+
+
+def check_geometry(facts: RecordingFacts) -> list[Finding]:
+    """Find missing, unknown, shared or impossibly scaled positions of channels."""
+    if facts.header is None or facts.header.n_channels == 0:
+        return []
+    message = _geometry_problem(facts.header.locations_um, facts.header.shanks)
+    return [about(facts.job, "geometry", "error", message, _GEOMETRY_ADVICE)] if message else []
+
+
+def _geometry_problem(locations_um: NDArray[np.float64] | None, shanks: NDArray[Any]) -> str | None:
+    import numpy as np
+
+    if locations_um is None:
+        return "the recording has no probe geometry"
+    unknown = int((~np.isfinite(locations_um)).any(axis=1).sum())
+    if unknown:
+        return f"{unknown} of {len(locations_um)} channels have no position (NaN or infinite)"
+    return _shared_problem(locations_um, shanks) or _scale_problem(locations_um)
+
+
+def _shared_problem(locations_um: NDArray[np.float64], shanks: NDArray[Any]) -> str | None:
+    """Positions must differ within a shank: several tetrodes may be described at one place."""
+    import numpy as np
+
+    if len(locations_um) > 1 and (locations_um == locations_um[0]).all():
+        return f"all {len(locations_um)} channels have the position {locations_um[0].tolist()}"
+    numbers = np.unique(shanks, return_inverse=True)[1]
+    n_places = len(np.unique(np.column_stack([numbers, locations_um]), axis=0))
+    if n_places < len(locations_um):
+        return f"{len(locations_um)} channels share {n_places} positions; each channel of a shank needs its own"
+    return None
+
+
+def _scale_problem(locations_um: NDArray[np.float64]) -> str | None:
+    import numpy as np
+
+    places = np.unique(locations_um, axis=0)
+    if len(places) < 2:
+        return None
+    from scipy.spatial import cKDTree
+
+    spacing = float(np.median(cKDTree(places).query(places, k=2)[0][:, 1]))
+    if _CLOSEST_UM <= spacing <= _FARTHEST_UM:
+        return None
+    return f"neighbouring channels are {spacing:g} um apart; expected 1 to 10,000 um, so the unit may be wrong"
+
+

@@ -1,0 +1,184 @@
+"""Stands between the orchestrator and its worker, and outlives neither.
+
+Started as ``python -I guardian.py STATUS_FILE COMMAND...`` with a pipe on its standard input. One byte asks for
+one thing: ``T`` terminate the worker, ``A`` abort it (it dumps its stacks), ``K`` kill everything. The end of the
+pipe means that the orchestrator is gone, for whatever reason: then everything is killed. When the worker has
+ended, every process that it left behind is killed too, and STATUS_FILE says how it ended.
+
+Only the standard library is used, and nothing of ours: this file starts in milliseconds and must not fail.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_SIGKILL = getattr(signal, "SIGKILL", signal.SIGTERM)
+_EXIT_KILLED = 137
+_ROUND_S = 0.002
+_MOST_ROUNDS = 1000
+"""A process that ignores this many SIGKILLs hangs in the kernel; no further one will reach it."""
+
+
+@dataclass(frozen=True)
+class Process:
+    """A living process.
+
+    Parameters
+    ----------
+    pid, parent : int
+        Its number and its parent's.
+    started : str
+        When it started, in a form that only serves for comparison; tells it from a later owner of its number.
+    """
+
+    pid: int
+    parent: int
+    started: str
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command, kill what it leaves behind, and write how it ended."""
+    status_path, command = Path(arguments[0]), arguments[1:]
+    # Before the first fork: what the worker forks twice becomes our child, not init's.
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    worker = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=_dies_with_us(), close_fds=False)
+    threading.Thread(target=_obey, args=(worker,), daemon=True).start()
+    returncode = worker.wait()
+    kill_descendants(os.getpid())
+    _write_status(status_path, returncode)
+    return 0
+
+
+def _obey(worker: subprocess.Popen[bytes]) -> None:
+    """Do what the orchestrator asks, until it is gone."""
+    signals = {b"T": signal.SIGTERM, b"A": signal.SIGABRT}
+    while order := os.read(0, 1):
+        if order in signals:
+            worker.send_signal(signals[order])
+        else:
+            kill_descendants(os.getpid())
+    kill_descendants(os.getpid())
+    # The main thread may wait for a worker that cannot die; there is nobody left whom that concerns.
+    os._exit(_EXIT_KILLED)
+
+
+def kill_descendants(me: int) -> None:
+    """Kill every descendant of `me`, round after round until none is left.
+
+    A process that was forked between two looks is found in the next round.
+    """
+    for _ in range(_MOST_ROUNDS):
+        living = descendants(me)
+        if not living:
+            return
+        for process in living:
+            kill_exactly(process)
+        time.sleep(_ROUND_S)
+
+
+def kill_exactly(process: Process) -> None:
+    """Kill `process`, and never a stranger that got its number meanwhile."""
+    if not hasattr(os, "pidfd_open"):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, _SIGKILL)
+        return
+    try:
+        handle = os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        return
+    try:
+        # The handle is of whoever has the number now; the start time says whether that is still the same.
+        current = _read_process(process.pid)
+        if current is not None and current.started == process.started:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(handle, _SIGKILL)
+    finally:
+        os.close(handle)
+
+
+def descendants(me: int) -> list[Process]:
+    """Return all living descendants of the process `me`."""
+    children: dict[int, list[Process]] = {}
+    for process in living_processes():
+        children.setdefault(process.parent, []).append(process)
+    found: list[Process] = []
+    waiting = [me]
+    while waiting:
+        below = children.get(waiting.pop(), [])
+        found += below
+        waiting += [process.pid for process in below]
+    return found
+
+
+def living_processes() -> Iterator[Process]:
+    """Yield every process that is not a zombie."""
+    if not os.path.isdir("/proc/self"):
+        yield from _listed_by_ps()
+        return
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            process = _read_process(int(name))
+            if process is not None:
+                yield process
+
+
+def _read_process(pid: int) -> Process | None:
+    """Return the process `pid`, or None when it is gone or a zombie."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            # The name in parentheses may itself hold spaces and parentheses.
+            fields = file.read().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    state, parent, started = fields[0], int(fields[1]), fields[19]
+    return None if state in {"Z", "X"} else Process(pid, parent, started)
+
+
+def _listed_by_ps() -> Iterator[Process]:
+    """Yield the living processes on systems without /proc."""
+    listed = subprocess.run(["ps", "-axo", "pid=,ppid=,stat="], capture_output=True, text=True, check=False)
+    for line in listed.stdout.splitlines():
+        pid, parent, state = line.split()[:3]
+        if not state.startswith("Z"):
+            yield Process(int(pid), int(parent), "")
+
+
+def _dies_with_us() -> Callable[[], None] | None:
+    """Return what the worker does before it starts: ask to be killed when the guardian dies."""
+    if sys.platform != "linux":
+        return None
+    guardian = os.getpid()
+
+    def ask() -> None:
+        _prctl(_PR_SET_PDEATHSIG, _SIGKILL)
+        if os.getppid() != guardian:  # it died before we asked
+            os._exit(_EXIT_KILLED)
+
+    return ask
+
+
+def _prctl(option: int, value: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+
+
+def _write_status(path: Path, returncode: int) -> None:
+    partial = path.with_suffix(".tmp")
+    partial.write_text(json.dumps({"returncode": returncode}), encoding="utf-8")
+    partial.replace(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,49 @@
+"""Find what an earlier run left running, by the cookie in its environment, and end it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+
+from spikelab.spike_sorting.supervision.guardian import Process, kill_exactly, living_processes
+
+RUN_COOKIE = "SPIKELAB_RUN_ID"
+"""Environment variable by which the processes of a run are known, wherever they end up."""
+
+_ROUNDS = 200
+_ROUND_S = 0.01
+
+
+def kill_by_cookie(variable: str, value: str) -> int:
+    """Kill every process, of this user or visible to it, that carries ``variable=value``; return how many.
+
+    Nothing else is ever touched: a cookie is unique to a run, and this process is left out.
+    """
+    killed: set[int] = set()
+    for _ in range(_ROUNDS):
+        found = list(with_cookie(variable, value))
+        if not found:
+            break
+        for process in found:
+            killed.add(process.pid)
+            kill_exactly(process)
+        time.sleep(_ROUND_S)
+    return len(killed)
+
+
+def with_cookie(variable: str, value: str) -> Iterator[Process]:
+    """Yield the living processes whose environment holds ``variable=value``, but this one."""
+    wanted = f"{variable}={value}".encode()
+    for process in living_processes():
+        if process.pid != os.getpid() and wanted in _environment(process.pid):
+            yield process
+
+
+def _environment(pid: int) -> list[bytes]:
+    """Return the environment with which a process was started; empty where that cannot be read."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:  # noqa: PTH123 - no Path: /proc only
+            return file.read().split(b"\0")
+    except OSError:
+        return []

@@ -1,0 +1,61 @@
+"""The command line as a stranger meets it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.metadata import version
+
+import pytest
+
+from spikelab.cli.app import build_app
+
+COMMANDS = ["demo", "doctor", "multistream", "report", "sort", "streams"]
+
+
+def test_help_lists_exactly_the_commands_there_are(spikelab):
+    """Every command stands in the help with what it does, and nothing else does."""
+    said = spikelab("--help").output
+    assert sorted(command.callback.__name__ for command in build_app().registered_commands) == COMMANDS
+    for command in COMMANDS:
+        assert f" {command} " in said
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(spikelab, command):
+    """A command's help begins with a sentence and exits with 0."""
+    result = spikelab(command, "--help")
+    assert result.exit_code == 0
+    assert f"spikelab {command}" in result.output or f"{command} " in result.output
+
+
+def test_version_is_that_of_the_package(spikelab):
+    """--version prints one line that names the installed version."""
+    result = spikelab("--version")
+    assert (result.exit_code, result.output) == (0, f"spikelab {version('spikelab')}\n")
+
+
+def test_help_imports_nothing_heavy():
+    """Asking for help loads no numerical package, so that it is instant."""
+    program = """
+import sys
+from spikelab.cli import main
+try:
+    main()
+except SystemExit:
+    print([name for name in ("numpy", "spikeinterface", "torch", "h5py", "psutil", "pynvml") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", program, "--help"], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_no_arguments_show_the_help(spikelab):
+    """Who types only the name is shown what can follow."""
+    assert "multistream" in spikelab().output
+
+
+def test_a_mistyped_command_is_a_wrong_call(spikelab):
+    """An unknown command exits with 2 and suggests the one that was meant."""
+    result = spikelab("multistreem", "x")
+    assert result.exit_code == 2
+    assert "multistream" in result.output

@@ -1,0 +1,258 @@
+"""The doctor, on machines that are made up and on this one."""
+
+from __future__ import annotations
+
+import io
+import sys
+from dataclasses import replace
+from importlib.metadata import version
+
+import pytest
+
+from spikelab.cli.doctor import can_sort, check_gpu, examine, runs_on, satisfies, tell_health, wheel_index
+from spikelab.cli.facts import Driver, Facts, Gpu, Torch, ask_torch, hdf5_plugins
+from spikelab.cli.output import make_console
+
+GB = 10**9
+RTX_3090 = Gpu("RTX 3090", (8, 6), 24 * GB)
+RTX_5090 = Gpu("RTX 5090", (12, 0), 32 * GB)
+CUDA_TORCH = Torch(cuda_build="12.8", usable=("RTX 3090",), architectures=("sm_80", "sm_90"))
+
+HEALTHY = Facts(
+    python="3.11.7",
+    executable="/env/bin/python",
+    versions={
+        "spikelab": "0.1.0",
+        "numpy": "2.1.0",
+        "spikeinterface": "0.105.3",
+        "probeinterface": "0.4.2",
+        "torch": "2.13.0+cu128",
+        "kilosort": "4.1.7",
+        "docker": None,
+    },
+    wanted={
+        "numpy": "<3,>=2",
+        "spikeinterface": "<0.106,>=0.105",
+        "probeinterface": "<0.5,>=0.4",
+        "torch": "<3,>=2.4",
+        "kilosort": "<4.2,>=4.1.7",
+    },
+    torch=CUDA_TORCH,
+    driver=Driver("570.86", (12, 8), (RTX_3090,)),
+    hdf5_folders={"/plugins": ("libcompression.so",)},
+    free_bytes={"/data": 500 * GB},
+    n_cores=16,
+    n_usable_cores=16,
+    memory_bytes=64 * GB,
+    available_bytes=60 * GB,
+)
+
+
+def with_version(name: str, found: str | None) -> Facts:
+    return replace(HEALTHY, versions={**HEALTHY.versions, name: found})
+
+
+def with_gpu(gpu: Gpu, cuda: tuple[int, int] = (12, 8), **torch: object) -> Facts:
+    return replace(HEALTHY, driver=Driver("570.86", cuda, (gpu,)), torch=replace(CUDA_TORCH, **torch))
+
+
+def finding_of(facts: Facts, name: str):
+    return next(finding for finding in examine(facts) if finding.name == name)
+
+
+def test_a_healthy_machine_has_nothing_to_do():
+    """Where all is well there is no advice, and the exit code is 0."""
+    assert [(f.name, f.advice) for f in examine(HEALTHY) if f.level != "ok"] == []
+    assert can_sort(HEALTHY)
+
+
+def test_a_gpu_with_a_torch_for_the_cpu_is_the_worst_silent_fault():
+    """The doctor names the idle GPU and the exact commands for the torch that uses it; a sort can still run."""
+    facts = with_gpu(RTX_3090, cuda_build=None, usable=(), architectures=())
+    finding = check_gpu(facts)
+    assert finding.level == "problem"
+    assert "torch is for the CPU only" in finding.found
+    assert finding.advice.endswith(
+        "/env/bin/python -m pip uninstall -y torch && /env/bin/python -m pip install 'torch<3,>=2.4' "
+        "--index-url https://download.pytorch.org/whl/cu128"
+    )
+    assert can_sort(facts)
+
+
+def test_a_gpu_newer_than_torch_cannot_sort():
+    """A GPU that torch has no code for would be chosen and fail: that is not ready."""
+    facts = with_gpu(RTX_5090, usable=("RTX 5090",))
+    finding = check_gpu(facts)
+    assert finding.level == "problem"
+    assert "no code for this GPU" in finding.advice
+    assert "cu128" in finding.advice
+    assert not can_sort(facts)
+
+
+def test_a_driver_older_than_torch_is_named():
+    """A torch for a later CUDA than the driver runs: update one or exchange the other."""
+    facts = with_gpu(RTX_3090, (12, 4), cuda_build="13.0", usable=())
+    finding = check_gpu(facts)
+    assert finding.level == "problem"
+    assert "update the driver" in finding.advice
+    assert "cu126" in finding.advice
+
+
+def test_a_gpu_that_is_hidden_on_purpose_is_a_note():
+    """CUDA_VISIBLE_DEVICES="" explains why torch sees none."""
+    facts = replace(with_gpu(RTX_3090, usable=()), hidden_gpus="")
+    assert (check_gpu(facts).level, can_sort(facts)) == ("note", True)
+
+
+def test_a_machine_without_a_gpu_can_sort():
+    """No driver is no problem, only slow."""
+    facts = replace(HEALTHY, driver=None, torch=Torch())
+    assert (check_gpu(facts).level, can_sort(facts)) == ("note", True)
+
+
+@pytest.mark.parametrize(
+    "name, found", [("kilosort", None), ("kilosort", "4.0.33"), ("torch", None), ("spikeinterface", "0.104.1")]
+)
+def test_a_package_that_is_missing_or_untested_is_a_problem_with_its_command(name, found):
+    """The advice is the command that installs a tested version with this interpreter."""
+    facts = with_version(name, found)
+    finding = finding_of(facts, name)
+    assert finding.level == "problem"
+    assert finding.advice == f"/env/bin/python -m pip install '{name}{HEALTHY.wanted[name]}'"
+    assert not can_sort(facts)
+
+
+def test_a_torch_that_cannot_be_imported_is_told_in_its_own_words():
+    """The last line of torch's own error is shown."""
+    facts = replace(HEALTHY, torch=Torch(error="ImportError: libcudnn.so.9: not found", imported=False))
+    assert "libcudnn.so.9" in finding_of(facts, "torch").found
+    assert not can_sort(facts)
+
+
+def test_a_kilosort_that_cannot_be_imported_is_not_installed():
+    """A package that is there and breaks when used is a problem."""
+    facts = replace(HEALTHY, torch=replace(CUDA_TORCH, error="ImportError: numba"))
+    assert "numba" in finding_of(facts, "kilosort").found
+    assert not can_sort(facts)
+
+
+@pytest.mark.parametrize("python, ready", [("3.9.18", False), ("3.10.0", True), ("3.13.2", True), ("3.14.0", False)])
+def test_python_must_be_one_that_kilosort_runs_on(python, ready):
+    """Versions outside of the tested range are refused."""
+    assert can_sort(replace(HEALTHY, python=python)) is ready
+
+
+@pytest.mark.parametrize(
+    "folders, level", [(None, "note"), ({"/p": ()}, "note"), ({"/a": (), "/b": ("compression.dll",)}, "ok")]
+)
+def test_the_hdf5_plugin_is_looked_for_in_every_folder(folders, level):
+    """Only compressed files need the plugin, so that its absence is a note."""
+    assert finding_of(replace(HEALTHY, hdf5_folders=folders), "HDF5 plugins").level == level
+
+
+@pytest.mark.parametrize("free, level", [(500 * GB, "ok"), (10 * GB, "note"), (GB // 2, "problem")])
+def test_little_disk_is_noted_before_it_is_a_problem(free, level):
+    """The fullest disk counts."""
+    facts = replace(HEALTHY, free_bytes={"/data": 500 * GB, "/tmp": free})
+    assert finding_of(facts, "disk").level == level
+
+
+@pytest.mark.parametrize("daemon, level", [(None, "note"), ("27.1", "ok")])
+def test_docker_is_only_noted(daemon, level):
+    """Containers are optional."""
+    assert finding_of(replace(with_version("docker", "7.2.0"), docker=daemon), "Docker").level == level
+
+
+@pytest.mark.parametrize(
+    "capability, architectures, runs",
+    [
+        ((8, 6), ("sm_80",), True),
+        ((8, 0), ("sm_86",), False),
+        ((9, 0), ("sm_80",), False),
+        ((12, 0), ("sm_90", "compute_90"), True),
+        ((9, 0), ("sm_90a",), True),
+        ((12, 0), ("sm_120",), True),
+        ((8, 6), (), False),
+    ],
+)
+def test_machine_code_runs_in_its_generation_and_intermediate_code_later(capability, architectures, runs):
+    """The rule of compute capabilities."""
+    assert runs_on(capability, architectures) is runs
+
+
+@pytest.mark.parametrize(
+    "cuda, gpu, index",
+    [
+        ((13, 0), RTX_3090, "cu130"),
+        ((12, 8), RTX_5090, "cu128"),
+        ((12, 4), RTX_3090, "cu126"),
+        ((13, 0), Gpu("GTX 1080", (6, 1), 8 * GB), "cu126"),
+        ((11, 8), RTX_3090, None),
+    ],
+)
+def test_the_torch_that_is_advised_suits_driver_and_gpu(cuda, gpu, index):
+    """New GPUs need new builds, old ones old builds, and a very old driver has none."""
+    assert wheel_index(cuda, (gpu,)) == index
+
+
+@pytest.mark.parametrize(
+    "found, wanted, fits",
+    [
+        ("4.1.7", "<4.2,>=4.1.7", True),
+        ("4.1.10", "<4.2,>=4.1.7", True),
+        ("4.2", "<4.2,>=4.1.7", False),
+        ("4.1.6", "<4.2,>=4.1.7", False),
+        ("2.13.0+cpu", "<3,>=2.4", True),
+        ("1.0", "", True),
+    ],
+)
+def test_versions_compare_by_number(found, wanted, fits):
+    """4.1.10 comes after 4.1.7."""
+    assert satisfies(found, wanted) is fits
+
+
+def test_a_torch_that_ends_its_process_does_not_end_the_doctor():
+    """Torch is asked in a process of its own."""
+    torch = ask_torch([sys.executable, "-c", "import os; os.abort()"])
+    assert (torch.imported, bool(torch.error)) == (False, True)
+
+
+def test_an_error_after_torch_is_kilosorts():
+    """What fails when torch has already answered is not torch's fault."""
+    program = 'print(\'{"cuda_build": null, "usable": [], "architectures": []}\'); raise ImportError("numba")'
+    torch = ask_torch([sys.executable, "-c", program])
+    assert (torch.imported, torch.error) == (True, "ImportError: numba")
+
+
+def test_plugin_folders_are_read_from_the_variable(tmp_path):
+    """Several folders are joined by the path separator; missing ones hold nothing."""
+    (tmp_path / "libcompression.so").touch()
+    (tmp_path / "readme.txt").touch()
+    found = hdf5_plugins(f"{tmp_path}:/nowhere")
+    assert found == {str(tmp_path): ("libcompression.so",), "/nowhere": ()}
+    assert hdf5_plugins("") is None
+
+
+def test_the_output_keeps_commands_in_one_piece():
+    """On a narrow screen the advice still stands on one line, for copying."""
+    console = make_console()
+    console.file, console.width = io.StringIO(), 60
+    code = tell_health(with_version("kilosort", None), console)
+    assert code == 3
+    assert "/env/bin/python -m pip install 'kilosort<4.2,>=4.1.7'\n" in console.file.getvalue()
+
+
+def test_the_doctor_says_of_this_machine_what_the_backend_says(spikelab_process):
+    """On a real machine the exit code is 0 where Kilosort4 is installed as tested, and 3 where it is not."""
+    from spikelab.spike_sorting._exceptions import SorterNotInstalledError
+    from spikelab.spike_sorting.backends import get_backend
+
+    try:
+        get_backend("kilosort4").check_installed()
+        expected = 0
+    except SorterNotInstalledError:
+        expected = 3
+    done = spikelab_process("doctor")
+    assert done.returncode == expected, done.stdout
+    for part in ("Python", version("numpy"), "torch", "GPU", "disk", "memory"):
+        assert part in done.stdout

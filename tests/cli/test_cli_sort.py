@@ -1,0 +1,185 @@
+"""``spikelab sort``, ``multistream``, ``streams`` and ``report``, as far as they go without sorting."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+import typer
+
+from spikelab.cli.output import exit_codes
+from spikelab.spike_sorting._exceptions import ConcurrentSortError, SaturatedSignalError, SorterNotInstalledError
+
+
+def files_below(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+@pytest.fixture
+def broken(tmp_path) -> Path:
+    """A file that is named like a recording and is none."""
+    path = tmp_path / "broken.raw.h5"
+    path.write_bytes(b"not HDF5")
+    return path
+
+
+def test_streams_lists_the_wells(spikelab, plate):
+    """Every well has a line with its channels, duration and rate, and the command that sorts them."""
+    result = spikelab("streams", plate)
+    assert result.exit_code == 0
+    rows = [line.split() for line in result.stdout.splitlines()]
+    assert ["well000", "9", "0", "s", "20,000", "Hz"] in rows
+    assert ["well001", "9", "0", "s", "20,000", "Hz"] in rows
+    assert f"spikelab multistream {plate}" in result.stdout
+
+
+def test_streams_of_a_broken_file_is_a_message(spikelab, broken):
+    """A damaged file gives its classified message and advice, no traceback, and 1."""
+    result = spikelab("streams", broken)
+    assert result.exit_code == 1
+    assert "recording_unreadable" in result.stderr
+    assert "What to do" in result.stderr
+
+
+def test_a_file_with_wells_is_pointed_to_multistream(spikelab, plate):
+    """sort refuses a plate and names the commands that take it."""
+    result = spikelab("sort", plate)
+    assert result.exit_code == 2
+    assert "well000, well001" in result.stderr
+    assert "spikelab multistream" in result.stderr
+    assert "--set stream_id=well000" in result.stderr
+
+
+def test_a_dry_run_writes_nothing(spikelab, plate):
+    """A dry run names recordings, streams, folders and changed settings, and leaves the disk as it was."""
+    before = files_below(plate.parent)
+    result = spikelab("multistream", plate, "--dry-run", "--set", "snr_min=6")
+    assert result.exit_code == 0
+    for part in ("well000", "well001", "sorted_kilosort4/plate.raw.h5_well001", "snr_min = 6.0"):
+        assert part in result.stdout
+    assert "stream_id" not in result.stdout
+    assert files_below(plate.parent) == before
+
+
+def test_a_dry_run_speaks_json(spikelab, plate, tmp_path):
+    """--dry-run --json prints one document with every recording's folders."""
+    places = ("--results", tmp_path / "out", "--intermediate", tmp_path / "fast")
+    result = spikelab("multistream", plate, "--streams", "well001", "--dry-run", "--json", *places)
+    (recording,) = json.loads(result.stdout)["recordings"]
+    assert recording["stream_id"] == "well001"
+    assert recording["results_folder"] == str(tmp_path / "out" / "plate.raw.h5_well001")
+    assert recording["intermediate_folder"] == str(tmp_path / "fast" / "plate.raw.h5_well001")
+
+
+def test_results_of_files_with_one_name_are_refused(spikelab, plate, tmp_path):
+    """Two recordings of one name cannot go to one --results folder; the message names both."""
+    other = tmp_path / "other" / plate.name
+    other.parent.mkdir()
+    shutil.copy(plate, other)
+    options = ("--set", "stream_id=well000", "--results", tmp_path / "out", "--dry-run")
+    result = spikelab("sort", plate, other, *options)
+    assert result.exit_code == 2
+    assert "would share the folder" in result.stderr
+
+
+def test_a_dry_run_says_which_recording_would_fail(spikelab, broken):
+    """A file that cannot be read shows in the dry run, with exit code 1."""
+    result = spikelab("sort", broken, "--dry-run")
+    assert result.exit_code == 1
+    assert "would fail" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["--set", "snr_mim=6"], "did you mean 'snr_min'"),
+        (["--set", "snr_min=-1"], "snr_min must be at least 0"),
+        (["--sorter", "kilosort5"], "Unknown sorter 'kilosort5'"),
+        (["--streams", "well007"], "has no stream 'well007'"),
+        (["--parallel", "0"], "--parallel"),
+        (["--on-error", "ignore"], "--on-error"),
+        (["--config", "/nowhere.toml"], "does not exist"),
+    ],
+)
+def test_a_wrong_call_exits_with_2_and_says_why(spikelab, plate, arguments, words):
+    """Wrong options are refused before anything runs or is written."""
+    before = files_below(plate.parent)
+    result = spikelab("multistream", plate, *arguments)
+    assert result.exit_code == 2
+    assert words in " ".join(result.stderr.replace("│", " ").split())
+    assert files_below(plate.parent) == before
+
+
+def test_a_missing_file_is_a_wrong_call(spikelab, tmp_path):
+    """A misspelt path is refused while the person is still there, and no folder is made for it."""
+    result = spikelab("sort", tmp_path / "typo.raw.h5")
+    assert result.exit_code == 2
+    assert files_below(tmp_path) == []
+
+
+def test_a_sorter_that_cannot_run_here_exits_with_3(spikelab, plate):
+    """What every recording would fail with is said once, with what to do."""
+    result = spikelab("multistream", plate, "--sorter", "rt_sort")
+    assert result.exit_code == 3
+    assert "sorter_not_installed" in result.stderr
+
+
+def test_failures_exit_with_1_and_speak_json(spikelab, broken):
+    """Unreadable recordings have their reports; with --json standard output is one document and nothing else."""
+    pytest.importorskip("kilosort")
+    result = spikelab("sort", broken, "--json")
+    assert result.exit_code == 1
+    document = json.loads(result.stdout)
+    assert (document["n_total"], document["n_failed"]) == (1, 1)
+    assert document["records"][0]["status"] == "recording_unreadable"
+    assert "what to do" in result.stderr
+    assert "0 of 1 recording sorted" in result.stderr
+
+
+def test_the_first_failure_can_end_the_batch(spikelab, broken):
+    """With --on-error raise a recording that cannot be read ends it before it begins, with its message."""
+    pytest.importorskip("kilosort")
+    result = spikelab("sort", broken, "--on-error", "raise")
+    assert result.exit_code == 1
+    assert "recording_unreadable" in result.stderr
+
+
+def test_report_needs_results(spikelab, tmp_path):
+    """A folder without a report is a wrong call."""
+    result = spikelab("report", tmp_path)
+    assert result.exit_code == 2
+    assert "no recording_report.json" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "error, code",
+    [
+        (SorterNotInstalledError("none"), 3),
+        (ConcurrentSortError("held"), 3),
+        (SaturatedSignalError("clips"), 1),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_errors_have_their_exit_codes(error, code):
+    """Environment 3, other classified failures 1, Ctrl-C 130."""
+    with pytest.raises(typer.Exit) as caught, exit_codes():
+        raise error
+    assert caught.value.exit_code == code
+
+
+def test_sigterm_stops_like_ctrl_c():
+    """SIGTERM becomes the interrupt that the library answers with an orderly stop, and exits with 143."""
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(typer.Exit) as caught, exit_codes():
+        signal.raise_signal(signal.SIGTERM)
+    assert caught.value.exit_code == 143
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_an_error_of_spikelab_itself_keeps_its_traceback():
+    """What is a fault in the program is not disguised as a wrong call."""
+    with pytest.raises(ZeroDivisionError), exit_codes():
+        _ = 1 / 0
