@@ -19,6 +19,7 @@ from typing import Any
 from spikelab.spike_sorting import sources
 from spikelab.spike_sorting.attempts import Observer, Work, run_phase
 from spikelab.spike_sorting.backends import get_backend
+from spikelab.spike_sorting.canary import send_canary
 from spikelab.spike_sorting.jobs import Job
 from spikelab.spike_sorting.outcome import SUCCESS, Outcome, RecordingResult, SortRunReport, describe_error
 from spikelab.spike_sorting.report import write_report
@@ -83,6 +84,8 @@ def _run_locked(work: Work) -> Outcome:
         _open_run(work)
         for phase in PHASES:
             if work.unfinished(phase):
+                if phase == "sort":
+                    send_canary(work)
                 _run_phase(work, phase)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - reported here, raised by the caller
         return _close_run(work, Outcome(_failed(work, error), error))

@@ -140,18 +140,14 @@ def _filters_of(dataset: Any) -> dict[int, str]:
 # -------------------------------------------------------------------------------------------------- what then
 
 
-def _ask_elsewhere(
-    job: Job, lacking: Mapping[str, Datasets], configured: str
-) -> SpikeSortingClassifiedError | None:
+def _ask_elsewhere(job: Job, lacking: Mapping[str, Datasets], configured: str) -> SpikeSortingClassifiedError | None:
     """Let a process with the plugins of `configured` read the first, middle and last chunk."""
     folders = [configured, *filter(None, [os.environ.get("HDF5_PLUGIN_PATH")])]
     environment = {**os.environ, "HDF5_PLUGIN_PATH": os.pathsep.join(folders)}
     asked = {file: {name: list(filters) for name, filters in datasets.items()} for file, datasets in lacking.items()}
     command = [sys.executable, "-c", _READ_THERE, json.dumps(asked)]
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False, env=environment
-        )
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False, env=environment)
         said = json.loads(done.stdout)
     except (subprocess.TimeoutExpired, ValueError):
         msg = f"{job.path}: reading it with the plugins in {configured} ends without an answer"
@@ -162,7 +158,9 @@ def _ask_elsewhere(
 
 
 def _missing(job: Job, lacking: Mapping[str, Datasets]) -> HDF5PluginMissingError:
-    filters = {code: name for datasets in lacking.values() for found in datasets.values() for code, name in found.items()}
+    filters = {
+        code: name for datasets in lacking.values() for found in datasets.values() for code, name in found.items()
+    }
     listed = " and ".join(f"{code} ({name})" if name else str(code) for code, name in sorted(filters.items()))
     configured = job.config.recording.hdf5_plugin_path
     where = f"not in hdf5_plugin_path={configured}" if configured else "hdf5_plugin_path is not set"

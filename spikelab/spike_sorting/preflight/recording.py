@@ -114,5 +114,3 @@ def _scale_problem(locations_um: NDArray[np.float64]) -> str | None:
     if _CLOSEST_UM <= spacing <= _FARTHEST_UM:
         return None
     return f"neighbouring channels are {spacing:g} um apart; expected 1 to 10,000 um, so the unit may be wrong"
-
-

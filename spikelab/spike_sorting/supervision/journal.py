@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,11 +45,18 @@ class Journal:
 
 
 def _is_torn(descriptor: int) -> bool:
-    """Return whether a crash cut the last line, so that the next one would be lost with it."""
-    if os.lseek(descriptor, 0, os.SEEK_END) == 0:
-        return False
-    os.lseek(descriptor, -1, os.SEEK_END)
-    return os.read(descriptor, 1) != b"\n"
+    """Return whether a crash cut the last line, so that the next one would be lost with it.
+
+    A line that another process is writing just now looks the same, but not for long.
+    """
+    for pause_s in (0.0, 0.01, 0.05):
+        time.sleep(pause_s)
+        if os.lseek(descriptor, 0, os.SEEK_END) == 0:
+            return False
+        os.lseek(descriptor, -1, os.SEEK_END)
+        if os.read(descriptor, 1) == b"\n":
+            return False
+    return True
 
 
 def _parse(line: str) -> dict[str, Any] | None:

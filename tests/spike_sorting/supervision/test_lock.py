@@ -7,8 +7,9 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,7 @@ def _holder(*folders: Path, how: str = "alone") -> Iterator[tuple[subprocess.Pop
 
 
 def test_the_second_run_is_told_who_holds_the_folder(tmp_path: Path) -> None:
-    """A second run gets a ConcurrentSortError with the holder's process, host and start, and the folder is free later."""
+    """A second run gets a ConcurrentSortError with the holder's process, host and start, until the holder ends."""
     with _holder(tmp_path / "results") as (holder, _):
         with (
             pytest.raises(ConcurrentSortError, match="is being sorted by another run") as caught,
@@ -92,19 +93,16 @@ def test_a_child_that_inherits_the_lock_keeps_it(tmp_path: Path) -> None:
 
 def _wait_until_free(folder: Path) -> None:
     for _ in range(200):
-        try:
-            with hold([folder]):
-                return
-        except ConcurrentSortError:
-            subprocess.run(["sleep", "0.02"], check=True)
+        with suppress(ConcurrentSortError), hold([folder]):
+            return
+        time.sleep(0.02)
     pytest.fail("the folder is still held")
 
 
 def test_the_same_process_cannot_hold_a_folder_twice(tmp_path: Path) -> None:
     """Two jobs of one process exclude each other as well."""
-    with hold([tmp_path]):
-        with pytest.raises(ConcurrentSortError, match=f"process {os.getpid()} on"), hold([tmp_path]):
-            pytest.fail("held twice")
+    with hold([tmp_path]), pytest.raises(ConcurrentSortError, match=f"process {os.getpid()} on"), hold([tmp_path]):
+        pytest.fail("held twice")
     with hold([tmp_path]):
         pass
 

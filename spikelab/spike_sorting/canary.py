@@ -1,0 +1,124 @@
+"""The canary: sort the first seconds of a recording, so that what fails at once does not fail after hours.
+
+A classified failure of the canary is the recording's. Running out of memory in so short a window, and failures
+that nobody has classified, say little about the whole sort: they are remarked upon and do not stop it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from spikelab.spike_sorting import sources
+from spikelab.spike_sorting._exceptions import (
+    InsufficientActivityError,
+    ResourceSortFailure,
+    UnclassifiedSortError,
+)
+from spikelab.spike_sorting.attempts import Work, run_phase
+from spikelab.spike_sorting.jobs import Job
+from spikelab.spike_sorting.run_folder import RunFolder
+from spikelab.spike_sorting.stages.load import read_recording
+from spikelab.spike_sorting.stages.stage import Phase, stage_keys
+from spikelab.spike_sorting.stages.waveforms import filtered
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_log = logging.getLogger(__name__)
+
+_PHASES: tuple[Phase, ...] = ("prepare", "sort")
+_WHOLE_RECORDING: dict[str, Any] = {
+    "first_n_mins": None,
+    "mea_y_max": None,
+    "rec_chunks": None,
+    "rec_chunks_s": None,
+    "gain_to_uv": None,
+    "offset_to_uv": None,
+    "bad_channels": None,
+}
+_N_GLANCES = 24
+_GLANCE_S = 0.5
+_THRESHOLD_MAD = 5.0
+
+
+def send_canary(work: Work) -> None:
+    """Sort the first seconds of a loaded recording, when that is asked for and the recording is long enough.
+
+    Raises
+    ------
+    SpikeSortingClassifiedError
+        The canary failed in a way in which the whole sort would fail too.
+    """
+    seconds = work.job.config.execution.canary_first_n_s
+    if seconds <= 0 or _duration_s(work) < max(seconds, work.job.config.execution.canary_min_recording_s):
+        return
+    try:
+        _try(work, 0.0, seconds)
+    except InsufficientActivityError as silent:
+        start_s = busiest_start_s(work, seconds)
+        work.job.run.journal.write("canary_silent", error=str(silent), next_start_s=start_s)
+        _try(work, start_s, seconds)
+
+
+def _try(work: Work, start_s: float, seconds: float) -> None:
+    """Sort one window in folders of its own; raise only what counts for the whole recording."""
+    canary = _work_on_window(work, start_s, start_s + seconds)
+    work.job.run.journal.write("canary_started", start_s=start_s, duration_s=seconds)
+    try:
+        for phase in _PHASES:
+            run_phase(canary, phase)
+    except (ResourceSortFailure, UnclassifiedSortError) as error:
+        remark = f"The canary failed ({type(error).__name__}: {error}); the whole recording was sorted all the same."
+        _log.warning("%s", remark)
+        work.remarks.append(remark)
+    finally:
+        work.job.run.journal.write("canary_ended", attempts=[attempt.status for attempt in canary.attempts])
+        shutil.rmtree(canary.job.run.inter, ignore_errors=True)
+
+
+def _work_on_window(work: Work, start_s: float, end_s: float) -> Work:
+    """Return the same sort of a window of the loaded recording, in folders below the run's own."""
+    loaded = json.loads(work.job.run.recording.read_text(encoding="utf-8"))["recording"]
+    source = sources.Source(description=json.dumps(loaded, sort_keys=True))
+    folder = work.job.run.inter / "canary"
+    config = work.job.config.override(
+        **_WHOLE_RECORDING, start_time_s=start_s or None, end_time_s=end_s, oom_retry_max=0, canary_first_n_s=0.0
+    )
+    job = Job("canary", source, RunFolder(folder, folder / "results"), config)
+    job.run.results.mkdir(parents=True, exist_ok=True)
+    keys = stage_keys(work.stages, config, sources.identity(source))
+    return replace(work, job=job, keys=keys, started_s=time.monotonic(), attempts=[], remarks=[])
+
+
+def _duration_s(work: Work) -> float:
+    marker = work.job.run.read_marker("load") or {"summary": {}}
+    return float(marker["summary"].get("duration_s", 0.0))
+
+
+def busiest_start_s(work: Work, seconds: float) -> float:
+    """Return the start of the window of `seconds` around the busiest of a few glances at the recording."""
+    import numpy as np
+
+    recording, _ = read_recording(work.job.run.recording)
+    traces = filtered(recording, work.job.config)
+    fs_Hz, n_samples = recording.sampling_frequency, recording.get_num_samples()
+    length = int(_GLANCE_S * fs_Hz)
+    starts = np.linspace(0, n_samples - length, _N_GLANCES, dtype=int)
+    counts = [crossings(traces.get_traces(start_frame=int(start), end_frame=int(start) + length)) for start in starts]
+    centre_s = (starts[int(np.argmax(counts))] + length / 2) / fs_Hz
+    return float(np.clip(centre_s - seconds / 2, 0.0, n_samples / fs_Hz - seconds))
+
+
+def crossings(traces: NDArray[np.float32]) -> int:
+    """Return how often the channels of filtered `traces` (samples, channels) fall below five times their noise."""
+    import numpy as np
+
+    noise = np.median(np.abs(traces - np.median(traces, axis=0)), axis=0) / 0.6745
+    below = traces < -_THRESHOLD_MAD * noise
+    return int(np.count_nonzero(below[1:] & ~below[:-1]))
