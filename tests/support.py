@@ -57,3 +57,12 @@ def sort_in_subprocess(files: list[str], **options: Any) -> dict[str, Any]:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout)
+
+
+FAKE_SORTER = Path(__file__).with_name("fake_sorter")
+
+
+def with_fake_sorter(**environment: str) -> dict[str, str]:
+    """Return an environment in which the sorter "fake" is found, as a third party's would be."""
+    path = os.pathsep.join(filter(None, [str(FAKE_SORTER), os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path, **environment}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from spikelab.cli.output import ExitCode, make_console, say, seconds_text, short_path
+from spikelab.cli.output import make_console, say, seconds_text, short_path
 from spikelab.spike_sorting.outcome import RecordingResult, SortRunReport
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Score:
 
 def run_demo(folder: Path, duration_s: float) -> int:
     """Simulate, sort, compare and tell; return the exit code. What is there already is not made again."""
-    from spikelab.cli.sort import sort_jobs
+    from spikelab.cli.sort import exit_code_of, sort_jobs
     from spikelab.spike_sorting.backends import get_backend
     from spikelab.spike_sorting.config import KILOSORT4
     from spikelab.spike_sorting.jobs import plan_streams
@@ -97,20 +97,17 @@ def run_demo(folder: Path, duration_s: float) -> int:
     sort_jobs(tuple(jobs.values()), console, report)
     records = dict(zip(jobs, report.records, strict=True))
     _tell_scores(plate, records, console)
-    return ExitCode.DONE if report.all_succeeded else ExitCode.SOME_FAILED
+    return exit_code_of(report)
 
 
 def _introduce(plate: Plate, console: Console) -> None:
-    length = seconds_text(plate.duration_s)
-    lines = (
-        f"This demo simulates a plate with {plate.n_wells} wells, {length} of {plate.n_channels} channels each,",
-        f"in which all {plate.n_units} units of a well are known. It sorts the wells with Kilosort4 and compares",
-        "what comes out with the truth. Without a GPU that takes a few minutes.",
-        f"Everything goes to the folder {short_path(plate.folder)}.",
-        "",
+    length, folder = seconds_text(plate.duration_s), short_path(plate.folder)
+    text = (
+        f"This demo simulates a plate with {plate.n_wells} wells, {length} of {plate.n_channels} channels each, in "
+        f"which all {plate.n_units} units of a well are known. It sorts the wells with Kilosort4 and compares what "
+        f"comes out with the truth. Without a GPU that takes a few minutes. Everything goes to the folder {folder}."
     )
-    for line in lines:
-        say(console, line)
+    console.print(text, end="\n\n")
 
 
 # ------------------------------------------------------------------------------------------------- simulating

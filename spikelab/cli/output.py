@@ -118,13 +118,17 @@ def short_path(path: str | Path) -> str:
 
 
 def seconds_text(seconds: float) -> str:
-    """Return a duration for people: "8 s", "1 min 12 s", "2 h 05 min"."""
+    """Return a duration for people: "8 s", "1 min 12 s", "2 h 5 min"."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
     if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+        return _two_units(whole // 60, "min", whole % 60, "s")
+    return _two_units(whole // 3600, "h", whole % 3600 // 60, "min")
+
+
+def _two_units(large: int, large_unit: str, small: int, small_unit: str) -> str:
+    return f"{large} {large_unit} {small} {small_unit}" if small else f"{large} {large_unit}"
 
 
 def counted(number: int, noun: str) -> str:

@@ -10,7 +10,7 @@ from threading import RLock
 from types import TracebackType
 from typing import Protocol
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -25,6 +25,9 @@ from spikelab.spike_sorting.supervision.progress import Progress
 PLAIN_INTERVAL_S = 10.0
 _MIN_FRACTION = 0.05
 """Below this share of a step, what is left of it is a guess."""
+
+_WIDE = 100
+"""Columns of a terminal from which on there is room for bars."""
 
 Clock = Callable[[], float]
 
@@ -196,20 +199,23 @@ class LiveTable:
             self._n_done += 1
         say(self._console, Text("\n").join(outcome_lines(self._labels[job.run.results], job, outcome)))
 
-    def table(self) -> Table:
-        """Return the table as it is now."""
+    def table(self) -> Group:
+        """Return the table as it is now, and a line on the whole batch below it."""
         with self._lock:
             now, rows, n_done = self._clock(), list(self._rows.values()), self._n_done
-        table = Table(box=None, pad_edge=False, expand=True, caption_justify="left")
+        is_wide = self._console.width >= _WIDE
+        table = Table(box=None, pad_edge=False, expand=True)
         for heading in ("recording", "doing"):
             table.add_column(heading, no_wrap=True, overflow="ellipsis", ratio=1)
         for heading in ("", "spikes", "elapsed", "step left"):
             table.add_column(heading, justify="right", no_wrap=True)
         for row in rows:
-            table.add_row(*_cells(row, now))
+            table.add_row(*_cells(row, now, with_bar=is_wide))
         done = f"{n_done} of {counted(len(self._labels), 'recording')} done"
-        table.caption = Text(f"{done}, {seconds_text(now - self._started)}; Ctrl-C stops, the same command continues")
-        return table
+        spent = seconds_text(now - self._started)
+        # Not a caption: that would reach the last column, where the echo of Ctrl-C breaks the line.
+        below = Text(f"{done}, {spent}. Ctrl-C stops; the same command continues.", style="dim")
+        return Group(table, below) if rows else Group(below)
 
     def __enter__(self) -> LiveTable:
         self._live.start()
@@ -221,22 +227,25 @@ class LiveTable:
         self._live.stop()
 
 
-def _cells(row: Row, now: float) -> tuple[Text | Table, ...]:
+def _cells(row: Row, now: float, *, with_bar: bool) -> tuple[Text | Table, ...]:
     progress = row.progress
     left = row.step_left_s(now)
     return (
         Text(row.label),
         Text(f"{progress.stage}: {progress.step}" if progress.step else progress.stage),
-        _bar(progress.fraction),
+        _share(progress.fraction, with_bar=with_bar),
         Text(f"{progress.n_spikes:,}" if progress.n_spikes else ""),
         Text(seconds_text(now - row.started)),
         Text(seconds_text(left) if left is not None else ""),
     )
 
 
-def _bar(fraction: float | None) -> Text | Table:
+def _share(fraction: float | None, *, with_bar: bool) -> Text | Table:
     if fraction is None:
         return Text()
+    percent = Text(f"{round(100 * fraction):3d} %")
+    if not with_bar:
+        return percent
     grid = Table.grid(padding=(0, 1))
-    grid.add_row(ProgressBar(total=1.0, completed=fraction, width=10), Text(f"{round(100 * fraction):3d} %"))
+    grid.add_row(ProgressBar(total=1.0, completed=fraction, width=10), percent)
     return grid

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
+from rich.text import Text
 
 from spikelab.cli.dry_run import tell_plan
 from spikelab.cli.outcomes import summary_lines
@@ -170,14 +171,17 @@ def _sort_or_tell(jobs: Sequence[Job], options: Options) -> int:
     console = make_console(stderr=options.as_json)
     if options.dry_run:
         return tell_plan(jobs, options.config, make_console(), as_json=options.as_json)
-    started = time.monotonic()
     report = SortRunReport()
     try:
         sort_jobs(jobs, console, report, on_error=options.on_error, parallel=options.parallel)
     finally:
-        _tell_summary(report, console, time.monotonic() - started)
         if options.as_json and report.records:
             _print_json(report)
+    return exit_code_of(report)
+
+
+def exit_code_of(report: SortRunReport) -> int:
+    """Return what the shell is told of a batch that ran to its end."""
     return ExitCode.DONE if report.all_succeeded else ExitCode.SOME_FAILED
 
 
@@ -189,7 +193,7 @@ def sort_jobs(
     on_error: OnError = OnError.CONTINUE,
     parallel: int | None = None,
 ) -> None:
-    """Sort `jobs` with live progress on `console`, and fill `report`.
+    """Sort `jobs` with live progress and a summary on `console`, and fill `report`.
 
     Raises
     ------
@@ -198,8 +202,9 @@ def sort_jobs(
     KeyboardInterrupt
         The user stopped it; `report` says how far it came.
     """
-    with make_display(console, jobs) as display:
-        try:
+    started = time.monotonic()
+    try:
+        with make_display(console, jobs) as display:
             run_jobs(
                 jobs,
                 on_error=on_error.value,
@@ -208,16 +213,14 @@ def sort_jobs(
                 observer=display.progress,
                 on_outcome=display.outcome,
             )
-        except Exception:
-            # What ended the batch is one of its outcomes, and was told as such.
-            if not report.records:
-                raise
-
-
-def _tell_summary(report: SortRunReport, console: Console, seconds: float) -> None:
-    if report.records:
-        for line in summary_lines(report, seconds):
-            say(console, line)
+    except Exception:
+        # What ended the batch is one of its outcomes, and was told as such.
+        if not report.records:
+            raise
+    finally:
+        if report.records:
+            lines = summary_lines(report, time.monotonic() - started)
+            say(console, Text("\n").join(lines))
 
 
 def _print_json(report: SortRunReport) -> None:

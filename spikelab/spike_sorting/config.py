@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import entry_points
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -28,6 +29,8 @@ from spikelab.spike_sorting._settings import (
 )
 
 SORTERS = ("kilosort2", "kilosort4", "rt_sort")
+"""Sorters that come with spikelab; packages may add others under the entry-point group of the backends."""
+BACKENDS_GROUP = "spikelab.backends"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +82,7 @@ class RecordingConfig:
 class SorterConfig:
     """Which sorter, where it is, and its own parameters."""
 
-    sorter_name: Literal["kilosort2", "kilosort4", "rt_sort"] = setting("kilosort4", "Algorithm that sorts.")
+    sorter_name: str = setting("kilosort4", "Algorithm that sorts.")
     sorter_path: str | None = setting(None, "Folder of Kilosort2's MATLAB code.", flat="kilosort_path")
     sorter_params: FrozenMap = setting(
         FrozenMap(), "The sorter's own parameters by their own names.", flat="kilosort_params"
@@ -89,6 +92,10 @@ class SorterConfig:
 
     def __post_init__(self) -> None:
         check_settings(self)
+        if self.sorter_name not in SORTERS and self.sorter_name not in available_sorters():
+            available = available_sorters()
+            msg = f"Unknown sorter {self.sorter_name!r}, available: {available}{closest(self.sorter_name, available)}"
+            raise ValueError(msg)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -385,10 +392,12 @@ class SortingPipelineConfig:
         """
         presets = {"kilosort2": KILOSORT2, "kilosort4": KILOSORT4, "rt_sort": RT_SORT_MEA}
         name = sorter or "kilosort4"
-        if name not in presets:
-            msg = f"Unknown sorter {name!r}, available: {sorted(presets)}{closest(name, list(presets))}"
-            raise ValueError(msg)
-        return presets[name]
+        return presets.get(name) or cls(sorter=SorterConfig(sorter_name=name))
+
+
+def available_sorters() -> list[str]:
+    """Return the names of all sorters: ours, and those that other installed packages add."""
+    return sorted({*SORTERS, *(point.name for point in entry_points(group=BACKENDS_GROUP))})
 
 
 @cache

@@ -207,7 +207,7 @@ def _failed(work: Work, error: BaseException) -> RecordingResult:
     described = describe_error(error)
     progress = read_progress(work.job.run.progress)
     stage = getattr(error, "stage", None) or (progress.stage if progress else None)
-    return replace(_result(work, described.pop("status")), stage=stage, **described)
+    return replace(_result(work, described.pop("status")), stage=stage, warnings=tuple(work.remarks), **described)
 
 
 def _result(work: Work, status: str) -> RecordingResult:

@@ -265,7 +265,7 @@ def test_a_value_out_of_range_names_field_range_and_value(name: str, value: Any,
         ("rec_chunks", (0, 10), "rec_chunks must be a list"),
         ("kilosort_params", [1], "kilosort_params must be a mapping"),
         ("kilosort_params", {"Th": object()}, "kilosort_params: a setting must be a number"),
-        ("sorter_name", 4, "sorter_name must be one of"),
+        ("sorter_name", 4, "sorter_name must be a text"),
     ],
 )
 def test_a_value_of_the_wrong_type_says_what_was_expected(name: str, value: Any, said: str) -> None:

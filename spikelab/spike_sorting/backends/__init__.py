@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
+from importlib.metadata import entry_points
 
 from spikelab.spike_sorting._exceptions import SorterNotInstalledError
 from spikelab.spike_sorting.backends.base import SorterBackend
+from spikelab.spike_sorting.config import BACKENDS_GROUP
 
 _HOMES = {"kilosort4": ("spikelab.spike_sorting.backends.kilosort4.backend", "Kilosort4Backend")}
 
 
 def get_backend(name: str) -> SorterBackend:
-    """Return the backend of the sorter `name`.
+    """Return the backend of the sorter `name`: ours, or one that an installed package adds.
 
     Raises
     ------
     SorterNotInstalledError
-        This version of spikelab has no backend of that name.
+        Nothing installed can run it.
     """
-    if name not in _HOMES:
-        msg = f"this version of spikelab cannot run {name!r} yet; it runs {sorted(_HOMES)}"
-        raise SorterNotInstalledError(msg, sorter=name, missing="backend")
-    module, cls = _HOMES[name]
-    backend: SorterBackend = getattr(import_module(module), cls)()
-    return backend
+    if name in _HOMES:
+        module, cls = _HOMES[name]
+        return _made_by(getattr(import_module(module), cls))
+    for point in entry_points(group=BACKENDS_GROUP):
+        if point.name == name:
+            return _made_by(point.load())
+    msg = f"this version of spikelab cannot run {name!r} yet; it runs {sorted(_HOMES)}"
+    raise SorterNotInstalledError(msg, sorter=name, missing="backend")
+
+
+def _made_by(cls: Callable[[], SorterBackend]) -> SorterBackend:
+    return cls()

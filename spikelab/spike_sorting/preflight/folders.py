@@ -12,7 +12,7 @@ from spikelab.spike_sorting.preflight.machine import Mount
 from spikelab.spike_sorting.supervision.publish import PARTIAL_SUFFIX
 
 _NETWORK_KINDS = frozenset(
-    "9p afpfs afs beegfs ceph cifs davfs glusterfs gpfs lustre nfs nfs4 panfs smb2 smb3 smbfs webdav".split()
+    {"9p", "afs", "beegfs", "ceph", "cifs", "gpfs", "lustre", "nfs", "nfs4", "panfs", "smb2", "smb3", "smbfs"}
 )
 _LOCAL_FUSE_KINDS = frozenset({"fuse.fuse-overlayfs", "fuse.ntfs-3g"})
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from spikelab.spike_sorting.preflight.batch import Batch
-from spikelab.spike_sorting.preflight.findings import Finding
+from spikelab.spike_sorting.preflight.findings import Finding, Level
 from spikelab.spike_sorting.preflight.machine import Driver, Gpu, Torch
 
 _SLOW = "Nothing, if this machine has none: Kilosort4 sorts on the CPU too, many times slower."
@@ -34,7 +34,9 @@ def _no_gpu(batch: Batch, driver: Driver | None) -> Finding:
         return Finding("gpu-driver", "error" if _demanding(batch) else "warning", message, advice)
     if _demanding(batch):
         message = f"the settings ask for {_demanding(batch)}, and the NVIDIA driver sees no GPU"
-        return Finding("gpu-none", "error", message, "Install the driver, or let Kilosort4 sort with torch_device='cpu'.")
+        return Finding(
+            "gpu-none", "error", message, "Install the driver, or let Kilosort4 sort with torch_device='cpu'."
+        )
     return Finding("gpu-none", "info", "no NVIDIA GPU is seen: sorting on the CPU", _SLOW)
 
 
@@ -54,7 +56,7 @@ def _torch_on(driver: Driver, torch: Torch, batch: Batch) -> list[Finding]:
     if torch.error is not None:
         advice = f"Install it again: {_pip()} install --force-reinstall torch"
         return [Finding("torch-broken", "error", f"torch cannot be imported: {torch.error}", advice)]
-    level = "error" if _demanding(batch) else "warning"
+    level: Level = "error" if _demanding(batch) else "warning"
     if torch.cuda_build is None:
         message = f"{driver.gpus[0].name} is there, but torch is built for the CPU only: the GPU lies idle"
         return [Finding("torch-cpu-only", level, message, reinstall_torch(driver))]
@@ -72,9 +74,8 @@ def _unusable(driver: Driver, build: str) -> str:
 
 def _foreign(gpu: Gpu, driver: Driver, torch: Torch) -> Finding:
     capability = ".".join(map(str, gpu.capability))
-    message = (
-        f"torch has no code for the {gpu.name} (compute capability {capability}); it has {', '.join(torch.architectures)}"
-    )
+    known = ", ".join(torch.architectures)
+    message = f"torch has no code for the {gpu.name} (compute capability {capability}), only for {known}"
     advice = f"{reinstall_torch(driver)}; or sort on the CPU: kilosort_params={{'torch_device': 'cpu'}}"
     return Finding("gpu-unsupported", "error", message, advice)
 
@@ -119,5 +120,3 @@ def reinstall_torch(driver: Driver) -> str:
 
 def _pip() -> str:
     return f"{sys.executable} -m pip"
-
-

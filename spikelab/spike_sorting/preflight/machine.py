@@ -244,13 +244,18 @@ def ask_torch(command: Sequence[str] | None = None) -> Torch:
     asked = command or [sys.executable, "-c", _TORCH_QUESTIONS]
     try:
         done = subprocess.run(asked, capture_output=True, text=True, timeout=_TORCH_TIMEOUT_S, check=False)
-        said = json.loads(done.stdout.splitlines()[-1])
     except subprocess.TimeoutExpired:
         return Torch(error=f"importing torch takes longer than {_TORCH_TIMEOUT_S:g} s")
+    try:
+        said = json.loads(done.stdout.splitlines()[-1])
     except (IndexError, ValueError):
         return Torch(error=_last_line(done.stderr) or f"exit {done.returncode}")
-    lists = {name: tuple(said[name]) for name in ("usable", "uuids", "architectures")}
-    return Torch(cuda_build=said["cuda_build"], **lists)
+    return Torch(
+        cuda_build=said["cuda_build"],
+        usable=tuple(said["usable"]),
+        uuids=tuple(said["uuids"]),
+        architectures=tuple(said["architectures"]),
+    )
 
 
 def _last_line(text: str) -> str:

@@ -49,4 +49,7 @@ def _judged(
     wanted_gb = sum(min(MARGIN * one, most_gb) for one in projected_gb)
     if free_gb >= wanted_gb:
         return None
-    return "warning", f"at least {wanted_gb:.1f} GB should be, as the sort is expected to take {sum(projected_gb):.1f} GB"
+    return (
+        "warning",
+        f"at least {wanted_gb:.1f} GB should be, as the sort is expected to take {sum(projected_gb):.1f} GB",
+    )

@@ -105,19 +105,21 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 @contextmanager
 def _windows() -> Iterator[bool]:
     """Tell Windows, for as long as this thread is inside."""
-    if sys.platform != "win32":
-        yield False
-        return
-    import ctypes
-
-    kernel = ctypes.windll.kernel32
-    works = bool(kernel.SetThreadExecutionState(_ES_CONTINUOUS | _ES_SYSTEM_REQUIRED))
+    works = _set_state_of_thread(_ES_CONTINUOUS | _ES_SYSTEM_REQUIRED)
     if not works:
         _say_may_sleep("Windows refuses")
     try:
         yield works
     finally:
-        kernel.SetThreadExecutionState(_ES_CONTINUOUS)
+        _set_state_of_thread(_ES_CONTINUOUS)
+
+
+def _set_state_of_thread(flags: int) -> bool:
+    if sys.platform == "win32":
+        import ctypes
+
+        return bool(ctypes.windll.kernel32.SetThreadExecutionState(flags))
+    return False
 
 
 def _say_may_sleep(reason: str) -> None:

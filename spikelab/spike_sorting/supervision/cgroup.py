@@ -59,7 +59,7 @@ class MemoryGroup:
         """Return what the group may use, or None when it has no limit of its own."""
         try:
             text = (self.folder / self._files.limit).read_text(encoding="ascii").strip()
-        except FileNotFoundError:  # the root of a hierarchy has none
+        except OSError:  # the root of a hierarchy has none, and some may not be looked into
             return None
         return int(text) if text.isdigit() and int(text) < _UNLIMITED else None
 
@@ -67,7 +67,7 @@ class MemoryGroup:
         """Return how many of its processes the kernel has killed for lack of memory, where it counts them."""
         try:
             return _table(self.folder / self._files.events).get("oom_kill")
-        except FileNotFoundError:
+        except OSError:
             return None
 
     def limited(self) -> list[MemoryGroup]:

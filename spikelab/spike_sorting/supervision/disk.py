@@ -99,8 +99,7 @@ def _sizes_below(path: Path) -> Iterator[int]:
 
 def _suggestions(folder: Path, free_gb: float, projected_need_gb: float | None, consumed: int | None) -> list[str]:
     actions = [
-        "Delete what is listed under top_consumers and no longer needed; intermediate folders of finished sorts "
-        "can always go.",
+        "Delete what top_consumers lists and nobody needs; intermediate folders of finished sorts can always go.",
         f"Sort with intermediate_folders=... on another volume than that of {folder}.",
         "Set delete_inter=True to remove intermediate files after each success.",
     ]

@@ -153,6 +153,7 @@ class Monitor:
         self._last_look: float | None = None
         self._now_s = 0.0
         self._trip: Trip | None = None
+        self._told_blindness: set[str] = set()
         self._first: dict[str, float] = {}
         self._peaks: dict[str, float] = {}
 
@@ -203,9 +204,11 @@ class Monitor:
 
     def _tell_changes(self, sensor: Sensor, memory: _Memory, reading: Reading) -> None:
         if reading.value is None:
-            if not memory.told_blind:
-                memory.told_blind = True
+            # Several sensors with one cause, such as a dead driver, are one thing to tell.
+            if not memory.told_blind and reading.detail not in self._told_blindness:
+                self._told_blindness.add(reading.detail)
                 self._tell("blind", sensor.name, reading)
+            memory.told_blind = True
         elif reading.level is Level.OK:
             if memory.told and not reading.near:
                 memory.told.clear()

@@ -8,26 +8,15 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from spikelab.spike_sorting.supervision.cgroup import MemoryGroup, memory_group
 from spikelab.spike_sorting.supervision.deadline import Deadline
 from spikelab.spike_sorting.supervision.progress import Progress, read_progress
-
-if TYPE_CHECKING:
-    import psutil
-
-PROC = Path("/proc")
-
-_LIST_EVERY = 1000
-_PSS_EVERY = 300
-"""A costly reading is repeated after so many times what it took: together under half a percent of a core."""
-_LIST_AT_LEAST_S = 2.0
-_PSS_AT_LEAST_S = 30.0
+from spikelab.spike_sorting.supervision.tree import PROC, Tree, TreeUse
 
 
 @dataclass(frozen=True)
@@ -47,31 +36,6 @@ class MemoryUse:
     percent: float
     total_bytes: int
     of: str = "the machine"
-
-
-@dataclass(frozen=True)
-class TreeUse:
-    """A process and all below it.
-
-    Parameters
-    ----------
-    pids : frozenset of int
-        Those alive; empty when the run has just ended.
-    memory_bytes : int
-        Memory, shared pages counted once where the system tells.
-    cpu_s : float
-        Processor time of those alive (s).
-    io_bytes : int or None
-        Bytes read and written, from the page cache too; None where the system does not count them.
-    n_stopped : int
-        How many are stopped by a signal.
-    """
-
-    pids: frozenset[int]
-    memory_bytes: int
-    cpu_s: float
-    io_bytes: int | None
-    n_stopped: int = 0
 
 
 @dataclass(frozen=True)
@@ -162,7 +126,7 @@ class SystemReadings:
     ) -> None:
         self._log_path = log_path
         self._progress_path = progress_path
-        self._tree = _Tree(pid, more or tuple, clock)
+        self._tree = Tree(pid, more or tuple, clock)
         self._group = memory_group()
         self._limited = self._group.limited() if self._group else []
         # Later, when the run has been killed, the kernel no longer tells which group it was in.
@@ -246,25 +210,13 @@ def oom_kills(group: MemoryGroup | None = None, *, proc: Path = PROC) -> int | N
     return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), None)
 
 
-def process_state(pid: int, *, proc: Path = PROC) -> tuple[str, str] | None:
-    """Return the kernel's letter for the state of `pid` (``D``: hangs in the kernel) and where it waits.
-
-    Returns
-    -------
-    tuple of (str, str) or None
-        None when it is gone, or there is no /proc.
-    """
-    return _state(proc / str(pid))
-
-
-# --------------------------------------------------------------------------------------------------- memory
-
-
 def _machine_memory() -> MemoryUse:
     import psutil
 
-    with _os_errors():
+    try:
         memory = psutil.virtual_memory()
+    except psutil.Error as error:
+        raise OSError(str(error)) from error
     available = min(memory.total, memory.available + _zfs_cache_bytes())
     return MemoryUse(100 * (1 - available / memory.total), memory.total)
 
@@ -284,181 +236,6 @@ def _group_memory(group: MemoryGroup) -> MemoryUse:
     if not limit:
         return MemoryUse(0.0, 0)
     return MemoryUse(100 * group.used_bytes() / limit, limit, "the control group")
-
-
-# ------------------------------------------------------------------------------------------ the run's processes
-
-
-@dataclass(frozen=True)
-class _Process:
-    """What one process uses."""
-
-    pid: int
-    rss_bytes: int
-    cpu_s: float
-    io_bytes: int | None
-    is_stopped: bool
-
-
-class _Tree:
-    """A process and all below it, listed now and then and read each time."""
-
-    def __init__(self, pid: int, more: Callable[[], Iterable[int]], clock: Callable[[], float]) -> None:
-        self._pid = pid
-        self._more = more
-        self._clock = clock
-        self._members: dict[int, psutil.Process] = {}
-        self._list_at_s = -float("inf")
-        self._pss_at_s = -float("inf")
-        self._counted_twice = 0
-        self._smaps = Deadline("the kernel's account of shared memory")
-
-    def use(self) -> TreeUse:
-        self._list_when_due()
-        found = [use for use in map(_use_of, self._members.values()) if use is not None]
-        rss_bytes = sum(use.rss_bytes for use in found)
-        if len(found) > 1:
-            self._compare_shared_when_due(rss_bytes)
-        counts = [use.io_bytes for use in found if use.io_bytes is not None]
-        return TreeUse(
-            pids=frozenset(use.pid for use in found),
-            memory_bytes=max(rss_bytes - self._counted_twice, 0) if len(found) > 1 else rss_bytes,
-            cpu_s=sum(use.cpu_s for use in found),
-            io_bytes=sum(counts) if counts else None,
-            n_stopped=sum(use.is_stopped for use in found),
-        )
-
-    def blocked(self) -> Iterator[tuple[int, str]]:
-        self._list_when_due()
-        for pid in self._members:
-            for task in _tasks(pid):
-                state = _state(task)
-                if state is not None and state[0] == "D":
-                    yield int(task.name), state[1]
-
-    def _list_when_due(self) -> None:
-        started_s = self._clock()
-        if started_s < self._list_at_s:
-            return
-        processes = _descendants([self._pid, *self._more()])
-        # A known process is kept with what psutil has learnt of it.
-        self._members = {process.pid: self._members.get(process.pid, process) for process in processes}
-        self._list_at_s = started_s + max(_LIST_AT_LEAST_S, _LIST_EVERY * (self._clock() - started_s))
-
-    def _compare_shared_when_due(self, rss_bytes: int) -> None:
-        """Learn how much of the sum of resident memory is shared pages, counted once for each process."""
-        started_s = self._clock()
-        if started_s < self._pss_at_s:
-            return
-        members = list(self._members.values())
-        try:
-            pss_bytes = self._smaps.call(lambda: _pss_bytes(members))
-        except OSError:
-            pss_bytes = None
-        if pss_bytes is not None:
-            self._counted_twice = max(0, rss_bytes - pss_bytes)
-        self._pss_at_s = started_s + max(_PSS_AT_LEAST_S, _PSS_EVERY * (self._clock() - started_s))
-
-
-def _descendants(pids: Iterable[int]) -> Iterator[psutil.Process]:
-    import psutil
-
-    for pid in pids:
-        try:
-            process = psutil.Process(pid)
-            yield process
-            yield from process.children(recursive=True)
-        except psutil.NoSuchProcess:
-            continue
-        except psutil.Error as error:
-            raise OSError(str(error)) from error
-
-
-def _use_of(process: psutil.Process) -> _Process | None:
-    """Return what a process uses, or None when it has ended."""
-    import psutil
-
-    try:
-        with process.oneshot():
-            status = process.status()
-            if status == psutil.STATUS_ZOMBIE:
-                return None
-            times = process.cpu_times()
-            return _Process(
-                process.pid,
-                process.memory_info().rss,
-                times.user + times.system,
-                _io_bytes(process),
-                is_stopped=status in {psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP},
-            )
-    except psutil.NoSuchProcess:
-        return None
-    except psutil.Error as error:
-        raise OSError(str(error)) from error
-
-
-def _io_bytes(process: psutil.Process) -> int | None:
-    """Return the bytes that a process moved: by calls, from the page cache too, and by faults on mapped files."""
-    import psutil
-
-    if not hasattr(process, "io_counters"):  # macOS
-        return None
-    try:
-        io = process.io_counters()
-    except psutil.AccessDenied:
-        return None
-    moved = getattr(io, "read_chars", 0) + getattr(io, "write_chars", 0)
-    return int(moved + io.read_bytes + io.write_bytes)
-
-
-def _pss_bytes(processes: Iterable[psutil.Process]) -> int | None:
-    """Return the memory of processes with shared pages counted once, or None where the kernel does not tell."""
-    import psutil
-
-    total = 0
-    for process in processes:
-        try:
-            total += process.memory_full_info().pss
-        except psutil.NoSuchProcess:
-            continue
-        except (psutil.AccessDenied, AttributeError):  # only Linux has it
-            return None
-    return total
-
-
-def _tasks(pid: int) -> list[Path]:
-    """Return the folders of the threads of `pid`; none when it is gone or there is no /proc."""
-    try:
-        return list((PROC / str(pid) / "task").iterdir())
-    except OSError:
-        return []
-
-
-def _state(folder: Path) -> tuple[str, str] | None:
-    """Return state letter and place of waiting of the process or thread that `folder` shows."""
-    try:
-        # The name in parentheses may itself hold spaces and parentheses.
-        letter = (folder / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0]
-    except (OSError, IndexError):
-        return None
-    try:
-        place = (folder / "wchan").read_text(encoding="utf-8", errors="replace").strip("\0\n")
-    except OSError:
-        place = ""
-    return letter, place if place not in {"", "0"} else "an unknown place"
-
-
-@contextmanager
-def _os_errors() -> Iterator[None]:
-    import psutil
-
-    try:
-        yield
-    except psutil.Error as error:
-        raise OSError(str(error)) from error
-
-
-# ---------------------------------------------------------------------------------------------------- files
 
 
 def _stat(path: Path) -> os.stat_result | None:

@@ -1,0 +1,37 @@
+"""Everything that can be known before the start: of the machine once, of each recording once, all of it told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from spikelab.spike_sorting.jobs import Job
+from spikelab.spike_sorting.preflight.batch import Batch
+from spikelab.spike_sorting.preflight.checks import BATCH_CHECKS, RECORDING_CHECKS
+from spikelab.spike_sorting.preflight.facts import look
+from spikelab.spike_sorting.preflight.findings import Finding
+from spikelab.spike_sorting.preflight.machine import Machine
+
+
+def run_preflight(jobs: Sequence[Job], *, machine: Machine | None = None, n_parallel: int = 1) -> list[Finding]:
+    """Return what speaks against a start, of all recordings at once; nothing is raised and nothing left behind.
+
+    Parameters
+    ----------
+    jobs : sequence of Job
+        What is to be sorted; finished jobs need not be among them.
+    machine : Machine or None, default None
+        Where readings come from; None for this machine.
+    n_parallel : int, default 1
+        Recordings in flight at once, whose needs add up.
+
+    Returns
+    -------
+    list of Finding
+        First on the machine and its folders, then on each recording in order.
+    """
+    if not jobs:
+        return []
+    recordings = tuple(look(job) for job in jobs)
+    batch = Batch(recordings, machine or Machine(), n_parallel)
+    found = [finding for check in BATCH_CHECKS for finding in check(batch)]
+    return found + [finding for facts in recordings for check in RECORDING_CHECKS for finding in check(facts)]

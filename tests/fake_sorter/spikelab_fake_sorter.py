@@ -1,0 +1,148 @@
+"""A sorter that sorts in milliseconds, and misbehaves as it is told: a third party's backend, found by entry point.
+
+Put this folder on PYTHONPATH. It finds troughs by a threshold, one unit per channel, always the same; its
+parameters say what else it does: {"behaviour": "hang", "attempts": 1} hangs in the first attempt only.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+
+class FakeSorter:
+    """Threshold detection, one unit per channel."""
+
+    name = "fake"
+
+    def installed(self) -> str | None:
+        return "1.0"
+
+    def check_installed(self) -> str:
+        return "1.0"
+
+    def settings(self, config: Any) -> Mapping[str, Any]:
+        quiet = ("behaviour", "attempts", "batch_size")
+        return {key: value for key, value in config.sorter.sorter_params.items() if key not in quiet}
+
+    def sort(self, job: Any) -> None:
+        import numpy as np
+
+        params = job.config.sorter.sorter_params
+        attempt = _count_attempt(job.run.inter / "fake_attempts")
+        job.progress.report("threshold", 0.0)
+        if attempt <= params.get("attempts", 10**9):
+            _BEHAVIOURS[params.get("behaviour", "ok")](job)
+        traces = job.recording.get_traces().astype(np.float32)
+        traces -= np.median(traces, axis=0)
+        noise = np.median(np.abs(traces), axis=0) / 0.6745
+        below = traces < -6 * noise
+        sample, channel = np.nonzero(below[1:] & ~below[:-1])
+        np.save(job.folder / "samples.npy", sample + 1)
+        np.save(job.folder / "channels.npy", channel)
+        job.progress.report("threshold", 1.0, len(sample))
+
+    def read(self, folder: Path, n_samples: int) -> Any:
+        import numpy as np
+        from spikelab.spike_sorting.backends.base import Sorting, check_sorting
+
+        samples = np.load(folder / "samples.npy", allow_pickle=False)
+        unit_ids, units = np.unique(np.load(folder / "channels.npy", allow_pickle=False), return_inverse=True)
+        return check_sorting(Sorting(samples, units, unit_ids, {}), n_samples, "fake")
+
+    def smaller(self, config: Any, shortage: Any) -> Any:
+        from spikelab.spike_sorting.backends.base import Shrunk
+
+        now = config.sorter.sorter_params.get("batch_size", 8)
+        if now <= 1:
+            return None
+        params = {**config.sorter.sorter_params, "batch_size": now // 2}
+        return Shrunk(config.override(kilosort_params=params), {"batch_size": now // 2}, changes_result=True)
+
+    def environment(self, config: Any) -> Mapping[str, str]:
+        return {}
+
+
+def _count_attempt(folder: Path) -> int:
+    folder.mkdir(exist_ok=True)
+    number = 1 + len(list(folder.iterdir()))
+    (folder / str(number)).touch()
+    return number
+
+
+def _hang(_job: Any) -> None:
+    while True:
+        signal.pause()
+
+
+def _spin(_job: Any) -> None:
+    while True:
+        pass
+
+
+def _work_quietly(_job: Any) -> None:
+    until = time.monotonic() + 5
+    while time.monotonic() < until:
+        pass
+
+
+def _ignore_signals(job: Any) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    _hang(job)
+
+
+def _leave_children(job: Any) -> None:
+    """Start a child, and one of another session, that both ignore SIGTERM and outlive their parent."""
+    program = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+    for session in (False, True):
+        subprocess.Popen([sys.executable, "-c", program], start_new_session=session)
+    _hang(job)
+
+
+def _leak(_job: Any) -> None:
+    kept = []
+    while True:
+        kept.append(bytearray(os.urandom(1) * 20_000_000))
+        time.sleep(0.02)
+
+
+def _fill_disk(job: Any) -> None:
+    with (job.folder / "huge.bin").open("wb") as file:
+        while True:
+            file.write(b"x" * 1_000_000)
+            file.flush()
+
+
+def _raise(error: Callable[[], BaseException]) -> Callable[[Any], None]:
+    def behave(_job: Any) -> None:
+        raise error()
+
+    return behave
+
+
+_BEHAVIOURS: Mapping[str, Callable[[Any], Any]] = {
+    "ok": lambda _job: None,
+    "sleep": lambda _job: time.sleep(2),
+    "hang": _hang,
+    "spin": _spin,
+    "work quietly": _work_quietly,
+    "ignore signals": _ignore_signals,
+    "leave children": _leave_children,
+    "leak": _leak,
+    "fill disk": _fill_disk,
+    "segfault": lambda _job: ctypes.string_at(0),
+    "abort": lambda _job: os.abort(),
+    "exit 0": lambda _job: os._exit(0),
+    "exit 3": lambda _job: os._exit(3),
+    "kill": lambda _job: os.kill(os.getpid(), signal.SIGKILL),
+    "gpu oom": _raise(lambda: RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")),
+    "host oom": _raise(lambda: MemoryError("Unable to allocate 12.0 GiB for an array")),
+    "unknown": _raise(lambda: ZeroDivisionError("nobody has seen this before")),
+}
