@@ -10,43 +10,23 @@ from typing import Annotated
 
 import typer
 
+from spikelab.cli.options import (
+    AsJson,
+    Assignments,
+    ConfigFile,
+    DryRun,
+    Intermediate,
+    OnError,
+    OnErrorOption,
+    Parallel,
+    Recording,
+    Recordings,
+    Results,
+    Sorter,
+)
 from spikelab.cli.output import exit_codes, make_console, say
-from spikelab.cli.settings import OnError
 
 BEGIN, SORT, LOOK = "Begin here", "Sort", "Look"
-
-Recording = Annotated[Path, typer.Argument(metavar="FILE", exists=True, help="Recording: a file or a folder.")]
-Recordings = Annotated[
-    list[Path], typer.Argument(metavar="FILES", exists=True, help="Recordings, or folders of recordings.")
-]
-Sorter = Annotated[
-    str | None, typer.Option("--sorter", metavar="NAME", help="Sorter, for its preset.  (default: kilosort4)")
-]
-ConfigFile = Annotated[
-    Path | None, typer.Option("--config", metavar="FILE", exists=True, dir_okay=False, help="Settings in a TOML file.")
-]
-Assignments = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="One setting, such as snr_min=6; may be repeated."),
-]
-Results = Annotated[
-    Path | None,
-    typer.Option("--results", metavar="DIR", file_okay=False, help="Results go to DIR/NAME, not beside the recording."),
-]
-Intermediate = Annotated[
-    Path | None,
-    typer.Option("--intermediate", metavar="DIR", file_okay=False, help="Intermediate files go to DIR/NAME."),
-]
-OnErrorOption = Annotated[
-    OnError, typer.Option("--on-error", help="What the first failure means for the other recordings.")
-]
-Parallel = Annotated[
-    int | None, typer.Option("--parallel", metavar="N", min=1, help="Recordings sorted at the same time.")
-]
-DryRun = Annotated[bool, typer.Option("--dry-run", metavar="", help="Say what would be sorted, and write nothing.")]
-AsJson = Annotated[
-    bool, typer.Option("--json", metavar="", help="Print one JSON document; messages go to standard error.")
-]
 
 
 def build_app() -> typer.Typer:
@@ -157,7 +137,7 @@ def streams(file: Recording) -> None:
 
 @exit_codes()
 def report(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", exists=True, file_okay=False, help="Results folder.")],
+    folder: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Results folder.")],
 ) -> None:
     """Write the report of a sort again, and say in short what is in it."""
     from spikelab.cli.look import tell_report

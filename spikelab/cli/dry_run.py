@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from spikelab.cli.output import ExitCode, counted, say, short_path
+from spikelab.cli.output import ExitCode, counted, say, say_whole, short_path
 from spikelab.cli.settings import changed_settings
 from spikelab.spike_sorting.backends import get_backend
 from spikelab.spike_sorting.config import SortingPipelineConfig
@@ -31,7 +31,7 @@ def tell_plan(jobs: Sequence[Job], config: SortingPipelineConfig, console: Conso
         Print one JSON document instead of lines.
     """
     if as_json:
-        say(console, json.dumps(_document(jobs, config), indent=2, allow_nan=False))
+        say_whole(console, json.dumps(_document(jobs, config), indent=2, allow_nan=False))
     else:
         for line in _lines(jobs, config):
             say(console, line)

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from spikelab.cli.outcomes import failed_text, found_text
-from spikelab.cli.output import ExitCode, UsageProblem, make_console, say, seconds_text, short_path
+from spikelab.cli.output import ExitCode, UsageProblem, make_console, say, say_whole, seconds_text, short_path
 from spikelab.spike_sorting.outcome import RecordingResult
 from spikelab.spike_sorting.sources import Source, find_streams, open_source
 
@@ -73,7 +73,7 @@ def tell_streams(file: Path) -> int:
     console = make_console()
     console.print(table)
     command = "multistream" if len(streams) > 1 else "sort"
-    say(console, Text(f"To sort: spikelab {command} {file}", style="dim"))
+    say_whole(console, Text(f"To sort: spikelab {command} {file}", style="dim"))
     return ExitCode.DONE
 
 

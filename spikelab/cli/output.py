@@ -59,7 +59,15 @@ def make_console(*, stderr: bool = False) -> Console:
 
 
 def say(console: Console, text: str | Text, style: str = "") -> None:
-    """Print one line, never broken: paths and commands stay in one piece for copying."""
+    """Print text, wrapped between words on a terminal and as it is elsewhere; a long path is never cut."""
+    if console.is_terminal:
+        console.print(text, style=style, overflow="ignore", crop=False)
+    else:
+        say_whole(console, text, style)
+
+
+def say_whole(console: Console, text: str | Text, style: str = "") -> None:
+    """Print text without breaking its lines: commands and documents stay in one piece for copying."""
     console.print(text, style=style, soft_wrap=True)
 
 

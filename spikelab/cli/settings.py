@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,6 @@ from spikelab.spike_sorting.config import SortingPipelineConfig, flat_settings
 
 _WORDS: Mapping[str, Any] = {"true": True, "false": False, "none": None}
 """Words in any spelling; TOML knows two of them, in lower case only."""
-
-
-class OnError(str, Enum):
-    """What the first failed recording means for the others."""
-
-    RAISE = "raise"
-    CONTINUE = "continue"
 
 
 def read_settings(sorter: str | None, config_file: Path | None, assignments: Sequence[str]) -> SortingPipelineConfig:

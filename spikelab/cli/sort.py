@@ -11,10 +11,11 @@ from rich.console import Console
 from rich.text import Text
 
 from spikelab.cli.dry_run import tell_plan
+from spikelab.cli.options import OnError
 from spikelab.cli.outcomes import summary_lines
-from spikelab.cli.output import ExitCode, UsageProblem, make_console, say, usage_errors
+from spikelab.cli.output import ExitCode, UsageProblem, make_console, say, say_whole, usage_errors
 from spikelab.cli.progress import make_display
-from spikelab.cli.settings import OnError, read_settings
+from spikelab.cli.settings import read_settings
 from spikelab.spike_sorting.api import run_jobs
 from spikelab.spike_sorting.config import SortingPipelineConfig
 from spikelab.spike_sorting.jobs import Job, plan, plan_streams
@@ -226,4 +227,4 @@ def sort_jobs(
 def _print_json(report: SortRunReport) -> None:
     import json
 
-    say(make_console(), json.dumps(report.to_dict(), indent=2, allow_nan=False))
+    say_whole(make_console(), json.dumps(report.to_dict(), indent=2, allow_nan=False))

@@ -153,7 +153,7 @@ def check_settings(group: Any) -> None:
     ValueError
         A value is out of its range, or not among the allowed ones.
     """
-    hints = _hints(type(group))
+    hints = _hints(group.__class__)
     for field in dataclasses.fields(group):
         name, hint = flat_name(field), hints[field.name]
         value = _coerce_named(name, getattr(group, field.name), hint)

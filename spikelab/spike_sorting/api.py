@@ -15,6 +15,8 @@ from spikelab.spike_sorting.jobs import Job, Recordings, plan, plan_streams
 from spikelab.spike_sorting.outcome import SKIPPED, Outcome, RecordingResult, SortRunReport
 from spikelab.spike_sorting.pipeline import Observer, run_recording
 from spikelab.spike_sorting.run_folder import RunFolder
+from spikelab.spike_sorting.supervision.arbiter import MemoryArbiter
+from spikelab.spike_sorting.supervision.awake import stay_awake
 
 if TYPE_CHECKING:
     from spikelab.spikedata import SpikeData
@@ -232,7 +234,8 @@ def run_jobs(
         msg = f"max_parallel must be at least 1, got {max_parallel}"
         raise ValueError(msg)
     _check_before_start(jobs, on_error)
-    outcomes = _run_all(jobs, on_error, max_parallel or 1, observer, on_outcome)
+    with stay_awake(any(job.config.execution.prevent_system_sleep for job in jobs)):
+        outcomes = _run_all(jobs, on_error, max_parallel or 1, observer, on_outcome)
     report = out_report if out_report is not None else SortRunReport()
     for outcome in outcomes:
         report.add(outcome.result)
@@ -257,12 +260,12 @@ def _run_all(
     observer: Observer | None,
     on_outcome: Callable[[Job, Outcome], None] | None,
 ) -> list[Outcome]:
-    stop, ended = Event(), Event()
+    stop, ended, arbiter = Event(), Event(), MemoryArbiter()
 
     def one(job: Job) -> Outcome:
         if ended.is_set() or stop.is_set():
             return _skipped(job)
-        outcome = run_recording(job, observer=observer, stop=stop)
+        outcome = run_recording(job, observer=observer, stop=stop, arbiter=arbiter)
         if outcome.error is not None and on_error == "raise":
             ended.set()
         if on_outcome is not None:

@@ -19,10 +19,13 @@ from spikelab.spike_sorting.outcome import SUCCESS, Attempt, describe_error
 from spikelab.spike_sorting.retries import Failure, decide
 from spikelab.spike_sorting.stages.stage import Phase, Stage
 from spikelab.spike_sorting.supervision import host
+from spikelab.spike_sorting.supervision.arbiter import MemoryArbiter
+from spikelab.spike_sorting.supervision.monitor import Trip
 from spikelab.spike_sorting.supervision.process import ExitStatus, WorkerProcess
 from spikelab.spike_sorting.supervision.progress import Progress, read_progress
 from spikelab.spike_sorting.supervision.publish import publish_json
 from spikelab.spike_sorting.supervision.sweep import RUN_COOKIE
+from spikelab.spike_sorting.watch import Watch, kernel_out_of_memory, stop_for, watching, with_evidence
 
 TICK_S = 0.25
 """Time between two looks at a worker."""
@@ -57,6 +60,10 @@ class Work:
         Workers so far.
     remarks : list of str
         What deserves a warning although it was overcome.
+    peaks : dict
+        The worst readings so far, by sensor.
+    arbiter : MemoryArbiter or None
+        Decides between the runs in flight when memory is short.
     """
 
     job: Job
@@ -69,6 +76,14 @@ class Work:
     keys: Mapping[str, str] = field(default_factory=dict)
     attempts: list[Attempt] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    peaks: dict[str, float] = field(default_factory=dict)
+    arbiter: MemoryArbiter | None = None
+
+    def keep_peaks(self, highest: Mapping[str, float]) -> None:
+        """Take in the worst readings of a worker: the highest, and of free space, which falls, the lowest."""
+        for name, value in highest.items():
+            worst = min if name.startswith("disk_free") else max
+            self.peaks[name] = worst(value, self.peaks.get(name, value))
 
     def seconds(self) -> float:
         """Return how long it has taken so far."""
@@ -109,15 +124,19 @@ def _attempt(work: Work, phase: Phase, config: SortingPipelineConfig) -> Failure
     publish_json(folder / "job.json", described)
     run.progress.unlink(missing_ok=True)
     run.journal.write("worker_started", phase=phase, attempt=folder.name)
-    with WorkerProcess(
-        [sys.executable, "-m", "spikelab.spike_sorting.worker", str(folder)],
-        environment=_environment(work, config),
-        log_path=run.log,
-        status_path=folder / "status.json",
-        inherit=work.locks,
-    ) as worker:
-        exited = _watch(worker, work)
-    failure = _failure_of(work, phase, exited, folder)
+    with (
+        WorkerProcess(
+            [sys.executable, "-m", "spikelab.spike_sorting.worker", str(folder)],
+            environment=_environment(work, config),
+            log_path=run.log,
+            status_path=folder / "status.json",
+            inherit=work.locks,
+        ) as worker,
+        watching(work.job, config, phase, worker, work.arbiter) as watch,
+    ):
+        exited, trip = _wait(worker, watch, work)
+        failure = _failure_of(work, phase, watch, exited, trip, folder)
+        work.keep_peaks(watch.monitor.peaks)
     status = describe_error(failure.error)["status"] if failure else SUCCESS
     seconds = round(time.monotonic() - started, 3)
     work.attempts.append(Attempt(phase, exited.name, seconds, status, failure.step if failure else None))
@@ -130,27 +149,39 @@ def _environment(work: Work, config: SortingPipelineConfig) -> dict[str, str]:
     return {**host.worker_environment(host.free_cores()), **sorter, RUN_COOKIE: work.run_id}
 
 
-def _watch(worker: WorkerProcess, work: Work) -> ExitStatus:
-    """Return how the worker ended, telling the observer how far it is meanwhile."""
+def _wait(worker: WorkerProcess, watch: Watch, work: Work) -> tuple[ExitStatus, Trip | None]:
+    """Return how the worker ended and why it was stopped, if it was; tell the observer how far it is meanwhile."""
     while (exited := worker.wait(TICK_S)) is None:
         if work.stop.is_set():
-            return worker.stop()
+            work.job.run.journal.write("stopping", reason="the user")
+            return worker.stop(), None
+        trip = watch.poll_when_due()
+        if trip is not None:
+            work.job.run.journal.write("stopping", reason=trip.sensor, detail=trip.reading.detail)
+            return stop_for(worker, trip), trip
         progress = read_progress(work.job.run.progress)
         if progress is not None and work.observer is not None:
             work.observer(work.job, progress)
-    return exited
+    return exited, None
 
 
-def _failure_of(work: Work, phase: Phase, exited: ExitStatus, folder: Path) -> Failure | None:
-    """Return what a worker failed with: what it said itself, or else what its exit says."""
+def _failure_of(
+    work: Work, phase: Phase, watch: Watch, exited: ExitStatus, trip: Trip | None, folder: Path
+) -> Failure | None:
+    """Return what a worker failed with: why it was stopped, what it said itself, or what its exit says."""
     progress = read_progress(work.job.run.progress) or Progress(phase)
     if work.stop.is_set():
         return Failure(KeyboardInterrupt("stopped by the user"), progress.step)
+    if trip is not None:
+        free = watch.monitor.first.get("disk_free_inter_gb")
+        return Failure(with_evidence(trip, work.job.run, free), progress.step)
     said = _read_exit(folder)
     if said.get("status") == "failed":
         return Failure(_rebuild_error(said), progress.step)
     if exited.returncode == 0 and not work.unfinished(phase):
         return None
+    if watch.kernel_killed(exited):
+        return Failure(kernel_out_of_memory(work.job, progress.stage), progress.step)
     return Failure(_crash(work, exited, progress), progress.step)
 
 

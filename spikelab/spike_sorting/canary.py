@@ -56,7 +56,7 @@ def send_canary(work: Work) -> None:
         The canary failed in a way in which the whole sort would fail too.
     """
     seconds = work.job.config.execution.canary_first_n_s
-    if seconds <= 0 or _duration_s(work) < max(seconds, work.job.config.execution.canary_min_recording_s):
+    if seconds <= 0 or work.job.run.recorded_s() < max(seconds, work.job.config.execution.canary_min_recording_s):
         return
     try:
         _try(work, 0.0, seconds)
@@ -94,11 +94,6 @@ def _work_on_window(work: Work, start_s: float, end_s: float) -> Work:
     job.run.results.mkdir(parents=True, exist_ok=True)
     keys = stage_keys(work.stages, config, sources.identity(source))
     return replace(work, job=job, keys=keys, started_s=time.monotonic(), attempts=[], remarks=[])
-
-
-def _duration_s(work: Work) -> float:
-    marker = work.job.run.read_marker("load") or {"summary": {}}
-    return float(marker["summary"].get("duration_s", 0.0))
 
 
 def busiest_start_s(work: Work, seconds: float) -> float:

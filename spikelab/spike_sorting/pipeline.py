@@ -26,6 +26,7 @@ from spikelab.spike_sorting.report import write_report
 from spikelab.spike_sorting.run_folder import EXPORT
 from spikelab.spike_sorting.stages import assemble, curate, export, load, sort, waveforms
 from spikelab.spike_sorting.stages.stage import Phase, Stage, ensure, stage_keys
+from spikelab.spike_sorting.supervision.arbiter import MemoryArbiter
 from spikelab.spike_sorting.supervision.lock import hold
 from spikelab.spike_sorting.supervision.progress import read_progress
 from spikelab.spike_sorting.supervision.publish import publish_json
@@ -54,7 +55,13 @@ _RECOMPUTE = {
 }
 
 
-def run_recording(job: Job, *, observer: Observer | None = None, stop: Event | None = None) -> Outcome:
+def run_recording(
+    job: Job,
+    *,
+    observer: Observer | None = None,
+    stop: Event | None = None,
+    arbiter: MemoryArbiter | None = None,
+) -> Outcome:
     """Sort one recording, or find that it is sorted already; always return an outcome.
 
     Parameters
@@ -65,8 +72,10 @@ def run_recording(job: Job, *, observer: Observer | None = None, stop: Event | N
         Called a few times a second with the progress.
     stop : Event or None, default None
         When set, the worker is stopped and the outcome is "interrupted".
+    arbiter : MemoryArbiter or None, default None
+        Shared by recordings in flight together: the largest is stopped first when memory is short.
     """
-    work = Work(job, STAGES, uuid.uuid4().hex, time.monotonic(), observer, stop or Event())
+    work = Work(job, STAGES, uuid.uuid4().hex, time.monotonic(), observer, stop=stop or Event(), arbiter=arbiter)
     try:
         with hold((job.run.inter, job.run.results), work.run_id) as locks:
             return _run_locked(replace(work, locks=locks))
@@ -211,6 +220,7 @@ def _failed(work: Work, error: BaseException) -> RecordingResult:
 
 
 def _result(work: Work, status: str) -> RecordingResult:
+    free = [value for name, value in work.peaks.items() if name.startswith("disk_free")]
     return RecordingResult(
         rec_name=work.job.name,
         rec_path=work.job.path,
@@ -220,4 +230,7 @@ def _result(work: Work, status: str) -> RecordingResult:
         log_path=str(work.job.run.log),
         attempts=tuple(work.attempts),
         retries_used=len(work.remarks),
+        peak_host_ram_pct=work.peaks.get("host_ram_pct"),
+        peak_gpu_used_pct=work.peaks.get("gpu_used_pct"),
+        min_disk_free_gb=min(free, default=None),
     )

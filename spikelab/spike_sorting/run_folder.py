@@ -143,6 +143,16 @@ class RunFolder:
         """Everything that the workers printed."""
         return self.results / "sorting.log"
 
+    @property
+    def curve(self) -> Path:
+        """Memory, GPU and disk over time."""
+        return self.results / "watchdog.csv"
+
+    def recorded_s(self) -> float:
+        """Return how long the loaded recording lasts (s); 0 before it is loaded."""
+        marker = self.read_marker("load") or {"summary": {}}
+        return float(marker["summary"].get("duration_s", 0.0))
+
     def log_tail(self, n_lines: int = 30) -> str:
         """Return the last lines of the log, as they would stand in a terminal."""
         if not self.log.is_file():

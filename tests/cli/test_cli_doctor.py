@@ -9,8 +9,10 @@ from importlib.metadata import version
 
 import pytest
 
-from spikelab.cli.doctor import can_sort, check_gpu, examine, runs_on, satisfies, tell_health, wheel_index
+from spikelab.cli.checks import satisfies
+from spikelab.cli.doctor import can_sort, examine, tell_health
 from spikelab.cli.facts import Driver, Facts, Gpu, Torch, ask_torch, hdf5_plugins
+from spikelab.cli.gpu_check import check_gpu, runs_on, wheel_index
 from spikelab.cli.output import make_console
 
 GB = 10**9
@@ -73,8 +75,8 @@ def test_a_gpu_with_a_torch_for_the_cpu_is_the_worst_silent_fault():
     assert finding.level == "problem"
     assert "torch is for the CPU only" in finding.found
     assert finding.advice.endswith(
-        "/env/bin/python -m pip uninstall -y torch && /env/bin/python -m pip install 'torch<3,>=2.4' "
-        "--index-url https://download.pytorch.org/whl/cu128"
+        "\n/env/bin/python -m pip uninstall -y torch"
+        "\n/env/bin/python -m pip install 'torch<3,>=2.4' --index-url https://download.pytorch.org/whl/cu128"
     )
     assert can_sort(facts)
 
@@ -94,7 +96,7 @@ def test_a_driver_older_than_torch_is_named():
     facts = with_gpu(RTX_3090, (12, 4), cuda_build="13.0", usable=())
     finding = check_gpu(facts)
     assert finding.level == "problem"
-    assert "update the driver" in finding.advice
+    assert "Update the driver, or exchange torch:" in finding.advice
     assert "cu126" in finding.advice
 
 
@@ -118,7 +120,7 @@ def test_a_package_that_is_missing_or_untested_is_a_problem_with_its_command(nam
     facts = with_version(name, found)
     finding = finding_of(facts, name)
     assert finding.level == "problem"
-    assert finding.advice == f"/env/bin/python -m pip install '{name}{HEALTHY.wanted[name]}'"
+    assert finding.advice.endswith(f"\n/env/bin/python -m pip install '{name}{HEALTHY.wanted[name]}'")
     assert not can_sort(facts)
 
 
@@ -237,6 +239,7 @@ def test_the_output_keeps_commands_in_one_piece():
     """On a narrow screen the advice still stands on one line, for copying."""
     console = make_console()
     console.file, console.width = io.StringIO(), 60
+    console._force_terminal = True
     code = tell_health(with_version("kilosort", None), console)
     assert code == 3
     assert "/env/bin/python -m pip install 'kilosort<4.2,>=4.1.7'\n" in console.file.getvalue()

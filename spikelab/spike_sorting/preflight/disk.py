@@ -38,8 +38,8 @@ class Demand:
         Room there (GB).
     needed_gb, wanted_gb : float
         Without which the job fails, and with which it is safe (GB).
-    transient_gb : float
-        Part of it that is free again for the next job (GB).
+    transient_frac : float
+        Share of it that is free again for the next job.
     is_given : bool
         Whether the user gave the number, which then never scales.
     """
@@ -51,7 +51,7 @@ class Demand:
     free_gb: float
     needed_gb: float
     wanted_gb: float
-    transient_gb: float
+    transient_frac: float
     is_given: bool
 
 
@@ -93,9 +93,13 @@ def _demands(batch: Batch, job: Job) -> Iterator[Demand]:
 
 
 def _inter_need(projected: Projection) -> tuple[float, float, float]:
-    """Return what is needed, wanted, and free again afterwards (GB)."""
+    """Return what is needed and wanted (GB), and the share of it that is free again afterwards."""
     needed, wanted = (min(factor * projected.disk_inter_gb, MOST_INTER_GB) for factor in (1.0, MARGIN))
-    return max(needed, projected.copies_gb), max(wanted, projected.copies_gb), projected.transient_gb
+    return (
+        max(needed, projected.copies_gb),
+        max(wanted, projected.copies_gb),
+        projected.transient_gb / projected.disk_inter_gb,
+    )
 
 
 def _results_need(projected: Projection) -> tuple[float, float, float]:
@@ -118,7 +122,7 @@ def _demand(
         free_gb=disk.free_bytes / GB,
         needed_gb=needed if given is None else given,
         wanted_gb=wanted if given is None else given,
-        transient_gb=min(estimate[2], needed),
+        transient_frac=estimate[2],
         is_given=given is not None,
     )
 
@@ -174,20 +178,26 @@ def _alone(own: Sequence[Demand]) -> list[Finding]:
 
 def _together(demands: Sequence[Demand], n_jobs: int, n_parallel: int) -> list[Finding]:
     """Compare jobs that run one after another with the volume that they share."""
-    freed_gb = sum(sorted((demand.transient_gb for demand in demands), reverse=True)[n_parallel:])
-    needed_gb, wanted_gb = sum(one.needed_gb for one in demands), sum(one.wanted_gb for one in demands)
-    judged = _judged(demands[0].free_gb, needed_gb - freed_gb, wanted_gb - freed_gb)
+    needed_gb = _peak([(one.needed_gb, one.transient_frac) for one in demands], n_parallel)
+    wanted_gb = _peak([(one.wanted_gb, one.transient_frac) for one in demands], n_parallel)
+    judged = _judged(demands[0].free_gb, needed_gb, wanted_gb)
     if judged is not None:
         level, limit = judged
         message = f"{_free(demands[0])}; {n_jobs} recordings together are expected to take {limit}"
         return [Finding("disk-space-together", level, message, _SPREAD, MACHINE)]
-    if demands[0].free_gb >= needed_gb:
+    if demands[0].free_gb >= (all_gb := sum(one.needed_gb for one in demands)):
         return []
     message = (
         f"{_free(demands[0])}, enough while every recording succeeds; what failed ones leave could bring the "
-        f"{n_jobs} of them to {needed_gb:.3g} GB"
+        f"{n_jobs} of them to {all_gb:.3g} GB"
     )
     return [Finding("disk-space-together", "info", message, _SPREAD)]
+
+
+def _peak(sizes: Sequence[tuple[float, float]], n_parallel: int) -> float:
+    """Return the most that is there at one time: what goes after success counts for the jobs in flight alone."""
+    kept = sum(size_gb * (1 - frac) for size_gb, frac in sizes)
+    return kept + sum(sorted((size_gb * frac for size_gb, frac in sizes), reverse=True)[:n_parallel])
 
 
 def _judged(free_gb: float, needed_gb: float, wanted_gb: float) -> tuple[Level, str] | None:

@@ -189,16 +189,25 @@ def read_limits() -> Mapping[str, int | None]:
 # ------------------------------------------------------------------------------------------------------- GPU
 
 
-def read_driver() -> Driver | None:
-    """Return the NVIDIA driver and its GPUs, or None where there is none. A driver that hangs is not waited for."""
+def read_driver(timeout_s: float = _NVML_TIMEOUT_S, ask: Callable[[], Driver | None] | None = None) -> Driver | None:
+    """Return the NVIDIA driver and its GPUs, or None where there is none.
+
+    Parameters
+    ----------
+    timeout_s : float, default 5
+        How long to wait for a driver that hangs (s).
+    ask : callable or None, default None
+        What takes the reading; None for NVML.
+    """
     answers: list[Driver | None] = []
-    asking = Thread(target=lambda: answers.append(_ask_nvml()), daemon=True, name="spikelab-nvml")
+    asking = Thread(target=lambda: answers.append((ask or ask_nvml)()), daemon=True, name="spikelab-nvml")
     asking.start()
-    asking.join(_NVML_TIMEOUT_S)
-    return answers[0] if answers else Driver(problem=f"it does not answer within {_NVML_TIMEOUT_S:g} s")
+    asking.join(timeout_s)
+    return answers[0] if answers else Driver(problem=f"it does not answer within {timeout_s:g} s")
 
 
-def _ask_nvml() -> Driver | None:
+def ask_nvml() -> Driver | None:
+    """Return what NVML says of the driver and its GPUs, or None where there is no driver."""
     import pynvml
 
     try:

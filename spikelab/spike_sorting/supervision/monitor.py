@@ -180,7 +180,8 @@ class Monitor:
             reading = _read(sensor, self._now_s)
             values[sensor.name] = reading.value
             self._keep(sensor, reading.value)
-            self._tell_changes(sensor, memory, reading)
+            if self._trip is None:
+                self._tell_changes(sensor, memory, reading)
             if self._trip is None and self._lasted(sensor, memory, reading):
                 self._trip = Trip(sensor.name, reading, sensor.error(reading), self._now_s)
         if self._curve is not None:

@@ -138,6 +138,11 @@ class WorkerProcess:
                 return exited
         raise self._unkillable()
 
+    def abort(self, patience: Patience | None = None) -> ExitStatus:
+        """End a worker that hangs: make it dump its stacks to the log, then kill it; raise as `stop` does."""
+        patience = patience or Patience()
+        return self._obeyed(((b"A", patience.abort_s), (b"K", patience.kill_s)))
+
     def kill(self, kill_s: float = 60.0) -> ExitStatus:
         """End the worker and all below it at once, without asking; raise as `stop` does."""
         return self._obeyed(((b"K", kill_s),))

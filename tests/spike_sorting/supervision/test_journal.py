@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -46,20 +47,49 @@ def test_no_number_that_is_none(tmp_path: Path) -> None:
     assert journal.read() == []
 
 
+def _start(command: list[str]) -> subprocess.Popen[str]:
+    """Start a process and wait until it is ready."""
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
 def test_lines_of_several_processes_never_mix(tmp_path: Path) -> None:
     """Processes that write at once leave whole lines, each its own in order."""
     code = """
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from spikelab.spike_sorting.supervision.journal import Journal
-for k in range(150):
-    Journal(Path(sys.argv[1])).write("tick", writer=sys.argv[2], k=k, filler=sys.argv[2] * 3000)
+print("ready", flush=True)
+sys.stdin.readline()
+for k in range(60):
+    Journal(Path(sys.argv[1])).write("tick", writer=sys.argv[2], k=k, filler=sys.argv[2] * 60_000)
 """
     path = tmp_path / "events.jsonl"
-    writers = [subprocess.Popen([sys.executable, "-c", code, str(path), name]) for name in "abc"]
-    assert [writer.wait(60) for writer in writers] == [0, 0, 0]
+    writers = [_start([sys.executable, "-c", code, str(path), name]) for name in "abc"]
+    for stream in [writer.stdin for writer in writers]:
+        assert stream is not None
+        stream.write("go\n")
+        stream.flush()
+    for writer in writers:
+        writer.communicate(timeout=60)
+    assert [writer.returncode for writer in writers] == [0, 0, 0]
     events = [json.loads(line) for line in path.read_text().splitlines()]
-    assert len(events) == 450
+    assert len(events) == 180
     for name in "abc":
-        assert [event["k"] for event in events if event["writer"] == name] == list(range(150))
-    assert all(event["filler"] == event["writer"] * 3000 for event in events)
+        assert [event["k"] for event in events if event["writer"] == name] == list(range(60))
+    assert all(event["filler"] == event["writer"] * 60_000 for event in events)
+
+
+@pytest.mark.strace
+def test_an_event_is_one_write_and_is_on_the_disk(require_program: Callable[[str], Path], tmp_path: Path) -> None:
+    """An event is appended by one system call and synced, so that nothing can come in between or be lost."""
+    path, trace = tmp_path / "events.jsonl", tmp_path / "trace"
+    code = "import sys; from pathlib import Path; from spikelab.spike_sorting.supervision.journal import Journal; "
+    code += "Journal(Path(sys.argv[1])).write('killed', why='x' * 100_000)"
+    command = [require_program("strace"), "-f", "-y", "-o", trace, "-e", "trace=write,fsync"]
+    subprocess.run([*command, sys.executable, "-c", code, path], check=True, timeout=60)
+    calls = [line.split("(")[0].split()[-1] for line in trace.read_text().splitlines() if "events.jsonl>" in line]
+    assert calls == ["write", "fsync"]

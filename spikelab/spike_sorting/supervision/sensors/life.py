@@ -132,8 +132,7 @@ class IOStall:
         task, (since_s, place) = min(self._stuck.items(), key=lambda item: item[1][0])
         stall_s = now_s - since_s
         detail = f"thread {task} hangs in {place} for {stall_s:.0f} s, no byte moves; stop at {self._limit_s:g} s"
-        level = Level.ABORT if stall_s >= self._limit_s else Level.WARN if stall_s >= self._limit_s / 2 else Level.OK
-        return Reading(level, stall_s, detail)
+        return Reading(_standstill_level(stall_s, self._limit_s), stall_s, detail)
 
     def error(self, reading: Reading) -> IOStallError:
         """Return the failure of a run that is stopped for this."""

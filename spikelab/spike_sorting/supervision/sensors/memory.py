@@ -68,7 +68,7 @@ class HostMemory:
 
     def read(self, now_s: float) -> Reading:
         """Return the share of memory in use; that is too much only for the largest run in flight."""
-        use, own = self.measure(), self.run_bytes(now_s)
+        use, own = self.measure(), self._own_bytes(now_s)
         detail = f"{use.percent:.1f} % of the {use.total_bytes / GB:.1f} GB of {use.of} in use, {own / GB:.1f} GB here"
         if self.limits is None:
             return Reading(Level.OK, use.percent, detail)
@@ -80,6 +80,13 @@ class HostMemory:
             elif not self.arbiter.claim(self.pid):
                 return Reading(Level.WARN, use.percent, f"{detail}; a larger run is stopped first")
         return Reading(level, use.percent, f"{detail}; {self.limits} %", near)
+
+    def _own_bytes(self, now_s: float) -> int:
+        """Return the run's memory; where that cannot be told, the machine is watched all the same."""
+        try:
+            return self.run_bytes(now_s)
+        except OSError:
+            return 0
 
     def error(self, reading: Reading) -> HostMemoryWatchdogError:
         """Return the failure of a run that is stopped for this."""

@@ -1,0 +1,100 @@
+"""The GPU that the driver sees against the GPU that torch can use."""
+
+from __future__ import annotations
+
+import re
+
+from spikelab.cli.checks import GB, Finding, numbers, pip
+from spikelab.cli.facts import Driver, Facts, Gpu
+
+
+def check_gpu(facts: Facts) -> Finding:
+    """Compare the GPUs that the driver sees with those that torch can use."""
+    driver, torch = facts.driver, facts.torch
+    if driver is None or not driver.gpus:
+        found = "no NVIDIA driver" if driver is None else "the NVIDIA driver sees none"
+        advice = "Nothing, if this machine has no NVIDIA GPU: Kilosort4 sorts on the CPU, many times slower."
+        return Finding("GPU", found, "note", advice)
+    described = _described(driver)
+    if torch is None or not torch.imported:
+        return Finding("GPU", described)
+    if torch.cuda_build is None:
+        advice = f"The GPU lies idle, because this torch was built without CUDA. {_reinstall(facts, driver)}"
+        return Finding("GPU", f"{described}, but torch is for the CPU only", "problem", advice)
+    if _is_hidden(facts):
+        advice = "Nothing, if that is on purpose; otherwise:\nunset CUDA_VISIBLE_DEVICES"
+        return Finding("GPU", f"{described}, hidden by CUDA_VISIBLE_DEVICES={facts.hidden_gpus}", "note", advice)
+    if not torch.usable:
+        return _unusable(facts, driver, described)
+    if has_foreign_gpu(facts):
+        advice = f"This torch has no code for this GPU. {_reinstall(facts, driver)}"
+        found = f"{described}; torch knows {', '.join(torch.architectures)}"
+        return Finding("GPU", found, "problem", advice)
+    return Finding("GPU", f"{described}, usable by torch")
+
+
+def _unusable(facts: Facts, driver: Driver, described: str) -> Finding:
+    build = facts.torch.cuda_build if facts.torch else None
+    if build is not None and numbers(build)[:1] > driver.cuda[:1]:
+        exchange = _reinstall(facts, driver, "Update the driver, or exchange torch")
+        advice = f"The driver is too old for a torch with CUDA {build}. {exchange}"
+    else:
+        advice = "Check that nvidia-smi works for this user and, in a container, that it was started with the GPU."
+    return Finding("GPU", f"{described}, but torch (CUDA {build}) cannot use it", "problem", advice)
+
+
+def has_foreign_gpu(facts: Facts) -> bool:
+    """Return whether torch would take a GPU that it has no code for, and fail."""
+    torch, driver = facts.torch, facts.driver
+    if torch is None or driver is None or not torch.usable or not torch.architectures or _is_hidden(facts):
+        return False
+    return not any(runs_on(gpu.capability, torch.architectures) for gpu in driver.gpus)
+
+
+def runs_on(capability: tuple[int, int], architectures: tuple[str, ...]) -> bool:
+    """Return whether code for one of `architectures` runs on a GPU of this compute capability.
+
+    Machine code (sm_86) runs on GPUs of its generation from its own version on, intermediate code (compute_86)
+    on all later ones.
+    """
+    for kind, digits in (match.groups() for name in architectures if (match := re.match(r"(sm|compute)_(\d+)", name))):
+        built = (int(digits[:-1]), int(digits[-1]))
+        if built <= capability and (kind == "compute" or built[0] == capability[0]):
+            return True
+    return False
+
+
+def wheel_index(driver_cuda: tuple[int, int], gpus: tuple[Gpu, ...]) -> str | None:
+    """Return the name of the torch builds that suit driver and GPUs, or None when the driver is too old for any."""
+    if driver_cuda < (12, 0):
+        return None
+    oldest = min(gpu.capability for gpu in gpus)
+    newest = max(gpu.capability for gpu in gpus)
+    if oldest < (7, 5):
+        return "cu126"  # later builds have no code for these GPUs
+    if driver_cuda >= (13, 0):
+        return "cu130"
+    return "cu128" if driver_cuda >= (12, 8) or newest >= (10, 0) else "cu126"
+
+
+def _reinstall(facts: Facts, driver: Driver, lead: str = "Exchange torch") -> str:
+    index = wheel_index(driver.cuda, driver.gpus)
+    if index is None:
+        return f"Update the NVIDIA driver first: {driver.version} runs CUDA {_dotted(driver.cuda)}, torch needs 12."
+    command, wanted = pip(facts), facts.wanted.get("torch", "")
+    source = f"https://download.pytorch.org/whl/{index}"
+    return f"{lead}:\n{command} uninstall -y torch\n{command} install 'torch{wanted}' --index-url {source}"
+
+
+def _described(driver: Driver) -> str:
+    first, others = driver.gpus[0], len(driver.gpus) - 1
+    more = f" and {others} more" if others else ""
+    return f"{first.name} ({first.memory_bytes / GB:.0f} GB, driver {driver.version}){more}"
+
+
+def _is_hidden(facts: Facts) -> bool:
+    return facts.hidden_gpus is not None and facts.hidden_gpus.strip() in {"", "-1", "NoDevFiles"}
+
+
+def _dotted(numbers: tuple[int, ...]) -> str:
+    return ".".join(str(number) for number in numbers)

@@ -1,0 +1,48 @@
+"""Options that several commands take: their names, types and help."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class OnError(str, Enum):
+    """What the first failed recording means for the others."""
+
+    RAISE = "raise"
+    CONTINUE = "continue"
+
+
+Recording = Annotated[Path, typer.Argument(exists=True, help="Recording: a file or a folder.")]
+Recordings = Annotated[list[Path], typer.Argument(exists=True, help="Recordings, or folders of recordings.")]
+Sorter = Annotated[
+    str | None, typer.Option("--sorter", metavar="NAME", help="Sorter, for its preset.  (default: kilosort4)")
+]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", exists=True, dir_okay=False, help="Settings in a TOML file.")
+]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="One setting, such as snr_min=6; may be repeated."),
+]
+Results = Annotated[
+    Path | None,
+    typer.Option("--results", metavar="DIR", file_okay=False, help="Results go to DIR/NAME, not beside the recording."),
+]
+Intermediate = Annotated[
+    Path | None,
+    typer.Option("--intermediate", metavar="DIR", file_okay=False, help="Intermediate files go to DIR/NAME."),
+]
+OnErrorOption = Annotated[
+    OnError, typer.Option("--on-error", help="What the first failure means for the other recordings.")
+]
+Parallel = Annotated[
+    int | None, typer.Option("--parallel", metavar="N", min=1, help="Recordings sorted at the same time.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", metavar="", help="Say what would be sorted, and write nothing.")]
+AsJson = Annotated[
+    bool, typer.Option("--json", metavar="", help="Print one JSON document; messages go to standard error.")
+]

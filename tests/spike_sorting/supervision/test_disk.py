@@ -1,0 +1,76 @@
+"""The report of a full disk says what fills it."""
+
+from __future__ import annotations
+
+import json
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from spikelab.spike_sorting.supervision.disk import disk_report, top_consumers
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    run = tmp_path / "inter" / "today.h5"
+    for path, size in (
+        (run / "recording.bin", 3_000_000),
+        (run / "sorter" / "deep" / "temp_wh.dat", 2_000_000),
+        (run / "sorter" / "small.npy", 500_000),
+        (run / "log.txt", 10),
+        (run.parent / "yesterday.h5" / "recording.bin", 5_000_000),
+    ):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x" * size)
+    return run
+
+
+def test_the_report_is_as_promised(folder: Path):
+    """It has the promised fields, strict JSON, and the largest entries of the run and beside it first."""
+    report = json.loads(json.dumps(disk_report(folder, 0.9, 1.0, 12.0, 3.4), allow_nan=False))
+    assert list(report) == [
+        "folder",
+        "free_gb_at_trip",
+        "abort_threshold_gb",
+        "projected_need_gb",
+        "bytes_consumed_during_sort",
+        "top_consumers",
+        "suggested_actions",
+    ]
+    assert report["bytes_consumed_during_sort"] == 2_500_000_000
+    assert [Path(entry["path"]).name for entry in report["top_consumers"]][:3] == [
+        "yesterday.h5",
+        "recording.bin",
+        "sorter",
+    ]
+    assert report["top_consumers"][0]["size_gb"] == pytest.approx(0.005, rel=0.05)
+    assert report["suggested_actions"][0].startswith("Free at least 8.6 GB more")
+
+
+def test_what_is_not_known_is_left_open(folder: Path):
+    """Without a projection or a first reading, the report is there all the same."""
+    report = disk_report(folder, 0.9, 1.0, None, None)
+    assert report["projected_need_gb"] is None
+    assert report["bytes_consumed_during_sort"] is None
+    assert len(report["suggested_actions"]) == 3
+
+
+def test_somebody_else_fills_the_disk(folder: Path):
+    """When the run wrote next to nothing, the report says that it was somebody else."""
+    assert "another program" in disk_report(folder, 0.9, 1.0, 0.1, 0.9)["suggested_actions"][0]
+
+
+def test_the_search_ends_in_time(folder: Path):
+    """A walk that takes too long ends and tells what it has found."""
+    seconds = count(step=2.0)
+    found = top_consumers(folder, clock=lambda: next(seconds))
+    assert len(found) < 4
+
+
+def test_what_cannot_be_read_is_left_out(folder: Path):
+    """Links are not followed, and a folder that is gone is an empty list."""
+    (folder / "link").symlink_to(folder.parent / "yesterday.h5")
+    sizes = {Path(entry["path"]).name: entry["size_gb"] for entry in top_consumers(folder)}
+    assert sizes.get("link", 0) < 0.001
+    assert top_consumers(folder / "gone" / "too") == []
