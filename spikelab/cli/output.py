@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -59,16 +60,34 @@ def make_console(*, stderr: bool = False) -> Console:
 
 
 def say(console: Console, text: str | Text, style: str = "") -> None:
-    """Print text, wrapped between words on a terminal and as it is elsewhere; a long path is never cut."""
+    """Print text, wrapped between words on a terminal and as it is elsewhere; a path is never cut."""
     if console.is_terminal:
-        console.print(text, style=style, overflow="ignore", crop=False)
-    else:
-        say_whole(console, text, style)
+        text = wrapped(text if isinstance(text, Text) else Text(text), console.width)
+    say_whole(console, text, style)
 
 
 def say_whole(console: Console, text: str | Text, style: str = "") -> None:
     """Print text without breaking its lines: commands and documents stay in one piece for copying."""
     console.print(text, style=style, soft_wrap=True)
+
+
+def wrapped(text: Text, width: int) -> Text:
+    """Return `text` with lines broken between words at `width` columns; Rich would also break within long words."""
+    lines = []
+    for line in text.split("\n", allow_blank=True):
+        for piece in line.divide(_breaks(line.plain, width)):
+            piece.rstrip()
+            lines.append(piece)
+    return Text("\n").join(lines)
+
+
+def _breaks(line: str, width: int) -> list[int]:
+    breaks, start = [], 0
+    for word in re.finditer(r"\S+", line):
+        if word.end() - start > width and line[start : word.start()].strip():
+            start = word.start()
+            breaks.append(start)
+    return breaks
 
 
 def tell_problem(title: str, message: str, advice: str = "", style: str = "red") -> None:

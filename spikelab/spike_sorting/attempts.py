@@ -152,17 +152,23 @@ def _environment(work: Work, config: SortingPipelineConfig) -> dict[str, str]:
 def _wait(worker: WorkerProcess, watch: Watch, work: Work) -> tuple[ExitStatus, Trip | None]:
     """Return how the worker ended and why it was stopped, if it was; tell the observer how far it is meanwhile."""
     while (exited := worker.wait(TICK_S)) is None:
-        if work.stop.is_set():
-            work.job.run.journal.write("stopping", reason="the user")
-            return worker.stop(), None
-        trip = watch.poll_when_due()
-        if trip is not None:
-            work.job.run.journal.write("stopping", reason=trip.sensor, detail=trip.reading.detail)
-            return stop_for(worker, trip), trip
+        trip = None if work.stop.is_set() else watch.poll_when_due()
+        if work.stop.is_set() or trip is not None:
+            return _stop(worker, trip, work), trip
         progress = read_progress(work.job.run.progress)
         if progress is not None and work.observer is not None:
             work.observer(work.job, progress)
     return exited, None
+
+
+def _stop(worker: WorkerProcess, trip: Trip | None, work: Work) -> ExitStatus:
+    """Stop the worker for `trip`, or for the user, and write down who decided, why, and what it took."""
+    journal, started = work.job.run.journal, time.monotonic()
+    reason = {"reason": "the user"} if trip is None else {"reason": trip.sensor, "detail": trip.reading.detail}
+    journal.write("stopping", **reason)
+    exited = worker.stop() if trip is None else stop_for(worker, trip)
+    journal.write("stopped", exit=exited.name, took_s=round(time.monotonic() - started, 3))
+    return exited
 
 
 def _failure_of(

@@ -172,8 +172,14 @@ class RunFolder:
     # --------------------------------------------------------------------------------------------- belonging
 
     def claim(self, owner: Mapping[str, Any]) -> None:
-        """Write down to which recording the results belong."""
-        publish_json(self.results / ".spikelab.json", {"schema": 1, "owner": dict(owner)})
+        """Write down to which recording the results belong, and where their intermediate files are."""
+        card = {"schema": 1, "owner": dict(owner), "intermediate_folder": str(self.inter)}
+        publish_json(self.results / ".spikelab.json", card)
+
+    def claimed_inter(self) -> Path | None:
+        """Return the intermediate folder of the results, or None where there never was a run."""
+        card = _read_json(self.results / ".spikelab.json")
+        return Path(card["intermediate_folder"]) if card and "intermediate_folder" in card else None
 
     def owner(self) -> Mapping[str, Any] | None:
         """Return which recording the results folder was used for, or None for a fresh one."""
@@ -263,15 +269,29 @@ class RunFolder:
         for path in (self.binary, self.binary.with_suffix(".done.json")):
             path.unlink(missing_ok=True)
 
+    def remove_disposable(self) -> list[Path]:
+        """Remove what no finished stage and no result needs, and return it; only for the holder of the locks."""
+        kept = {LOCK_NAME, self.input_copy.name, f"{self.input_copy.name}.digest"}
+        stages = [path.name.removesuffix(".done.json") for path in self.inter.glob("*.done.json")]
+        kept |= {name for stage in stages if stage != self.binary.stem for name in (stage, f"{stage}.done.json")}
+        gone = [path for path in sorted(self.inter.iterdir()) if path.name not in kept]
+        for path in gone:
+            _remove(path)
+        remove_partials(self.results, hidden_only=True)
+        return gone
+
     def remove_inter(self) -> None:
         """Remove all intermediate files but the lock, which this run still holds."""
         for path in self.inter.iterdir():
-            if path.name == LOCK_NAME:
-                continue
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
+            if path.name != LOCK_NAME:
+                _remove(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _move_files(partial: Path, final: Path) -> None:

@@ -6,8 +6,9 @@ import io
 from pathlib import Path
 
 import pytest
+from rich.text import Text
 
-from spikelab.cli.output import make_console, seconds_text
+from spikelab.cli.output import make_console, seconds_text, wrapped
 from spikelab.cli.progress import LiveTable, PlainLines, make_display
 from spikelab.spike_sorting._exceptions import SaturatedSignalError
 from spikelab.spike_sorting.config import KILOSORT4
@@ -171,3 +172,17 @@ def test_a_reader_that_leaves_does_not_end_the_sort(tmp_path):
 def test_durations_are_for_people(seconds, text):
     """A duration has the two units that matter."""
     assert seconds_text(seconds) == text
+
+
+@pytest.mark.parametrize(
+    "text, lines",
+    [
+        ("report: /a/long/path", ["report:", "/a/long/path"]),
+        ("see /a/very/long/path now", ["see", "/a/very/long/path", "now"]),
+        ("    two words\nand more", ["    two words", "and more"]),
+        ("", [""]),
+    ],
+)
+def test_lines_break_between_words_and_never_within_a_path(text, lines):
+    """On a narrow terminal a path stays in one piece, for copying."""
+    assert wrapped(Text(text), 14).plain.split("\n") == lines

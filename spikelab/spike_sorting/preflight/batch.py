@@ -56,7 +56,7 @@ class Batch:
 
     @cached_property
     def devices(self) -> frozenset[str]:
-        """Devices that the sorts ask for: "auto", "cuda", "cuda:1", "cpu"."""
+        """Devices that the sorts ask for: "auto", "cuda", "cuda:1", "cpu"; "gpu" where MATLAB takes one."""
         return frozenset(wanted_device(job.config) for job in self.jobs)
 
     @property
@@ -85,11 +85,11 @@ class Batch:
 
 
 def wanted_device(config: SortingPipelineConfig) -> str:
-    """Return the device that the settings ask for; "auto" takes a GPU where there is one."""
+    """Return the device that the settings ask for; "auto" takes a GPU where there is one, "gpu" is MATLAB's."""
     if config.sorter.sorter_name == "rt_sort":
         return config.rt_sort.device
     if config.sorter.sorter_name == "kilosort2":
-        return "cuda"
+        return "gpu"
     return str(config.sorter.sorter_params.get("torch_device", "auto"))
 
 

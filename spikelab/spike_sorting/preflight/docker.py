@@ -42,12 +42,19 @@ def _findings(batch: Batch, image: str | None, digest: str | None) -> list[Findi
     answer = batch.machine.docker(image)
     if answer.reason is not None:
         return [_cannot_run(answer.reason, answer, image)]
+    if digest is not None and image is None:
+        return [_unchecked(digest)]
     found = answer.digests or ()
     if digest is None or image is None or digest.rpartition("@")[2] in found:
         return []
     msg = f"the image {image} has the digest {' or '.join(found)}; docker_image_expected_digest is {digest}"
     advice = f"docker pull {image.partition('@')[0]}@{digest.rpartition('@')[2]}, or correct the expected digest."
     return [of_error(DockerEnvironmentError(msg, reason="other"), advice=advice)]
+
+
+def _unchecked(digest: str) -> Finding:
+    message = f"docker_image_expected_digest is {digest}, and use_docker=True names no image to compare it with"
+    return Finding("docker-digest", "warning", message, "Name the image: use_docker='NAME:TAG'.")
 
 
 def _cannot_run(reason: str, answer: DockerAnswer, image: str | None) -> Finding:

@@ -217,16 +217,21 @@ def _read(facts: RecordingFacts, parts: Sequence[Any], periods: Sequence[Period]
         for label, start, end in _windows(kept, part):
             where = f"its {label} second" if len(parts) == 1 else f"the {label} second of {name}"
             try:
-                traces = part.get_traces(segment_index=0, start_frame=start, end_frame=end)
+                traces = _traces(part, start, end)
             except _READ_ERRORS as error:
                 return replace(facts, error=_unreadable(facts.job, f"{where} cannot be read", error, start))
-            if traces.shape != (end - start, part.get_num_channels()):
-                expected = (end - start, part.get_num_channels())
-                wrong = ValueError(f"expected samples x channels {expected}, got {traces.shape}")
-                return replace(facts, error=_unreadable(facts.job, f"{where} has the wrong shape", wrong, start))
             if _is_constant(traces):
                 silent.append(where)
     return replace(facts, silent=tuple(silent))
+
+
+def _traces(recording: Any, start: int, end: int) -> Any:
+    traces = recording.get_traces(segment_index=0, start_frame=start, end_frame=end)
+    expected = (end - start, recording.get_num_channels())
+    if traces.shape != expected:
+        msg = f"expected samples x channels {expected}, got {traces.shape}"
+        raise ValueError(msg)
+    return traces
 
 
 def _kept_of_files(

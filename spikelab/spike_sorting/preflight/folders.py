@@ -19,7 +19,14 @@ _LOCAL_FUSE_KINDS = frozenset({"fuse.fuse-overlayfs", "fuse.ntfs-3g"})
 
 def nearest_folder(folder: Path) -> Path:
     """Return `folder`, or the nearest path above it that exists."""
-    return next((path for path in (folder, *folder.parents) if path.exists()), Path(folder.anchor))
+    return next((path for path in (folder, *folder.parents) if _exists(path)), Path(folder.anchor))
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # below a folder that may not be entered, which then is the nearest one
+        return False
 
 
 def check_writable(batch: Batch) -> list[Finding]:

@@ -10,6 +10,7 @@ from spikelab.spike_sorting.preflight.batch import Batch
 from spikelab.spike_sorting.preflight.findings import Finding, Level
 from spikelab.spike_sorting.preflight.machine import Driver, Gpu, Torch
 
+_MATLAB = frozenset({"gpu"})
 _SLOW = "Nothing, if this machine has none: Kilosort4 sorts on the CPU too, many times slower."
 
 
@@ -31,20 +32,22 @@ def _no_gpu(batch: Batch, driver: Driver | None) -> Finding:
     if driver is not None and driver.problem:
         message = f"the NVIDIA driver does not work: {driver.problem}"
         advice = "Restart the machine (after an update the driver needs that), and check that nvidia-smi works."
-        return Finding("gpu-driver", "error" if _demanding(batch) else "warning", message, advice)
-    if _demanding(batch):
-        message = f"the settings ask for {_demanding(batch)}, and the NVIDIA driver sees no GPU"
-        return Finding(
-            "gpu-none", "error", message, "Install the driver, or let Kilosort4 sort with torch_device='cpu'."
-        )
+        return Finding("gpu-driver", _level(batch, "warning"), message, advice)
+    if wanted := _demanding(batch) or _MATLAB & batch.devices:
+        message = "Kilosort2 needs an NVIDIA GPU" if wanted == _MATLAB else f"the settings ask for {wanted}"
+        advice = "Install the NVIDIA driver, or sort with kilosort4, which needs no GPU, and torch_device='cpu'."
+        return Finding("gpu-none", _level(batch, "warning"), f"{message}, and the driver sees none", advice)
     return Finding("gpu-none", "info", "no NVIDIA GPU is seen: sorting on the CPU", _SLOW)
 
 
 def _hidden(batch: Batch) -> Finding:
     value = batch.machine.environment.get("CUDA_VISIBLE_DEVICES")
-    message = f"CUDA_VISIBLE_DEVICES={value!r} hides the GPU: sorting on the CPU"
     advice = "Nothing, if that is on purpose; otherwise run: unset CUDA_VISIBLE_DEVICES"
-    return Finding("gpu-hidden", "error" if _demanding(batch) else "info", message, advice)
+    return Finding("gpu-hidden", _level(batch, "info"), f"CUDA_VISIBLE_DEVICES={value!r} hides all GPUs", advice)
+
+
+def _level(batch: Batch, otherwise: Level) -> Level:
+    return "error" if _demanding(batch) else otherwise
 
 
 def _demanding(batch: Batch) -> str:
@@ -56,7 +59,7 @@ def _torch_on(driver: Driver, torch: Torch, batch: Batch) -> list[Finding]:
     if torch.error is not None:
         advice = f"Install it again: {_pip()} install --force-reinstall torch"
         return [Finding("torch-broken", "error", f"torch cannot be imported: {torch.error}", advice)]
-    level: Level = "error" if _demanding(batch) else "warning"
+    level = _level(batch, "warning")
     if torch.cuda_build is None:
         message = f"{driver.gpus[0].name} is there, but torch is built for the CPU only: the GPU lies idle"
         return [Finding("torch-cpu-only", level, message, reinstall_torch(driver))]

@@ -31,7 +31,7 @@ _DENSE_TEMPLATES = 4
 """Averages, spreads and unfiltered averages in the analyzer, and Kilosort4's own templates."""
 _RESULT_TEMPLATES = 3
 """Of each unit in a results file: the whole template, its part around the peak, the average waveform."""
-_FIXED_INTER_BYTES, _FIXED_RESULTS_BYTES = 20_000_000, 10_000_000
+_FIXED_INTER_BYTES, _FIXED_RESULTS_BYTES = 10_000_000, 6_000_000
 """Drift and whitening arrays, figures and logs; report pages."""
 
 _SORTER_RAM_BYTES = 1_300_000_000

@@ -98,10 +98,10 @@ def _lock_problems(place: Path) -> list[Finding]:
         return [_finding("lock", f"a lock or a process fails: {error}", place)]
 
 
-def _second_process(place: Path, lock: IO[bytes]) -> list[Finding]:
+def _second_process(place: Path, lock: IO[bytes], program: str = _SECOND_PROCESS) -> list[Finding]:
     """Let another process try the lock while it is held and when it is free, then kill it and see it gone."""
     second = WorkerProcess(
-        [sys.executable, "-c", _SECOND_PROCESS, str(place)],
+        [sys.executable, "-c", program, str(place)],
         environment=os.environ,
         log_path=place / "log",
         status_path=place / "status.json",

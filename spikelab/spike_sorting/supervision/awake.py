@@ -67,10 +67,12 @@ def _keeper(command: tuple[str, ...]) -> Iterator[bool]:
         _say_may_sleep(str(error))
         yield False
         return
+    is_held = False
     try:
-        yield _is_held(process, command[0])
+        is_held = _is_held(process, command[0])
+        yield is_held
     finally:
-        _end(process)
+        _end(process, _END_S if is_held else 0.0)
 
 
 def _is_held(process: subprocess.Popen[bytes], program: str) -> bool:
@@ -88,13 +90,13 @@ def _first_line(stream: IO[bytes] | None) -> bytes:
     return stream.readline() if stream is not None else b""
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: subprocess.Popen[bytes], patience_s: float) -> None:
     """End the keeper by the end of its input; it is ours, so that it may be killed when it stays."""
     if process.stdin is not None:
         with suppress(OSError):
             process.stdin.close()
     try:
-        process.wait(_END_S)
+        process.wait(patience_s)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

@@ -23,6 +23,8 @@ from spikelab.spike_sorting.supervision import host, sweep
 
 LOCK_NAME = ".spikelab.lock"
 _SURVIVORS_END_S = 5.0
+_GLANCE_S = 0.2
+"""A lock that is held for longer is a run's; `holder_of` holds it for an instant only."""
 _POLL_S = 0.02
 
 
@@ -52,7 +54,7 @@ def _hold_one(folder: Path, run_id: str | None) -> Iterator[int]:
     path = folder / LOCK_NAME
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
     try:
-        if not (lock_descriptor(descriptor, blocking=False) or _taken_from_the_dead(descriptor, path)):
+        if not (_locked_within(descriptor, _GLANCE_S) or _taken_from_the_dead(descriptor, path)):
             raise _held_by_another(path)
         _write_card(descriptor, run_id)
         yield descriptor
@@ -66,13 +68,34 @@ def _taken_from_the_dead(descriptor: int, path: Path) -> bool:
     if not card.get("run_id") or not host.is_dead(card):
         return False
     sweep.kill_by_cookie(sweep.RUN_COOKIE, card["run_id"])
+    return _locked_within(descriptor, _SURVIVORS_END_S)
+
+
+def _locked_within(descriptor: int, seconds: float) -> bool:
+    """Try to take the lock for so long; return whether it is ours."""
     waited = 0.0
     while not lock_descriptor(descriptor, blocking=False):
-        if waited > _SURVIVORS_END_S:
+        if waited >= seconds:
             return False
         time.sleep(_POLL_S)
         waited += _POLL_S
     return True
+
+
+def holder_of(folder: Path) -> dict[str, Any] | None:
+    """Return who holds `folder` now, or None when nobody does.
+
+    It is found out by trying, which takes the lock for an instant.
+    """
+    path = folder / LOCK_NAME
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return None
+    try:
+        return None if lock_descriptor(descriptor, blocking=False) else read_card(path)
+    finally:
+        os.close(descriptor)
 
 
 def _write_card(descriptor: int, run_id: str | None) -> None:

@@ -99,7 +99,8 @@ class MonitorEvent:
     Parameters
     ----------
     kind : {"warned", "holding", "cleared", "blind", "tripped"}
-        Above the soft limit, above the hard one, clearly below both again, cannot look, must be stopped.
+        Above the soft limit; above the hard one, for a moment only so far; clearly below both again; cannot look;
+        must be stopped.
     sensor : str
         Name of the sensor.
     reading : Reading
@@ -180,10 +181,12 @@ class Monitor:
             reading = _read(sensor, self._now_s)
             values[sensor.name] = reading.value
             self._keep(sensor, reading.value)
-            if self._trip is None:
-                self._tell_changes(sensor, memory, reading)
-            if self._trip is None and self._lasted(sensor, memory, reading):
+            if self._trip is not None:
+                continue  # the rest is for the curve
+            if self._lasted(sensor, memory, reading):
                 self._trip = Trip(sensor.name, reading, sensor.error(reading), self._now_s)
+            else:
+                self._tell_changes(sensor, memory, reading)
         if self._curve is not None:
             self._curve(values)
         if self._trip is not None:

@@ -60,19 +60,22 @@ class DiskUse:
 
 
 @dataclass(frozen=True)
-class Heartbeat:
-    """The worker's progress file.
+class Words:
+    """What the worker has said so far.
 
     Parameters
     ----------
-    written_ns : int
-        Its modification time, for comparison only.
-    progress : Progress or None
-        Its content.
+    log_bytes : int
+        Size of its log.
+    progress_ns : int, default 0
+        When its progress file was written, for comparison only; 0 before the first time.
+    progress : Progress or None, default None
+        Content of that file.
     """
 
-    written_ns: int
-    progress: Progress | None
+    log_bytes: int
+    progress_ns: int = 0
+    progress: Progress | None = None
 
 
 class Readings(Protocol):
@@ -87,11 +90,8 @@ class Readings(Protocol):
     def blocked(self) -> Mapping[int, str]:
         """Return the run's threads in uninterruptible sleep, with the place in the kernel where they wait."""
 
-    def log_bytes(self) -> int:
-        """Return the size of the log."""
-
-    def heartbeat(self) -> Heartbeat | None:
-        """Return the worker's last word, or None before the first."""
+    def words(self) -> Words:
+        """Return what the worker has said in its log and its progress file."""
 
     def disk(self, folder: Path) -> DiskUse:
         """Return the volume that `folder` is on."""
@@ -150,14 +150,9 @@ class SystemReadings:
         """Return the run's threads in uninterruptible sleep, with the place in the kernel where they wait."""
         return dict(self._tree.blocked())
 
-    def log_bytes(self) -> int:
-        """Return the size of the log; 0 before it is there."""
-        stat = self._files.call(lambda: _stat(self._log_path))
-        return 0 if stat is None else stat.st_size
-
-    def heartbeat(self) -> Heartbeat | None:
-        """Return the worker's last word, or None before the first."""
-        return self._files.call(lambda: _heartbeat(self._progress_path))
+    def words(self) -> Words:
+        """Return what the worker has said in its log and its progress file."""
+        return self._files.call(lambda: _words(self._log_path, self._progress_path))
 
     def disk(self, folder: Path) -> DiskUse:
         """Return the volume that `folder` is on."""
@@ -245,6 +240,10 @@ def _stat(path: Path) -> os.stat_result | None:
         return None
 
 
-def _heartbeat(path: Path) -> Heartbeat | None:
-    stat = _stat(path)
-    return None if stat is None else Heartbeat(stat.st_mtime_ns, read_progress(path))
+def _words(log_path: Path, progress_path: Path) -> Words:
+    log, progress = _stat(log_path), _stat(progress_path)
+    return Words(
+        log_bytes=log.st_size if log else 0,
+        progress_ns=progress.st_mtime_ns if progress else 0,
+        progress=read_progress(progress_path) if progress else None,
+    )

@@ -122,6 +122,14 @@ def test_a_demanded_gpu_turns_warnings_into_errors(make_batch: Make, make_job: M
     assert _found(hidden) == [("gpu-hidden", "error")]
 
 
+def test_kilosort2_without_a_gpu(make_batch: Make, make_job: Make) -> None:
+    """Kilosort2 cannot sort on the CPU: a warning, since only MATLAB knows for certain."""
+    job = make_job(sorter_name="kilosort2")
+    (found,) = check_gpu(make_batch(job))
+    assert (found.code, found.level, "Kilosort2 needs" in found.message) == ("gpu-none", "warning", True)
+    assert _found(make_batch(job, driver=lambda: DRIVER)) == []
+
+
 def test_hidden_gpu_and_sort_on_the_cpu(make_batch: Make, make_job: Make) -> None:
     """A GPU that is hidden on purpose is told of; a sort on the CPU has nothing to say."""
     assert _found(make_batch(make_job(), **_readings(), environment={"CUDA_VISIBLE_DEVICES": ""})) == [
@@ -163,8 +171,14 @@ def test_code_runs_on_its_generation(capability: tuple[int, int], architectures:
 
 @pytest.mark.parametrize(
     "cuda, capability, index",
-    [((13, 0), (12, 0), "cu130"), ((12, 8), (8, 6), "cu128"), ((12, 4), (8, 6), "cu126"), ((11, 8), (8, 6), None)]
-    + [((13, 0), (6, 1), "cu126"), ((12, 4), (12, 0), "cu128")],
+    [
+        ((13, 0), (12, 0), "cu130"),
+        ((13, 0), (6, 1), "cu126"),
+        ((12, 8), (8, 6), "cu128"),
+        ((12, 4), (12, 0), "cu128"),
+        ((12, 4), (8, 6), "cu126"),
+        ((11, 8), (8, 6), None),
+    ],
 )
 def test_builds_of_torch(cuda: tuple[int, int], capability: tuple[int, int], index: str | None) -> None:
     """The build that is named suits the driver and has code for the GPU."""

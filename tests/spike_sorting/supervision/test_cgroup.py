@@ -73,7 +73,7 @@ def test_version_1(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("membership", "mounts"),
+    "membership, mounts",
     [
         ("0::/\n", "30 23 0:26 / /nowhere rw - cgroup2 cgroup2 rw\n"),
         ("", ""),

@@ -9,7 +9,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,55 +26,43 @@ class NVMLError(Exception):
         self.value = value
 
 
+PROCESSES = [SimpleNamespace(pid=7, usedGpuMemory=1_500_000_000), SimpleNamespace(pid=8, usedGpuMemory=None)]
+ANSWERS = {
+    "Init": None,
+    "Shutdown": None,
+    "DeviceGetCount": 2,
+    "DeviceGetHandleByIndex": "a device",
+    "DeviceGetName": b"Scripted 3000",
+    "DeviceGetMemoryInfo": SimpleNamespace(used=2_000_000_000, total=10_000_000_000),
+    "DeviceGetComputeRunningProcesses": PROCESSES,
+    "DeviceGetTemperature": 61,
+    "DeviceGetUtilizationRates": SimpleNamespace(gpu=37, memory=5),
+    "DeviceGetCurrentClocksThrottleReasons": 0x41,
+}
+
+
 @dataclass
 class ScriptedNvml:
-    """A driver whose answers, errors and pauses are set by the test; errors are NVML's numbers by function."""
+    """A driver whose errors (NVML's numbers) and pauses are set by the test, by function."""
 
     errors: dict[str, int] = field(default_factory=dict)
     hangs: dict[str, threading.Event] = field(default_factory=dict)
-    used: int = 2_000_000_000
-    reasons: int = 0
     asked: list[str] = field(default_factory=list)
     NVMLError: type[NVMLError] = NVMLError
 
-    def _answer(self, name: str, value: Any = None) -> Any:
-        self.asked.append(name)
-        if name in self.hangs:
-            self.hangs[name].wait(30)
-        if name in self.errors:
-            raise NVMLError(self.errors[name])
-        return value
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        function = name.removeprefix("nvml")
+        if function not in ANSWERS:
+            raise AttributeError(name)
+        return lambda *arguments: self._answer(function)
 
-    def nvmlInit(self) -> None:
-        self._answer("init")
-
-    def nvmlShutdown(self) -> None:
-        self._answer("shutdown")
-
-    def nvmlDeviceGetCount(self) -> int:
-        return self._answer("count", 2)
-
-    def nvmlDeviceGetHandleByIndex(self, index: int) -> str:
-        return self._answer("handle", f"device {index}")
-
-    def nvmlDeviceGetName(self, device: str) -> bytes:
-        return self._answer("name", b"Scripted 3000")
-
-    def nvmlDeviceGetMemoryInfo(self, device: str) -> SimpleNamespace:
-        return self._answer("memory", SimpleNamespace(used=self.used, total=10_000_000_000))
-
-    def nvmlDeviceGetComputeRunningProcesses(self, device: str) -> list[SimpleNamespace]:
-        processes = [SimpleNamespace(pid=7, usedGpuMemory=1_500_000_000), SimpleNamespace(pid=8, usedGpuMemory=None)]
-        return self._answer("processes", processes)
-
-    def nvmlDeviceGetTemperature(self, device: str, sensor: int) -> int:
-        return self._answer("temperature", 61)
-
-    def nvmlDeviceGetUtilizationRates(self, device: str) -> SimpleNamespace:
-        return self._answer("utilisation", SimpleNamespace(gpu=37, memory=5))
-
-    def nvmlDeviceGetCurrentClocksThrottleReasons(self, device: str) -> int:
-        return self._answer("reasons", self.reasons)
+    def _answer(self, function: str) -> Any:
+        self.asked.append(function)
+        if function in self.hangs:
+            self.hangs[function].wait(30)
+        if function in self.errors:
+            raise NVMLError(self.errors[function])
+        return ANSWERS[function]
 
 
 @pytest.fixture
@@ -90,7 +78,7 @@ def hang() -> Iterator[threading.Event]:
 
 def test_a_sample_has_everything_the_driver_tells():
     """One sample has name, memory, processes, temperature, throttling and use."""
-    assert NvmlGpu(ScriptedNvml(reasons=0x41)).sample(1) == GpuSample(
+    assert NvmlGpu(ScriptedNvml()).sample(1) == GpuSample(
         index=1,
         name="Scripted 3000",
         used_bytes=2_000_000_000,
@@ -112,13 +100,13 @@ def test_nothing_is_loaded_before_the_first_question():
     gpu.count()
     gpu.count()
     gpu.close()
-    assert nvml.asked == ["init", "count", "count", "shutdown"]
+    assert nvml.asked == ["Init", "DeviceGetCount", "DeviceGetCount", "Shutdown"]
 
 
 @pytest.mark.parametrize("code", [9, 12])
 def test_a_machine_without_a_driver_has_no_gpu(code: int):
     """No library or no driver is no GPU, and not an error; asking for one is."""
-    gpu = NvmlGpu(ScriptedNvml(errors={"init": code}))
+    gpu = NvmlGpu(ScriptedNvml(errors={"Init": code}))
     assert gpu.count() == 0
     with pytest.raises(OSError, match=f"NVML error {code}"):
         gpu.sample(0)
@@ -126,32 +114,34 @@ def test_a_machine_without_a_driver_has_no_gpu(code: int):
 
 @pytest.mark.parametrize("code", [3, 4, 13, 21])
 @pytest.mark.parametrize(
-    ("function", "name", "empty"),
+    "function, name, empty",
     [
-        ("name", "name", None),
-        ("memory", "used_bytes", None),
-        ("processes", "processes", None),
-        ("temperature", "temperature_c", None),
-        ("utilisation", "utilisation_pct", None),
-        ("reasons", "throttling", ()),
+        ("DeviceGetName", "name", None),
+        ("DeviceGetMemoryInfo", "used_bytes", None),
+        ("DeviceGetComputeRunningProcesses", "processes", None),
+        ("DeviceGetTemperature", "temperature_c", None),
+        ("DeviceGetUtilizationRates", "utilisation_pct", None),
+        ("DeviceGetCurrentClocksThrottleReasons", "throttling", ()),
     ],
 )
 def test_a_value_that_is_not_told_is_left_out(code: int, function: str, name: str, empty: object):
     """What a device does not support is None, and everything else is there."""
     sample = NvmlGpu(ScriptedNvml(errors={function: code})).sample(0)
     assert getattr(sample, name) == empty
-    assert sample.temperature_c == (None if function == "temperature" else 61.0)
+    assert sample.temperature_c == (None if function == "DeviceGetTemperature" else 61.0)
 
 
-@pytest.mark.parametrize("function", ["handle", "memory", "processes", "temperature", "utilisation"])
+@pytest.mark.parametrize(
+    "function", ["HandleByIndex", "MemoryInfo", "ComputeRunningProcesses", "Temperature", "UtilizationRates"]
+)
 def test_a_lost_gpu_is_lost_whatever_notices(function: str):
     """NVML's error 15 from any question says that the device is lost."""
-    assert NvmlGpu(ScriptedNvml(errors={function: 15})).sample(0) == GpuSample(0, is_lost=True)
+    assert NvmlGpu(ScriptedNvml(errors={f"DeviceGet{function}": 15})).sample(0) == GpuSample(0, is_lost=True)
 
 
 def test_any_other_error_blinds():
     """Other errors are OSErrors with NVML's number, and the next question may be answered again."""
-    nvml = ScriptedNvml(errors={"memory": 999})
+    nvml = ScriptedNvml(errors={"DeviceGetMemoryInfo": 999})
     gpu = NvmlGpu(nvml)
     with pytest.raises(OSError, match="NVML error 999"):
         gpu.sample(0)
@@ -164,21 +154,21 @@ def test_a_driver_that_was_reloaded_is_opened_again():
     nvml = ScriptedNvml()
     gpu = NvmlGpu(nvml)
     gpu.sample(0)
-    nvml.errors["handle"] = 1
+    nvml.errors["DeviceGetHandleByIndex"] = 1
     with pytest.raises(OSError, match="NVML error 1:"):
         gpu.sample(0)
     nvml.errors.clear()
     assert gpu.sample(0).temperature_c == 61.0
-    assert nvml.asked.count("init") == 2
+    assert nvml.asked.count("Init") == 2
 
 
 def test_a_driver_that_hangs_costs_one_thread(hang: threading.Event):
     """A question that hangs is given up in time, further ones fail at once, and answers return when it does."""
-    nvml = ScriptedNvml(hangs={"temperature": hang})
+    nvml = ScriptedNvml(hangs={"DeviceGetTemperature": hang})
     gpu = NvmlGpu(nvml, limit_s=0.2)
     started = time.monotonic()
     for _ in range(20):
-        with pytest.raises(TimeoutError, match="NVIDIA driver did not answer within 0.2 s"):
+        with pytest.raises(TimeoutError, match=r"NVIDIA driver did not answer within 0\.2 s"):
             gpu.sample(0)
     assert time.monotonic() - started < 2
     assert sum(thread.name.startswith("asking") for thread in threading.enumerate()) == 1

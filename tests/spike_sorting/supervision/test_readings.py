@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from spikelab.spike_sorting.supervision.progress import Progress, ProgressFile
-from spikelab.spike_sorting.supervision.readings import Heartbeat, SystemReadings, disk_use, oom_kills
+from spikelab.spike_sorting.supervision.readings import SystemReadings, Words, disk_use, oom_kills
 from spikelab.spike_sorting.supervision.tree import TreeUse, process_state
 
 linux_only = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="there is no /proc here")
@@ -208,20 +208,18 @@ def test_memory_of_the_machine_is_a_share(tmp_path: Path):
 def test_log_and_heartbeat_are_there_when_written(tmp_path: Path):
     """Log and progress are empty before they exist and change with each word."""
     seen = readings(os.getpid(), tmp_path)
-    assert (seen.log_bytes(), seen.heartbeat()) == (0, None)
+    assert seen.words() == Words(0, 0, None)
     (tmp_path / "sorting.log").write_text("hello\n")
-    assert seen.log_bytes() == 6
+    assert seen.words() == Words(6, 0, None)
     progress = ProgressFile(tmp_path / "progress.json", "sort")
     progress.report("drift", 0.5)
-    first = seen.heartbeat()
-    assert isinstance(first, Heartbeat)
+    first = seen.words()
     assert first.progress == Progress("sort", "drift", 0.5)
     time.sleep(0.02)
     progress.report("clustering", 0.0)
-    second = seen.heartbeat()
-    assert second != first
+    assert seen.words() != first
     (tmp_path / "progress.json").write_text("{torn")
-    assert seen.heartbeat().progress is None
+    assert seen.words().progress is None
 
 
 def test_a_disk_has_space_and_a_name(tmp_path: Path):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from spikelab.spike_sorting._exceptions import DiskExhaustionError
 from spikelab.spike_sorting.supervision.monitor import Level, Reading, Sensor
-from spikelab.spike_sorting.supervision.sensors.common import GB, Limits, Watched
+from spikelab.spike_sorting.supervision.sensors.common import GB, Limits, OncePerPoll, Watched
 
 if TYPE_CHECKING:
     from spikelab.spike_sorting.config import ExecutionConfig
@@ -27,14 +27,16 @@ def disk_sensors(execution: ExecutionConfig, watched: Watched, readings: Reading
     limits = Limits(warn, abort, margin=warn / 10, falling=True) if execution.disk_watchdog else None
     inter, results = _volume(readings, watched.inter_folder), _volume(readings, watched.results_folder)
     one_volume = inter is not None and results is not None and inter.volume == results.volume
+    of_inter = OncePerPoll(lambda: readings.disk(watched.inter_folder))
+    of_results = of_inter if one_volume else OncePerPoll(lambda: readings.disk(watched.results_folder))
     sensors: list[Sensor] = [
-        DiskSpace("disk_free_inter_gb", watched.inter_folder, limits, readings.disk),
-        DiskSpace("disk_free_results_gb", watched.results_folder, None if one_volume else limits, readings.disk),
+        DiskSpace("disk_free_inter_gb", watched.inter_folder, limits, of_inter),
+        DiskSpace("disk_free_results_gb", watched.results_folder, None if one_volume else limits, of_results),
     ]
     if limits is not None and inter is not None and inter.total_inodes:
-        sensors.append(DiskInodes("inodes_free_inter", watched.inter_folder, readings.disk))
+        sensors.append(DiskInodes("inodes_free_inter", watched.inter_folder, of_inter))
     if limits is not None and results is not None and results.total_inodes and not one_volume:
-        sensors.append(DiskInodes("inodes_free_results", watched.results_folder, readings.disk))
+        sensors.append(DiskInodes("inodes_free_results", watched.results_folder, of_results))
     return sensors
 
 
@@ -58,20 +60,20 @@ class DiskSpace:
     limits : Limits or None
         In GB, scaled down on small volumes; None: only recorded.
     measure : callable
-        Returns the volume of a folder.
+        Returns its volume at a time.
     """
 
     name: str
     folder: Path
     limits: Limits | None
-    measure: Callable[[Path], DiskUse]
+    measure: Callable[[float], DiskUse]
     hold_s: float = 2.0
     falling: bool = True
     _abort_gb: float | None = field(default=None, init=False)
 
-    def read(self, now_s: float) -> Reading:  # noqa: ARG002 - the disk has no history
+    def read(self, now_s: float) -> Reading:
         """Return the free space."""
-        use = self.measure(self.folder)
+        use = self.measure(now_s)
         free_gb = use.free_bytes / GB
         detail = f"{free_gb:.3g} GB of {use.total_bytes / GB:.3g} GB free on the volume of {self.folder}"
         if self.limits is None:
@@ -102,18 +104,18 @@ class DiskInodes:
     folder : Path
         Folder on it.
     measure : callable
-        Returns the volume of a folder.
+        Returns its volume at a time.
     """
 
     name: str
     folder: Path
-    measure: Callable[[Path], DiskUse]
+    measure: Callable[[float], DiskUse]
     hold_s: float = 2.0
     falling: bool = True
 
-    def read(self, now_s: float) -> Reading:  # noqa: ARG002 - the disk has no history
+    def read(self, now_s: float) -> Reading:
         """Return the free inodes."""
-        use = self.measure(self.folder)
+        use = self.measure(now_s)
         if use.free_inodes is None or use.total_inodes is None:
             return Reading(Level.OK, None, f"the volume of {self.folder} does not tell its inodes")
         warn, abort = FEWEST_INODES

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from spikelab.spike_sorting._exceptions import IOStallError, SorterTimeoutError
 from spikelab.spike_sorting.supervision.gpu import GpuSample
 from spikelab.spike_sorting.supervision.monitor import Level, Reading, Sensor
-from spikelab.spike_sorting.supervision.sensors.common import Watched
+from spikelab.spike_sorting.supervision.sensors.common import OncePerPoll, Watched
 
 if TYPE_CHECKING:
     from spikelab.spike_sorting.config import ExecutionConfig
-    from spikelab.spike_sorting.supervision.readings import Heartbeat, Readings
+    from spikelab.spike_sorting.supervision.readings import Readings, Words
     from spikelab.spike_sorting.supervision.tree import TreeUse
 
 CPU_LIFE = 0.02
@@ -34,12 +34,12 @@ def life_sensors(
     sample: Callable[[float], GpuSample] | None,
 ) -> list[Sensor]:
     """Return the sensors of silence and of standstill."""
-    minutes = watched.recording_min
+    words = OncePerPoll(readings.words)
+    silence_s = inactivity_limit_s(execution, watched.recording_min)
+    step_s = step_limit_s(execution, watched.recording_min)
     return [
-        Inactivity(
-            inactivity_limit_s(execution, minutes), watched, readings, tree, lambda now_s: _is_busy(sample, tree, now_s)
-        ),
-        Standstill(step_limit_s(execution, minutes), watched, readings),
+        Inactivity(silence_s, watched, words, tree, lambda now_s: _is_busy(sample, tree, now_s)),
+        Standstill(step_s, watched, words),
     ]
 
 
@@ -116,10 +116,12 @@ class IOStall:
 
     def read(self, now_s: float) -> Reading:
         """Return for how long the oldest hanging thread has hung without a byte moving."""
-        io_bytes = self._tree(now_s).io_bytes
-        if io_bytes is None:
+        tree = self._tree(now_s)
+        if not tree.pids:
+            return Reading(Level.OK, 0.0, "the run has ended")
+        if tree.io_bytes is None:
             return Reading(Level.OK, None, "this system does not count the bytes that a process moves")
-        if self._pulse.beats(now_s, io_bytes):
+        if self._pulse.beats(now_s, tree.io_bytes):
             self._stuck.clear()
         elif self._looked_s is None or now_s - self._looked_s >= min(LOOK_EVERY_S, self._limit_s / 4):
             self._looked_s = now_s
@@ -149,8 +151,8 @@ class Inactivity:
         How long that is tolerated (s).
     watched : Watched
         The worker.
-    readings : Readings
-        Where log and progress come from.
+    words : callable
+        Returns what it has said at a time.
     tree : callable
         Returns the run's processes at a time.
     gpu_is_busy : callable
@@ -165,36 +167,36 @@ class Inactivity:
         self,
         limit_s: float,
         watched: Watched,
-        readings: Readings,
+        words: Callable[[float], Words],
         tree: Callable[[float], TreeUse],
         gpu_is_busy: Callable[[float], bool],
     ) -> None:
         self._limit_s = limit_s
         self._watched = watched
-        self._readings = readings
+        self._words = words
         self._tree = tree
         self._gpu_is_busy = gpu_is_busy
         self._cpu, self._io = Pulse(CPU_LIFE), Pulse(IO_LIFE)
-        self._said: object = None
+        self._said: Words | None = None
         self._alive_s: float | None = None
 
     def read(self, now_s: float) -> Reading:
         """Return for how long nothing has moved."""
         tree = self._tree(now_s)
-        said = (_log_bytes(self._readings), _heartbeat(self._readings))
+        said = _heard(self._words, now_s)
         signs = [
-            said != self._said,
+            said is not None and said != self._said,
             self._cpu.beats(now_s, tree.cpu_s),
             tree.io_bytes is not None and self._io.beats(now_s, tree.io_bytes),
             self._gpu_is_busy(now_s),
         ]
-        self._said = said
+        self._said = said or self._said
         if self._alive_s is None or any(signs):
             self._alive_s = now_s
         return self._judge(now_s - self._alive_s, tree.n_stopped)
 
     def _judge(self, still_s: float, n_stopped: int) -> Reading:
-        stopped = f"; {n_stopped} of its processes are stopped by a signal" if n_stopped else ""
+        stopped = f"; processes stopped by a signal: {n_stopped}" if n_stopped else ""
         detail = (
             f"log, processor, input and output and progress of {self._watched.sorter} stand still for "
             f"{still_s:.0f} s; stop at {self._limit_s:g} s{stopped}"
@@ -217,27 +219,27 @@ class Standstill:
         How long that is tolerated (s).
     watched : Watched
         The worker.
-    readings : Readings
-        Where log and progress come from.
+    words : callable
+        Returns what it has said at a time.
     """
 
     name = "heartbeat_age_s"
     hold_s = 0.0
     falling = False
 
-    def __init__(self, limit_s: float, watched: Watched, readings: Readings) -> None:
+    def __init__(self, limit_s: float, watched: Watched, words: Callable[[float], Words]) -> None:
         self._limit_s = limit_s
         self._watched = watched
-        self._readings = readings
+        self._words = words
         self._last: object = None
         self._moved_s: float | None = None
 
     def read(self, now_s: float) -> Reading:
         """Return for how long the progress has been the same."""
-        heartbeat = self._readings.heartbeat()
-        progress = heartbeat.progress if heartbeat else None
+        words = self._words(now_s)
+        progress = words.progress
         counts = progress is not None and progress.fraction is not None
-        current = (progress, None if counts else _log_bytes(self._readings))
+        current = (progress, None if counts else words.log_bytes)
         if self._moved_s is None or current != self._last:
             self._moved_s = now_s
         self._last = current
@@ -263,17 +265,10 @@ def _is_busy(sample: Callable[[float], GpuSample] | None, tree: Callable[[float]
     return is_ours and (state.utilisation_pct or 0.0) >= GPU_LIFE_PCT
 
 
-def _log_bytes(readings: Readings) -> int | None:
-    """Return the size of the log; a disk that does not answer is no sign of life."""
+def _heard(words: Callable[[float], Words], now_s: float) -> Words | None:
+    """Return what the worker has said, or None where its disk does not answer, which is no sign of life."""
     try:
-        return readings.log_bytes()
-    except OSError:
-        return None
-
-
-def _heartbeat(readings: Readings) -> Heartbeat | None:
-    try:
-        return readings.heartbeat()
+        return words(now_s)
     except OSError:
         return None
 

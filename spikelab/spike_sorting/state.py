@@ -1,0 +1,104 @@
+"""Where a run stands, told from its folders alone: by its lock, its journal and its progress file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from spikelab.spike_sorting.run_folder import RunFolder
+from spikelab.spike_sorting.supervision.lock import hold, holder_of
+from spikelab.spike_sorting.supervision.progress import Progress, read_progress
+
+NOT_STARTED, RUNNING, UNFINISHED = "not started", "running", "did not finish"
+
+
+@dataclass(frozen=True)
+class RunState:
+    """Where a run stands.
+
+    Parameters
+    ----------
+    status : str
+        "not started", "running", "did not finish", or the status with which it ended.
+    holder : mapping or None
+        Who holds the folder now: pid, hostname, started_at.
+    progress : Progress or None
+        How far a running or unfinished one is.
+    started_at, ended_at : str or None
+        When the last run began and ended (UTC).
+    """
+
+    status: str
+    holder: Mapping[str, Any] | None = None
+    progress: Progress | None = None
+    started_at: str | None = None
+    ended_at: str | None = None
+
+
+def run_state(results: str | Path) -> RunState:
+    """Return where the run with this results folder stands.
+
+    Raises
+    ------
+    FileNotFoundError
+        The folder is not one of spikelab's.
+    """
+    run = run_of(results)
+    events = run.journal.read()
+    holder = holder_of(run.results)
+    status = RUNNING if holder is not None else status_of(events)
+    begun = [event for event in events if event["event"] == "run_started"]
+    ended = [event for event in events if event["event"] == "run_ended"] if status not in {RUNNING, UNFINISHED} else []
+    return RunState(
+        status=status,
+        holder=holder,
+        progress=read_progress(run.progress) if status in {RUNNING, UNFINISHED} else None,
+        started_at=begun[-1]["time"] if begun else None,
+        ended_at=ended[-1]["time"] if ended else None,
+    )
+
+
+def status_of(events: Iterable[Mapping[str, Any]]) -> str:
+    """Return the status to which the journal's events add up."""
+    status = NOT_STARTED
+    for event in events:
+        if event["event"] == "run_started":
+            status = UNFINISHED
+        elif event["event"] == "run_ended":
+            status = event["status"]
+    return status
+
+
+def run_of(results: str | Path) -> RunFolder:
+    """Return both folders of the run with this results folder.
+
+    Raises
+    ------
+    FileNotFoundError
+        The folder is not one of spikelab's.
+    """
+    folder = Path(results).expanduser().absolute()
+    inter = RunFolder(folder, folder).claimed_inter()
+    if inter is None:
+        msg = f"{folder} is not a results folder of spikelab: expected one named sorted_<sorter>/<recording>"
+        raise FileNotFoundError(msg)
+    return RunFolder(inter, folder)
+
+
+def clean(results: str | Path) -> list[Path]:
+    """Remove what a run left that no result needs: half-written files, checkpoints, copies; return what went.
+
+    A later call of the same sort still finds its finished stages.
+
+    Raises
+    ------
+    ConcurrentSortError
+        The run is still going on.
+    FileNotFoundError
+        The folder is not one of spikelab's.
+    """
+    run = run_of(results)
+    with hold((run.inter, run.results)):
+        return run.remove_disposable()
