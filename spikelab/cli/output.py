@@ -101,14 +101,18 @@ def tell_problem(title: str, message: str, advice: str = "", style: str = "red")
 
 @contextmanager
 def exit_codes() -> Iterator[None]:
-    """Turn what a command raises into a message and an exit code; SIGTERM stops as orderly as Ctrl-C."""
+    """Turn what a command raises into a message and an exit code.
+
+    SIGTERM, and the terminal that closes, stop as orderly as Ctrl-C.
+    """
     received: list[int] = []
 
     def interrupt(number: int, _frame: Any) -> None:
         received.append(number)
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    stopping = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+    before = {number: signal.signal(number, interrupt) for number in stopping}
     try:
         yield
     except UsageProblem as error:
@@ -123,7 +127,8 @@ def exit_codes() -> Iterator[None]:
     except KeyboardInterrupt:
         raise typer.Exit(128 + (received[0] if received else signal.SIGINT)) from None
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

@@ -230,7 +230,7 @@ class SorterNotInstalledError(EnvironmentSortFailure):
     """The sorter, or a version of it that was tested, is not installed."""
 
     status = "sorter_not_installed"
-    advice = "Install the sorter: pip install 'spikelab[kilosort4]', or set kilosort_path for Kilosort2."
+    advice = "Install the sorter: pip install 'kilosort>=4.1.7,<4.2' torch, or set kilosort_path for Kilosort2."
     sorter: str | None
     missing: str | None
 

@@ -77,6 +77,14 @@ _HDF5 = (
     ),
 )
 
+_UNREADABLE = (
+    Signature(
+        errors.RecordingUnreadableError,
+        (r"file read failed|truncated file: eof|addr overflow|inflate\(\) failed",),
+        "the recording's data cannot be read",
+    ),
+)
+
 _DOCKER = tuple(
     Signature(errors.DockerEnvironmentError, (pattern,), message, details=FrozenMap({"reason": reason}))
     for reason, message, pattern in (
@@ -273,6 +281,7 @@ SIGNATURES: tuple[Signature, ...] = (
     *_NEW_GPU,
     *_RT_SORT_MODEL,
     *_RESOURCES,
+    *_UNREADABLE,
     *_KILOSORT2,
     *_KILOSORT4,
     *_RT_SORT,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -13,13 +14,16 @@ from spikelab.spike_sorting.backends import get_backend
 from spikelab.spike_sorting.config import SortingPipelineConfig
 from spikelab.spike_sorting.jobs import Job, Recordings, plan, plan_streams
 from spikelab.spike_sorting.outcome import SKIPPED, Outcome, RecordingResult, SortRunReport
-from spikelab.spike_sorting.pipeline import Observer, run_recording
+from spikelab.spike_sorting.pipeline import Observer, is_finished, run_recording
+from spikelab.spike_sorting.preflight import Finding, error_from, findings_for, raise_for, run_preflight
 from spikelab.spike_sorting.run_folder import RunFolder
 from spikelab.spike_sorting.supervision.arbiter import MemoryArbiter
 from spikelab.spike_sorting.supervision.awake import stay_awake
 
 if TYPE_CHECKING:
     from spikelab.spikedata import SpikeData
+
+_log = logging.getLogger(__name__)
 
 OnError = Literal["raise", "continue"]
 Folders = Sequence[str | Path] | str | Path | None
@@ -211,8 +215,9 @@ def run_jobs(
     out_report: SortRunReport | None = None,
     observer: Observer | None = None,
     on_outcome: Callable[[Job, Outcome], None] | None = None,
+    on_findings: Callable[[list[Finding]], None] | None = None,
 ) -> list[Outcome]:
-    """Run jobs and return one outcome each, in order.
+    """Check jobs, run them, and return one outcome each, in order.
 
     Parameters
     ----------
@@ -226,6 +231,8 @@ def run_jobs(
         Gets the records, for failures too.
     observer, on_outcome : callable or None, default None
         Told of progress, and of each outcome as it comes.
+    on_findings : callable or None, default None
+        Told what the checks before the start have found; None: the log is.
     """
     if on_error not in {"raise", "continue"}:
         msg = f"on_error must be 'raise' or 'continue', got {on_error!r}"
@@ -233,9 +240,10 @@ def run_jobs(
     if max_parallel is not None and max_parallel < 1:
         msg = f"max_parallel must be at least 1, got {max_parallel}"
         raise ValueError(msg)
-    _check_before_start(jobs, on_error)
+    n_parallel = max_parallel or 1
+    jobs = _checked(jobs, on_error, n_parallel, on_findings or _log_findings)
     with stay_awake(any(job.config.execution.prevent_system_sleep for job in jobs)):
-        outcomes = _run_all(jobs, on_error, max_parallel or 1, observer, on_outcome)
+        outcomes = _run_all(jobs, on_error, n_parallel, observer, on_outcome)
     report = out_report if out_report is not None else SortRunReport()
     for outcome in outcomes:
         report.add(outcome.result)
@@ -243,14 +251,31 @@ def run_jobs(
     return outcomes
 
 
-def _check_before_start(jobs: Sequence[Job], on_error: OnError) -> None:
-    """Raise what would fail every recording, and what is known to fail one when that ends the batch."""
+def _checked(
+    jobs: Sequence[Job], on_error: OnError, n_parallel: int, on_findings: Callable[[list[Finding]], None]
+) -> list[Job]:
+    """Return the jobs, those that cannot be sorted marked as such; raise what speaks against the whole batch."""
     for sorter in dict.fromkeys(job.config.sorter.sorter_name for job in jobs):
         get_backend(sorter).check_installed()
     if on_error == "raise":
         for job in jobs:
             if job.problem is not None:
                 raise job.problem
+    wanted = [job for job in jobs if job.config.execution.preflight and not is_finished(job)]
+    findings = run_preflight(wanted, n_parallel=n_parallel)
+    on_findings(findings)
+    strict = any(job.config.execution.preflight_strict for job in wanted)
+    if on_error == "raise":
+        raise_for(findings, strict=strict)
+        return list(jobs)
+    raise_for(findings_for(findings, None), strict=strict)
+    return [replace(job, problem=job.problem or error_from(findings_for(findings, job), strict=strict)) for job in jobs]
+
+
+def _log_findings(findings: list[Finding]) -> None:
+    levels = {"error": logging.ERROR, "warning": logging.WARNING, "info": logging.INFO}
+    for finding in findings:
+        _log.log(levels[finding.level], "%s: %s %s", finding.subject, finding.message, finding.advice)
 
 
 def _run_all(

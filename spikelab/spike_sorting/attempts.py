@@ -146,7 +146,9 @@ def _attempt(work: Work, phase: Phase, config: SortingPipelineConfig) -> Failure
 
 def _environment(work: Work, config: SortingPipelineConfig) -> dict[str, str]:
     sorter = get_backend(config.sorter.sorter_name).environment(config)
-    return {**host.worker_environment(host.free_cores()), **sorter, RUN_COOKIE: work.run_id}
+    # HDF5 looks for its filters when the library starts: later is too late.
+    plugins = {"HDF5_PLUGIN_PATH": config.recording.hdf5_plugin_path} if config.recording.hdf5_plugin_path else {}
+    return {**host.worker_environment(host.free_cores()), **sorter, **plugins, RUN_COOKIE: work.run_id}
 
 
 def _wait(worker: WorkerProcess, watch: Watch, work: Work) -> tuple[ExitStatus, Trip | None]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from spikelab.spike_sorting._exceptions import RecordingUnreadableError
+from spikelab.spike_sorting._exceptions import RecordingUnreadableError, SpikeSortingClassifiedError
 from spikelab.spike_sorting.config import SortingPipelineConfig
 from spikelab.spike_sorting.run_folder import RunFolder
 from spikelab.spike_sorting.sources import (
@@ -43,8 +43,8 @@ class Job:
         How it is sorted.
     in_memory : BaseRecording or None
         A recording that only this process has; the run copies it first.
-    problem : RecordingUnreadableError or None
-        Why it cannot be opened, known before the start.
+    problem : SpikeSortingClassifiedError or None
+        Why it cannot be sorted, known before the start.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Job:
     run: RunFolder
     config: SortingPipelineConfig
     in_memory: Any = field(default=None, compare=False)
-    problem: RecordingUnreadableError | None = field(default=None, compare=False)
+    problem: SpikeSortingClassifiedError | None = field(default=None, compare=False)
 
     @property
     def path(self) -> str:

@@ -31,7 +31,7 @@ from spikelab.spike_sorting.supervision.lock import hold
 from spikelab.spike_sorting.supervision.progress import read_progress
 from spikelab.spike_sorting.supervision.publish import publish_json
 
-__all__ = ["PHASES", "STAGES", "Observer", "RecordingResult", "SortRunReport", "run_recording"]
+__all__ = ["PHASES", "STAGES", "Observer", "RecordingResult", "SortRunReport", "is_finished", "run_recording"]
 
 STAGES: tuple[Stage, ...] = (
     Stage("load", "prepare", load.VERSION, load.settings, load.run),
@@ -76,11 +76,24 @@ def run_recording(
         Shared by recordings in flight together: the largest is stopped first when memory is short.
     """
     work = Work(job, STAGES, uuid.uuid4().hex, time.monotonic(), observer, stop=stop or Event(), arbiter=arbiter)
+    if job.problem is not None and not job.run.results.parent.parent.is_dir():
+        # The recording's own folder is missing: none is made up for a report.
+        return Outcome(_failed(work, job.problem), job.problem)
     try:
         with hold((job.run.inter, job.run.results), work.run_id) as locks:
             return _run_locked(replace(work, locks=locks))
     except Exception as error:  # noqa: BLE001 - the boundary: one outcome per recording, whatever happens
         return Outcome(_failed(work, error), error)
+
+
+def is_finished(job: Job) -> bool:
+    """Return whether the same call was finished before, so that nothing is left to do."""
+    if job.problem is not None or _to_recompute(job) or not job.run.report_json.exists():
+        return False
+    source = job.source
+    if job.in_memory is not None:
+        source = sources.in_memory_source(job.in_memory, job.run.input_copy)
+    return job.run.is_done(EXPORT, stage_keys(STAGES, job.config, sources.identity(source))[EXPORT])
 
 
 def _run_locked(work: Work) -> Outcome:
@@ -102,12 +115,12 @@ def _run_locked(work: Work) -> Outcome:
 
 
 def _identified(work: Work) -> Work:
-    """Return the work with its recording on disk, the keys of its stages, and nothing that is to be redone."""
+    """Return the work with its recording identified, the keys of its stages, and nothing that is to be redone."""
     job = work.job
     if job.problem is not None:
         raise job.problem
     if job.in_memory is not None:
-        job = replace(job, source=sources.save_in_memory(job.in_memory, job.run.input_copy), in_memory=None)
+        job = replace(job, source=sources.in_memory_source(job.in_memory, job.run.input_copy))
     job.run.forget(_to_recompute(job))
     return replace(work, job=job, keys=stage_keys(STAGES, job.config, sources.identity(job.source)))
 
@@ -142,8 +155,10 @@ def run_stages(job: Job, keys: Mapping[str, str], phase: Phase) -> None:
 
 
 def _open_run(work: Work) -> None:
-    """Leave in the results folder what a person wants to know later."""
+    """Put what the worker reads on disk, and leave in the results folder what a person wants to know later."""
     job, run = work.job, work.job.run
+    if job.in_memory is not None:
+        sources.save_in_memory(job.in_memory, job.source)
     run.claim(job.source.owner_card())
     publish_json(run.config_used, _config_used(job))
     run.progress.unlink(missing_ok=True)

@@ -309,21 +309,23 @@ def _sampled_digest(path: Path, size: int) -> str:
 # -------------------------------------------------------------------------------- recordings only in memory
 
 
-def save_in_memory(recording: Any, folder: Path) -> Source:
-    """Stream a recording that lives in this process into `folder`, once, and return it as a source.
+def in_memory_source(recording: Any, folder: Path) -> Source:
+    """Return the source that `save_in_memory` makes of `recording` in `folder`: it is known by its content."""
+    return Source(files=(str(folder),), content=_traces_digest(recording))
 
-    The copy is reused when its content is that of `recording`, so that a repeated call finds its results.
-    """
-    digest = _traces_digest(recording)
+
+def save_in_memory(recording: Any, source: Source) -> None:
+    """Stream a recording that lives in this process to where `source` says, unless it is there already."""
+    folder, digest = Path(source.files[0]), source.content or ""
     stamp = folder.with_name(f"{folder.name}.digest")
-    if not (stamp.is_file() and stamp.read_text(encoding="utf-8") == digest and folder.is_dir()):
-        stamp.unlink(missing_ok=True)
-        partial = folder.with_name(f"{folder.name}{PARTIAL_SUFFIX}")
-        shutil.rmtree(partial, ignore_errors=True)
-        recording.save(folder=partial, format="binary", n_jobs=1, verbose=False, progress_bar=False)
-        publish_folder(partial, folder)
-        publish_text(stamp, digest)
-    return Source(files=(str(folder),), content=digest)
+    if stamp.is_file() and stamp.read_text(encoding="utf-8") == digest and folder.is_dir():
+        return
+    stamp.unlink(missing_ok=True)
+    partial = folder.with_name(f"{folder.name}{PARTIAL_SUFFIX}")
+    shutil.rmtree(partial, ignore_errors=True)
+    recording.save(folder=partial, format="binary", n_jobs=1, verbose=False, progress_bar=False)
+    publish_folder(partial, folder)
+    publish_text(stamp, digest)
 
 
 def _traces_digest(recording: Any) -> str:

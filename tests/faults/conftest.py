@@ -144,9 +144,7 @@ def tally(record_property: Callable[[str, object], None]) -> Tally:
 
     def note(promise: str, fault: str, tried: int, held: int, remark: str = "") -> None:
         assert promise in PROMISES
-        record_property(
-            "tally", {"promise": promise, "fault": fault, "tried": tried, "held": held, "remark": remark}
-        )
+        record_property("tally", {"promise": promise, "fault": fault, "tried": tried, "held": held, "remark": remark})
 
     return note
 
@@ -163,5 +161,3 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         terminalreporter.write_line(line)
     if path := os.environ.get("SPIKELAB_FAULTS_TABLE"):
         Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-

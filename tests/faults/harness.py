@@ -43,5 +43,3 @@ OPTIONS: dict[str, Any] = {"n_jobs": 1, "save_raw_pkl": True, "create_figures": 
 def sort_options(behaviour: str = "ok", **more: Any) -> dict[str, Any]:
     """Return settings under which the fake sorter behaves as told; further parameters are the sorter's."""
     return {**OPTIONS, "kilosort_params": {"behaviour": behaviour, **more}}
-
-

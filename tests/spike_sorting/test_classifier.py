@@ -72,6 +72,13 @@ RECORDED: dict[str, tuple[str, str, type[errors.SpikeSortingClassifiedError], di
         errors.HDF5PluginMissingError,
         {},
     ),
+    "damaged file": (
+        "kilosort4",
+        "OSError: Can't synchronously read data (file read failed: time = Fri Nov 20 03:12:44 2026, filename = "
+        "'/data/rec.raw.h5', file descriptor = 9, errno = 5, error message = 'Input/output error')",
+        errors.RecordingUnreadableError,
+        {},
+    ),
     "docker package": (
         "kilosort2",
         "ModuleNotFoundError: No module named 'docker'",
@@ -312,7 +319,6 @@ def test_an_exception_alone_is_evidence(excerpt: str, tmp_path: Path) -> None:
         ("rt_sort", "Detected 1,000 preliminary propagation sequences"),
         ("rt_sort", "Loading /models/mea/init_dict.json\nLoading /models/mea/state_dict.pt"),
         ("kilosort4", KS4_START + "ValueError: operands could not be broadcast together"),
-        ("kilosort4", KS4_START + "OSError: Can't synchronously read data (file read failed: time = now)"),
         ("kilosort4", "Detected 0 preliminary propagation sequences"),
         ("kilosort4", "found 0 good channels"),
         ("kilosort2", KS2_BUSY + KS2_KERNEL),

@@ -125,6 +125,7 @@ def _contact_side_um(contacts: Sequence[tuple[float, float]]) -> float:
 
 
 def _position_trace(name: str, color: str, units: Sequence[Unit]) -> dict[str, Any]:
+    is_kept = all(unit.kept for unit in units)
     placed = [unit for unit in units if all(map(math.isfinite, unit.position_um))]
     return {
         "type": "scatter",
@@ -137,8 +138,8 @@ def _position_trace(name: str, color: str, units: Sequence[Unit]) -> dict[str, A
         "marker": {
             "color": color,
             "size": [_mark_size(unit, len(placed)) for unit in placed],
-            "symbol": "circle" if name == "kept" else "x-thin-open",
-            "line": {"width": 1 if name == "kept" else 2, "color": "white" if name == "kept" else color},
+            "symbol": "circle" if is_kept else "x-thin-open",
+            "line": {"width": 1 if is_kept else 2, "color": "white" if is_kept else color},
             "opacity": 0.9,
         },
     }

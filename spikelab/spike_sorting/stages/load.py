@@ -22,7 +22,8 @@ VERSION = 1
 def settings(config: SortingPipelineConfig) -> Any:
     """Return the settings that decide what is sorted."""
     ours = asdict(config.recording)
-    for name in ("freq_min", "freq_max", "stim_times_ms"):
+    # Others read these, or the recording's identity has them already.
+    for name in ("freq_min", "freq_max", "stim_times_ms", "stream_id", "hdf5_plugin_path"):
         del ours[name]
     return thaw(ours)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,7 @@ def _hold_one(folder: Path, run_id: str | None) -> Iterator[int]:
     try:
         if not (_locked_within(descriptor, _GLANCE_S) or _taken_from_the_dead(descriptor, path)):
             raise _held_by_another(path)
+        _end_survivors(read_card(path))
         _write_card(descriptor, run_id)
         yield descriptor
     finally:
@@ -64,11 +65,18 @@ def _hold_one(folder: Path, run_id: str | None) -> Iterator[int]:
 
 def _taken_from_the_dead(descriptor: int, path: Path) -> bool:
     """Take a lock that only survivors of a crashed run hold, by ending them; return whether it is ours now."""
-    card = read_card(path)
+    return _end_survivors(read_card(path)) and _locked_within(descriptor, _SURVIVORS_END_S)
+
+
+def _end_survivors(card: Mapping[str, Any]) -> bool:
+    """End what a crashed run left running; return whether `card` is that of a crashed run.
+
+    A survivor need not hold the lock: a sorter may start programs that do not inherit it.
+    """
     if not card.get("run_id") or not host.is_dead(card):
         return False
     sweep.kill_by_cookie(sweep.RUN_COOKIE, card["run_id"])
-    return _locked_within(descriptor, _SURVIVORS_END_S)
+    return True
 
 
 def _locked_within(descriptor: int, seconds: float) -> bool:

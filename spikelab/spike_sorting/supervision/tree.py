@@ -19,7 +19,7 @@ _PSS_EVERY = 300
 """A costly reading is repeated after so many times what it took: together under half a percent of a core."""
 _SHARED_MATTERS = 0.05
 """Share of resident memory below which it does not matter whether pages are counted twice."""
-_LIST_AT_LEAST_S, _LIST_AT_MOST_S = 2.0, 60.0
+_LIST_AT_LEAST_S, _LIST_AT_MOST_S = 5.0, 60.0
 _PSS_AT_LEAST_S = 30.0
 
 
@@ -94,9 +94,8 @@ class Tree:
         self._list_when_due()
         for process in self._members:
             for task in _tasks(process.pid):
-                state = _state(task)
-                if state is not None and state[0] == "D":
-                    yield int(task.name), state[1]
+                if _letter(task) == "D":
+                    yield int(task.name), _place(task)
 
     def _list_when_due(self) -> None:
         started_s = self._clock()
@@ -129,7 +128,9 @@ def process_state(pid: int, *, proc: Path = PROC) -> tuple[str, str] | None:
     tuple of (str, str) or None
         None when it is gone, or there is no /proc.
     """
-    return _state(proc / str(pid))
+    folder = proc / str(pid)
+    letter = _letter(folder)
+    return None if letter is None else (letter, _place(folder))
 
 
 @dataclass(frozen=True)
@@ -214,15 +215,19 @@ def _tasks(pid: int) -> list[Path]:
         return []
 
 
-def _state(folder: Path) -> tuple[str, str] | None:
-    """Return state letter and place of waiting of the process or thread that `folder` shows."""
+def _letter(folder: Path) -> str | None:
+    """Return the letter for the state of the process or thread that `folder` shows."""
     try:
         # The name in parentheses may itself hold spaces and parentheses.
-        letter = (folder / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0]
-    except (OSError, IndexError):
+        return (folder / "stat").read_bytes().rpartition(b") ")[2][:1].decode() or None
+    except OSError:
         return None
+
+
+def _place(folder: Path) -> str:
+    """Return where in the kernel it waits."""
     try:
         place = (folder / "wchan").read_text(encoding="utf-8", errors="replace").strip("\0\n")
     except OSError:
         place = ""
-    return letter, place if place not in {"", "0"} else "an unknown place"
+    return place if place not in {"", "0"} else "an unknown place"

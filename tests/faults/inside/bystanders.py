@@ -44,7 +44,11 @@ def main(folder: str) -> dict[str, Any]:
     victim.wait()
     with_number_of_victim = _start_with_number(victim.pid)
     guardian.kill_exactly(ours)
-    bystanders = {"similar": similar, "holder's number": with_number_of_holder, "victim's number": with_number_of_victim}
+    bystanders = {
+        "similar": similar,
+        "holder's number": with_number_of_holder,
+        "victim's number": with_number_of_victim,
+    }
     return {
         "child_ended": child_ended,
         "numbers_used_again": with_number_of_holder.pid == holder.pid and with_number_of_victim.pid == victim.pid,

@@ -41,13 +41,14 @@ def main(
     _, complained = process.communicate(timeout=60)
     seconds = time.monotonic() - started
     nemesis.wait_until(lambda: not nemesis.living(), 5, "the end of everything")
+    # Threads of a dead process may hold its files for some more milliseconds.
+    nemesis.wait_until(lambda: nemesis.is_free(inter) and nemesis.is_free(results), 1, "free folders")
     report = Path(results, "recording_report.json")
     return {
         "seconds": seconds,
         "returncode": process.returncode,
         "complained": complained[-2000:],
         "report": json.loads(report.read_text()) if report.exists() else None,
-        "free": nemesis.is_free(inter) and nemesis.is_free(results),
         "log": Path(results, "sorting.log").read_text(errors="replace")[-4000:],
     }
 

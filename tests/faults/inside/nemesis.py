@@ -65,10 +65,18 @@ def living(but: tuple[int, ...] = ()) -> dict[int, str]:
     """Return the command lines of all processes of this namespace but this one and zombies."""
     found = {}
     for folder in Path("/proc").iterdir():
-        if folder.name.isdigit() and int(folder.name) not in {1, *but} and state_of(int(folder.name)) not in {None, "Z"}:
+        if (
+            folder.name.isdigit()
+            and int(folder.name) not in {1, *but}
+            and state_of(int(folder.name)) not in {None, "Z"}
+        ):
             with suppress(OSError):
-                found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()[-120:]
+                found[int(folder.name)] = _command(int(folder.name))[-120:]
     return found
+
+
+def _command(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
 
 
 def kill_the_rest(but: tuple[int, ...] = ()) -> None:
@@ -99,7 +107,7 @@ def descendants(pid: int) -> list[int]:
 
 def guardian_of(orchestrator: subprocess.Popen[Any]) -> Handle:
     """Return the guardian of a running orchestrator, which we have not waited for: its number is still its own."""
-    (guardian,) = [pid for pid in children(orchestrator.pid) if "guardian.py" in living().get(pid, "")]
+    (guardian,) = [pid for pid in children(orchestrator.pid) if "guardian.py" in _command(pid)]
     return Handle(guardian)
 
 

@@ -38,7 +38,7 @@ class Kilosort4Backend:
         """Return the installed version; raise SorterNotInstalledError when it is missing or untested."""
         found = self.installed()
         if found is None:
-            msg = "Kilosort4 is not installed: pip install 'spikelab[kilosort4]'"
+            msg = "Kilosort4 is not installed: pip install 'kilosort>=4.1.7,<4.2' torch"
             raise SorterNotInstalledError(msg, sorter=self.name, missing="kilosort")
         if not OLDEST <= _numbers(found) < BELOW:
             msg = f"kilosort {found} is installed; 4.1.7 and later 4.1 are tested: pip install 'kilosort>=4.1.7,<4.2'"

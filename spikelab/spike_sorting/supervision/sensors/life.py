@@ -22,7 +22,7 @@ IO_LIFE = 4096.0
 GPU_LIFE_PCT = 5.0
 LIFE_WINDOW_S = 10.0
 """Over how long these rates are measured."""
-LOOK_EVERY_S = 5.0
+LOOK_EVERY_S = 15.0
 """How often threads are searched for one that hangs in the kernel."""
 
 
