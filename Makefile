@@ -74,5 +74,5 @@ $(BIN)/python:
 $(STAMP): pyproject.toml requirements/constraints.txt | $(BIN)/python
 	@echo "Installing spikelab, Kilosort4 and the development tools into $(VENV) (minutes the first time, nothing to do later)"
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check \
-	    --constraint requirements/constraints.txt --editable '.[kilosort4,dev]'
+	    --constraint requirements/constraints.txt --editable '.[kilosort4,docker,dev]'
 	@touch $@

@@ -5,6 +5,7 @@ Everything here is imported on first use, so that ``import spikelab`` stays inst
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from spikelab._lazy import lazy_exports
@@ -26,3 +27,6 @@ __getattr__, __dir__ = lazy_exports(
         "sort_recording": "spikelab.spike_sorting.api",
     },
 )
+
+# A library says nothing on its own: without this, warnings would go to the terminal of whoever sets up no logging.
+logging.getLogger(__name__).addHandler(logging.NullHandler())

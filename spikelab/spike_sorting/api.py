@@ -267,9 +267,15 @@ def _checked(
     strict = any(job.config.execution.preflight_strict for job in wanted)
     if on_error == "raise":
         raise_for(findings, strict=strict)
-        return list(jobs)
     raise_for(findings_for(findings, None), strict=strict)
-    return [replace(job, problem=job.problem or error_from(findings_for(findings, job), strict=strict)) for job in jobs]
+    return [_with_findings(job, findings_for(findings, job), strict=strict) for job in jobs]
+
+
+def _with_findings(job: Job, findings: list[Finding], *, strict: bool) -> Job:
+    """Return the job with what speaks against it, or else with what its report should mention."""
+    problem = job.problem or error_from(findings, strict=strict)
+    remarks = tuple(f"{finding.message} {finding.advice}" for finding in findings if finding.level == "warning")
+    return replace(job, problem=problem, remarks=remarks)
 
 
 def _log_findings(findings: list[Finding]) -> None:

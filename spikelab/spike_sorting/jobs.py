@@ -45,6 +45,8 @@ class Job:
         A recording that only this process has; the run copies it first.
     problem : SpikeSortingClassifiedError or None
         Why it cannot be sorted, known before the start.
+    remarks : tuple of str
+        What was found before the start and does not stand in its way.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Job:
     config: SortingPipelineConfig
     in_memory: Any = field(default=None, compare=False)
     problem: SpikeSortingClassifiedError | None = field(default=None, compare=False)
+    remarks: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def path(self) -> str:

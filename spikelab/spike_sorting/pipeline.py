@@ -76,6 +76,7 @@ def run_recording(
         Shared by recordings in flight together: the largest is stopped first when memory is short.
     """
     work = Work(job, STAGES, uuid.uuid4().hex, time.monotonic(), observer, stop=stop or Event(), arbiter=arbiter)
+    work.remarks.extend(job.remarks)
     if job.problem is not None and not job.run.results.parent.parent.is_dir():
         # The recording's own folder is missing: none is made up for a report.
         return Outcome(_failed(work, job.problem), job.problem)
@@ -244,7 +245,7 @@ def _result(work: Work, status: str) -> RecordingResult:
         wall_time_s=work.seconds(),
         log_path=str(work.job.run.log),
         attempts=tuple(work.attempts),
-        retries_used=len(work.remarks),
+        retries_used=len(work.attempts) - len({attempt.phase for attempt in work.attempts}),
         peak_host_ram_pct=work.peaks.get("host_ram_pct"),
         peak_gpu_used_pct=work.peaks.get("gpu_used_pct"),
         min_disk_free_gb=min(free, default=None),

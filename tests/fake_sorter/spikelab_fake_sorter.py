@@ -51,6 +51,7 @@ class FakeSorter:
 
     def read(self, folder: Path, n_samples: int) -> Any:
         import numpy as np
+
         from spikelab.spike_sorting.backends.base import Sorting, check_sorting
 
         samples = np.load(folder / "samples.npy", allow_pickle=False)

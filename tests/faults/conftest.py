@@ -13,7 +13,7 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -28,6 +28,7 @@ from support import simulate_maxwell, with_fake_sorter
 INSIDE = Path(__file__).with_name("inside")
 REPOSITORY = Path(__file__).parents[2]
 _NAMESPACE = ("unshare", "-rpf", "--mount-proc", "--kill-child")
+_OF_REAL_ROOT = ("unshare", "-pf", "--mount-proc", "--kill-child")
 _TALLIES = pytest.StashKey[list[dict[str, Any]]]()
 
 
@@ -61,8 +62,11 @@ def in_namespace(environment: dict[str, str]) -> InNamespace:
             pytest.fail(f"{reason}, and SPIKELAB_REQUIRE_STRACE demands it", pytrace=False)
         pytest.skip(reason)
 
-    def run(program: str, *, limit_s: float = 100.0, **settings: Any) -> Any:
-        command = [*_NAMESPACE, sys.executable, str(INSIDE / f"{program}.py"), json.dumps(settings)]
+    def run(program: str, *, limit_s: float = 100.0, real_root: bool = False, **settings: Any) -> Any:
+        if real_root and os.getuid() != 0:
+            pytest.skip("other users are needed: run as root")
+        namespace = _OF_REAL_ROOT if real_root else _NAMESPACE
+        command = [*namespace, sys.executable, str(INSIDE / f"{program}.py"), json.dumps(settings)]
         done = subprocess.run(
             command, capture_output=True, text=True, check=False, timeout=limit_s, env=environment, cwd=REPOSITORY
         )

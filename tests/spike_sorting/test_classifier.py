@@ -74,8 +74,10 @@ RECORDED: dict[str, tuple[str, str, type[errors.SpikeSortingClassifiedError], di
     ),
     "damaged file": (
         "kilosort4",
-        "OSError: Can't synchronously read data (file read failed: time = Fri Nov 20 03:12:44 2026, filename = "
-        "'/data/rec.raw.h5', file descriptor = 9, errno = 5, error message = 'Input/output error')",
+        (
+            "OSError: Can't synchronously read data (file read failed: time = Fri Nov 20 03:12:44 2026, filename = "
+            "'/data/rec.raw.h5', file descriptor = 9, errno = 5, error message = 'Input/output error')"
+        ),
         errors.RecordingUnreadableError,
         {},
     ),

@@ -25,6 +25,7 @@ from spikelab.spike_sorting.sources import (
     described_stream,
     find_streams,
     identity,
+    in_memory_source,
     natural_key,
     open_source,
     recordings_in,
@@ -47,6 +48,12 @@ def saved(tmp_path: Path) -> Path:
     """A SpikeInterface folder."""
     RECORDING.save(folder=tmp_path / "rec", verbose=False, progress_bar=False)
     return tmp_path / "rec"
+
+
+def _copied(recording: si.BaseRecording, folder: Path) -> Source:
+    source = in_memory_source(recording, folder)
+    save_in_memory(recording, source)
+    return source
 
 
 def _in_memory() -> si.BaseRecording:
@@ -286,15 +293,15 @@ def test_the_identity_of_a_missing_file(tmp_path: Path) -> None:
 def test_a_recording_in_memory_is_copied_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """The copy holds every sample, is reused for equal content, and is made again for another one, in silence."""
     folder = tmp_path / "input"
-    source = save_in_memory(_in_memory(), folder)
+    source = _copied(_in_memory(), folder)
     (copy,) = open_source(source)
     np.testing.assert_array_equal(copy.get_traces(), TRACES)
     np.testing.assert_array_equal(copy.get_channel_locations(), RECORDING.get_channel_locations())
     made = (folder / "traces_cached_seg0.raw").stat().st_mtime_ns
-    assert save_in_memory(_in_memory(), folder) == source
+    assert _copied(_in_memory(), folder) == source
     assert (folder / "traces_cached_seg0.raw").stat().st_mtime_ns == made
 
-    other = save_in_memory(_in_memory().frame_slice(0, 100), folder)
+    other = _copied(_in_memory().frame_slice(0, 100), folder)
     assert identity(other) != identity(source)
     assert open_source(other)[0].get_num_samples() == 100
     assert capfd.readouterr() == ("", "")
@@ -304,18 +311,18 @@ def test_a_recording_in_memory_is_copied_once(tmp_path: Path, capfd: pytest.Capt
 def test_a_half_written_copy_is_made_again(tmp_path: Path) -> None:
     """A copy without its digest is not trusted."""
     folder = tmp_path / "input"
-    source = save_in_memory(_in_memory(), folder)
+    source = _copied(_in_memory(), folder)
     (tmp_path / "input.digest").unlink()
     (folder / "traces_cached_seg0.raw").write_bytes(b"")
-    assert save_in_memory(_in_memory(), folder) == source
+    assert _copied(_in_memory(), folder) == source
     np.testing.assert_array_equal(open_source(source)[0].get_traces(), TRACES)
 
 
 def test_a_copy_is_known_by_its_content(tmp_path: Path) -> None:
     """A copy that was deleted and made again is the same input, and belongs to no file."""
-    first = save_in_memory(_in_memory(), tmp_path / "input")
+    first = _copied(_in_memory(), tmp_path / "input")
     shutil.rmtree(tmp_path / "input")
-    again = save_in_memory(_in_memory(), tmp_path / "input")
+    again = _copied(_in_memory(), tmp_path / "input")
     assert identity(again) == identity(first)
     assert again.owner_card() == {"files": [], "stream_id": None}
     assert Source.from_dict(json.loads(json.dumps(again.to_dict()))) == again
@@ -336,4 +343,4 @@ def test_whatever_differs_is_another_content(what: str, tmp_path: Path) -> None:
     other.set_probe(probe)
     if what == "gain":
         other.set_channel_gains(2.0)
-    assert save_in_memory(other, tmp_path / "a").content != save_in_memory(_in_memory(), tmp_path / "b").content
+    assert _copied(other, tmp_path / "a").content != _copied(_in_memory(), tmp_path / "b").content

@@ -26,9 +26,9 @@ from pathlib import Path
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _SIGKILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 _EXIT_KILLED = 137
-_ROUND_S = 0.002
-_MOST_ROUNDS = 1000
-"""A process that ignores this many SIGKILLs hangs in the kernel; no further one will reach it."""
+_ROUND_S, _LONGEST_ROUND_S = 0.002, 0.1
+_KILL_S = 60.0
+"""A process that ignores SIGKILL for so long hangs in the kernel; no further one will reach it."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,8 @@ def main(arguments: list[str]) -> int:
     worker = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=_dies_with_us(), close_fds=False)
     threading.Thread(target=_obey, args=(worker,), daemon=True).start()
     returncode = worker.wait()
-    kill_descendants(os.getpid())
-    _write_status(status_path, returncode)
+    survivors = kill_descendants(os.getpid())
+    _write_status(status_path, returncode, survivors)
     return 0
 
 
@@ -74,24 +74,27 @@ def _obey(worker: subprocess.Popen[bytes]) -> None:
     os._exit(_EXIT_KILLED)
 
 
-def kill_descendants(me: int) -> None:
-    """Kill every descendant of `me`, round after round until none is left.
+def kill_descendants(me: int) -> list[Process]:
+    """Kill every descendant of `me`, round after round until none is left; return those that survive all of it.
 
     A process that was forked between two looks is found in the next round.
     """
-    for _ in range(_MOST_ROUNDS):
-        living = descendants(me)
-        if not living:
-            return
+    give_up_s, round_s = time.monotonic() + _KILL_S, _ROUND_S
+    while (living := descendants(me)) and time.monotonic() < give_up_s:
         for process in living:
             kill_exactly(process)
-        time.sleep(_ROUND_S)
+        time.sleep(round_s)
+        round_s = min(1.2 * round_s, _LONGEST_ROUND_S)
+    return living
 
 
 def kill_exactly(process: Process) -> None:
-    """Kill `process`, and never a stranger that got its number meanwhile."""
+    """Kill `process`, and never a stranger that got its number meanwhile.
+
+    One that runs as another user, as what ``sudo`` starts, is not ours to kill: that must not spare the others.
+    """
     if not hasattr(os, "pidfd_open"):
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(process.pid, _SIGKILL)
         return
     try:
@@ -102,7 +105,7 @@ def kill_exactly(process: Process) -> None:
         # The handle is of whoever has the number now; the start time says whether that is still the same.
         current = _read_process(process.pid)
         if current is not None and current.started == process.started:
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
                 signal.pidfd_send_signal(handle, _SIGKILL)
     finally:
         os.close(handle)
@@ -174,9 +177,10 @@ def _prctl(option: int, value: int) -> None:
         ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
 
 
-def _write_status(path: Path, returncode: int) -> None:
+def _write_status(path: Path, returncode: int, survivors: list[Process]) -> None:
     partial = path.with_suffix(".tmp")
-    partial.write_text(json.dumps({"returncode": returncode}), encoding="utf-8")
+    status = {"returncode": returncode, "survivors": [process.pid for process in survivors]}
+    partial.write_text(json.dumps(status), encoding="utf-8")
     partial.replace(path)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from filelock import lock_descriptor
 
-from spikelab.spike_sorting._exceptions import ConcurrentSortError
+from spikelab.spike_sorting._exceptions import ConcurrentSortError, EnvironmentSortFailure
 from spikelab.spike_sorting.supervision import host, sweep
 
 LOCK_NAME = ".spikelab.lock"
@@ -43,6 +43,8 @@ def hold(folders: Sequence[Path], run_id: str | None = None) -> Iterator[tuple[i
     ------
     ConcurrentSortError
         Another run holds one of them; names the holder. Then none of them is held.
+    EnvironmentSortFailure
+        The file system keeps no locks.
     """
     with ExitStack() as stack:
         yield tuple(stack.enter_context(_hold_one(folder, run_id)) for folder in dict.fromkeys(folders))
@@ -54,7 +56,7 @@ def _hold_one(folder: Path, run_id: str | None) -> Iterator[int]:
     path = folder / LOCK_NAME
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
     try:
-        if not (_locked_within(descriptor, _GLANCE_S) or _taken_from_the_dead(descriptor, path)):
+        if not (_locked_within(descriptor, path, _GLANCE_S) or _taken_from_the_dead(descriptor, path)):
             raise _held_by_another(path)
         _end_survivors(read_card(path))
         _write_card(descriptor, run_id)
@@ -65,7 +67,7 @@ def _hold_one(folder: Path, run_id: str | None) -> Iterator[int]:
 
 def _taken_from_the_dead(descriptor: int, path: Path) -> bool:
     """Take a lock that only survivors of a crashed run hold, by ending them; return whether it is ours now."""
-    return _end_survivors(read_card(path)) and _locked_within(descriptor, _SURVIVORS_END_S)
+    return _end_survivors(read_card(path)) and _locked_within(descriptor, path, _SURVIVORS_END_S)
 
 
 def _end_survivors(card: Mapping[str, Any]) -> bool:
@@ -79,15 +81,26 @@ def _end_survivors(card: Mapping[str, Any]) -> bool:
     return True
 
 
-def _locked_within(descriptor: int, seconds: float) -> bool:
+def _locked_within(descriptor: int, path: Path, seconds: float) -> bool:
     """Try to take the lock for so long; return whether it is ours."""
     waited = 0.0
-    while not lock_descriptor(descriptor, blocking=False):
+    while not _is_locked_now(descriptor, path):
         if waited >= seconds:
             return False
         time.sleep(_POLL_S)
         waited += _POLL_S
     return True
+
+
+def _is_locked_now(descriptor: int, path: Path) -> bool:
+    try:
+        return lock_descriptor(descriptor, blocking=False)
+    except OSError as error:
+        msg = (
+            f"{path.parent} cannot be locked ({error}), so that two runs would not see each other there; "
+            "put results and intermediate files on a local disk"
+        )
+        raise EnvironmentSortFailure(msg) from error
 
 
 def holder_of(folder: Path) -> dict[str, Any] | None:

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from spikelab.spike_sorting._exceptions import UnkillableProcessError
 from spikelab.spike_sorting.supervision import guardian, host, sweep
@@ -91,6 +92,7 @@ class WorkerProcess:
     ) -> None:
         self._status_path = status_path
         self._cookie = environment.get(sweep.RUN_COOKIE)
+        self._is_abandoned = False
         status_path.unlink(missing_ok=True)
         with log_path.open("ab") as log:
             self._guardian = subprocess.Popen(
@@ -111,12 +113,21 @@ class WorkerProcess:
         return self._guardian.pid
 
     def wait(self, timeout_s: float) -> ExitStatus | None:
-        """Return how the worker ended, or None when it still runs after `timeout_s` seconds."""
+        """Return how the worker ended, or None when it still runs after `timeout_s` seconds.
+
+        Raises
+        ------
+        UnkillableProcessError
+            It has ended, and left a process behind that survives SIGKILL.
+        """
         try:
             returncode = self._guardian.wait(timeout_s)
         except subprocess.TimeoutExpired:
             return None
-        return self._told_status() or self._status_of_lost_guardian(returncode)
+        told = self._told_status()
+        if told.get("survivors"):
+            raise self._unkillable(told["survivors"])
+        return ExitStatus(told["returncode"]) if told else self._status_of_lost_guardian(returncode)
 
     def stop(self, patience: Patience | None = None) -> ExitStatus:
         """End the worker: ask, then make it dump its stacks, then kill it and all below it.
@@ -136,7 +147,7 @@ class WorkerProcess:
             exited = self.wait(seconds)
             if exited is not None:
                 return exited
-        raise self._unkillable()
+        raise self._unkillable([process.pid for process in guardian.descendants(self.pid)])
 
     def abort(self, patience: Patience | None = None) -> ExitStatus:
         """End a worker that hangs: make it dump its stacks to the log, then kill it; raise as `stop` does."""
@@ -154,7 +165,7 @@ class WorkerProcess:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         try:
-            if self._guardian.poll() is None:
+            if self._guardian.poll() is None and not self._is_abandoned:
                 self.stop()
         finally:
             if self._guardian.stdin is not None:
@@ -167,11 +178,12 @@ class WorkerProcess:
             with contextlib.suppress(BrokenPipeError):
                 pipe.write(order)
 
-    def _told_status(self) -> ExitStatus | None:
+    def _told_status(self) -> dict[str, Any]:
+        """Return what the guardian wrote at the end of the worker; nothing when it did not come to that."""
         try:
-            return ExitStatus(int(json.loads(self._status_path.read_text(encoding="utf-8"))["returncode"]))
-        except (FileNotFoundError, ValueError, KeyError):
-            return None
+            return dict(json.loads(self._status_path.read_text(encoding="utf-8")))
+        except (FileNotFoundError, ValueError):
+            return {}
 
     def _status_of_lost_guardian(self, returncode: int) -> ExitStatus:
         """The guardian died without a word: the kernel killed the worker; what it had started is swept up."""
@@ -179,9 +191,10 @@ class WorkerProcess:
             sweep.kill_by_cookie(sweep.RUN_COOKIE, self._cookie)
         return ExitStatus(returncode if returncode != 0 else -signal.SIGTERM)
 
-    def _unkillable(self) -> UnkillableProcessError:
-        stubborn = guardian.descendants(self.pid)
-        pid = stubborn[0].pid if stubborn else self.pid
+    def _unkillable(self, pids: Sequence[int]) -> UnkillableProcessError:
+        """Give up, once: another round would not end what survived this one."""
+        self._is_abandoned = True
+        pid = pids[0] if pids else self.pid
         place = host.waiting_in_kernel(pid)
         msg = f"process {pid} survives SIGKILL; it hangs in the kernel at {place or 'an unknown place'}"
         return UnkillableProcessError(msg, pid=pid, wchan=place)

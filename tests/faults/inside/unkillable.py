@@ -24,7 +24,7 @@ time.sleep(600)
 """
 
 
-def main(folder: str, frozen: str) -> dict[str, Any]:
+def main(folder: str, frozen: str, kill_s: float) -> dict[str, Any]:
     log = Path(folder, "log")
     try:
         freezer = _freezer()
@@ -42,7 +42,7 @@ def main(folder: str, frozen: str) -> dict[str, Any]:
         raised: UnkillableProcessError | None = None
         try:
             with worker:
-                worker.stop(Patience(0.2, 0.2, 1.0))
+                worker.stop(Patience(0.2, 0.2, kill_s))
         except UnkillableProcessError as error:
             raised = error
         seconds = time.monotonic() - started

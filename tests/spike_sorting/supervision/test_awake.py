@@ -36,6 +36,8 @@ def test_the_keeper_lives_as_long_as_the_block(keeper: Path):
     with stay_awake() as works:
         assert works
         assert "ends" not in keeper.read_text()
+        pid = int(keeper.read_text().split()[0])
+        assert os.getsid(pid) != os.getsid(0)  # a Ctrl-C in the terminal does not reach it
     assert keeper.read_text().split("\n")[1] == "ends"
 
 

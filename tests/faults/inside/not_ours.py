@@ -1,0 +1,42 @@
+"""A process that the guardian may not kill, as one started by ``sudo``: it must not spare the others.
+
+This needs real users: the program runs as root in a PID namespace, without a user namespace.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import nemesis
+
+from spikelab.spike_sorting.supervision import guardian
+
+_WORKER = """
+import subprocess, time
+foreign = subprocess.Popen(["sleep", "600"], user=65534)
+own = subprocess.Popen(["sleep", "601"])
+print(foreign.pid, own.pid, flush=True)
+time.sleep(600)
+"""
+
+
+def main(folder: str) -> dict[str, Any]:
+    status = Path(folder, "status.json")
+    # Root may kill everybody, unless it gives up that right.
+    command = ["setpriv", "--bounding-set", "-kill", sys.executable, "-I", guardian.__file__, str(status)]
+    process = subprocess.Popen(
+        [*command, sys.executable, "-c", _WORKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    foreign, own = map(int, process.stdout.readline().split())
+    (worker,) = nemesis.children(process.pid)
+    os.close(process.stdin.fileno())
+    nemesis.wait_until(lambda: nemesis.state_of(worker) in {None, "Z"}, 5, "the end of the worker")
+    nemesis.wait_until(lambda: nemesis.state_of(own) in {None, "Z"}, 5, "the end of its child")
+    return {"foreign_lives": nemesis.state_of(foreign) not in {None, "Z"}}
+
+
+nemesis.run(main)
