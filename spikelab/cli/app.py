@@ -10,11 +10,14 @@ from typing import Annotated
 
 import typer
 
+from spikelab.cli.config_app import build_config_app
 from spikelab.cli.options import (
     AsJson,
     Assignments,
+    CleanDryRun,
     ConfigFile,
     DryRun,
+    Folders,
     Intermediate,
     OnError,
     OnErrorOption,
@@ -23,6 +26,7 @@ from spikelab.cli.options import (
     Recordings,
     Results,
     Sorter,
+    UnusedOnError,
 )
 from spikelab.cli.output import exit_codes, make_console, say
 
@@ -38,9 +42,14 @@ def build_app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(spikelab)
-    for panel, commands in ((BEGIN, (doctor, demo)), (SORT, (sort, multistream)), (LOOK, (streams, report))):
+    for panel, commands in (
+        (BEGIN, (doctor, demo)),
+        (SORT, (preflight, sort, multistream)),
+        (LOOK, (streams, status, report, clean)),
+    ):
         for command in commands:
             app.command(rich_help_panel=panel)(command)
+    app.add_typer(build_config_app(), name="config", rich_help_panel=SORT)
     return app
 
 
@@ -128,11 +137,66 @@ def multistream(
 
 
 @exit_codes()
+def preflight(
+    files: Recordings,
+    sorter: Sorter = None,
+    config: ConfigFile = None,
+    assignments: Assignments = None,
+    results: Results = None,
+    intermediate: Intermediate = None,
+    on_error: UnusedOnError = OnError.CONTINUE,
+    parallel: Parallel = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check machine and recordings before a sort, and say how much disk and memory it will take.
+
+    Takes the options of sort; of a file with several streams, all are checked.
+
+    Exit code 3: something speaks against a start; with --set preflight_strict=true, a warning is enough.
+    """
+    from spikelab.cli.sort import preflight_files, read_options
+
+    options = read_options(
+        sorter=sorter,
+        config_file=config,
+        assignments=assignments or (),
+        results=results,
+        inter=intermediate,
+        on_error=on_error,
+        parallel=parallel,
+        dry_run=False,
+        as_json=as_json,
+    )
+    raise typer.Exit(preflight_files(files, options))
+
+
+@exit_codes()
 def streams(file: Recording) -> None:
     """List the streams (wells, probes) of a recording: channels, duration, sampling rate."""
     from spikelab.cli.look import tell_streams
 
     raise typer.Exit(tell_streams(file))
+
+
+@exit_codes()
+def status(folders: Folders, as_json: AsJson = False) -> None:
+    """Say where sorts stand: running, finished or not, how far, by whom."""
+    from spikelab.cli.status import tell_status
+
+    raise typer.Exit(tell_status(folders, as_json=as_json))
+
+
+@exit_codes()
+def clean(folders: Folders, dry_run: CleanDryRun = False) -> None:
+    """Remove what no result needs: copies, checkpoints, half-written files.
+
+    Results and finished stages stay, so that the same command still finds them.
+
+    A sort that is running is left as it is; one that did not finish will repeat the stage that it was in.
+    """
+    from spikelab.cli.clean import tell_clean
+
+    raise typer.Exit(tell_clean(folders, dry_run=dry_run))
 
 
 @exit_codes()

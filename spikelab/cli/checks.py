@@ -11,6 +11,15 @@ from spikelab.cli.output import counted
 
 Level = Literal["ok", "note", "problem"]
 GB = 1e9
+_NO_DOCKER = {
+    "client_missing": ("package broken", "install it again, pip install --force-reinstall docker."),
+    "daemon_down": ("the daemon does not answer", "start Docker, and check that `docker info` works for this user."),
+    "permission_denied": (
+        "this user may not use the daemon",
+        "add this user to the group docker (sudo usermod -aG docker $USER), and log in again.",
+    ),
+}
+"""Reason of DockerEnvironmentError: what is found, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +77,8 @@ def check_probeinterface(facts: Facts) -> Finding:
 def check_kilosort(facts: Facts) -> Finding:
     """Check that Kilosort4 is one that was tested, and that it can be imported."""
     finding = _package(facts, "kilosort")
-    broken = facts.torch is not None and facts.torch.imported and facts.torch.error
-    if finding.level == "ok" and broken:
+    broken = facts.kilosort_error
+    if finding.level == "ok" and broken and not (facts.torch and facts.torch.error):
         command = f"{pip(facts)} install --force-reinstall 'kilosort{facts.wanted.get('kilosort', '')}'"
         return Finding("kilosort", f"{finding.found}, broken: {broken}", "problem", f"Install it again:\n{command}")
     return finding
@@ -80,7 +89,7 @@ def check_torch(facts: Facts) -> Finding:
     finding, torch = _package(facts, "torch"), facts.torch
     if finding.level != "ok" or torch is None:
         return finding
-    if not torch.imported:
+    if torch.error:
         advice = f"Install it again:\n{pip(facts)} install --force-reinstall torch"
         return Finding("torch", f"{finding.found}, broken: {torch.error}", "problem", advice)
     build = f"built for CUDA {torch.cuda_build}" if torch.cuda_build else "built for the CPU only"
@@ -135,12 +144,12 @@ def check_hdf5(facts: Facts) -> Finding:
 
 def check_docker(facts: Facts) -> Finding:
     """Say whether sorters in containers can run."""
-    if facts.versions.get("docker") is None:
-        return Finding("Docker", "package not installed; only for containers")
     if facts.docker is None:
-        advice = "Only for sorters in containers: start Docker, and check that `docker info` works for this user."
-        return Finding("Docker", "the daemon does not answer", "note", advice)
-    return Finding("Docker", facts.docker)
+        return Finding("Docker", "package not installed; only for containers")
+    if facts.docker.reason is None:
+        return Finding("Docker", "the daemon answers")
+    found, advice = _NO_DOCKER.get(facts.docker.reason, (facts.docker.detail, "Check that `docker info` works."))
+    return Finding("Docker", found, "note", f"Only for sorters in containers: {advice}")
 
 
 def check_disk(facts: Facts) -> Finding:

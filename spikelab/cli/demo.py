@@ -94,7 +94,7 @@ def run_demo(folder: Path, duration_s: float) -> int:
     # The tissue of a simulated plate does not move: without drift correction it takes half the time.
     jobs = plan_streams(plate.recording, KILOSORT4.override(kilosort_params={"nblocks": 0}))
     report = SortRunReport()
-    sort_jobs(tuple(jobs.values()), console, report)
+    sort_jobs(tuple(jobs.values()), console, report, findings=[])
     records = dict(zip(jobs, report.records, strict=True))
     _tell_scores(plate, records, console)
     return exit_code_of(report)

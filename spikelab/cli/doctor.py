@@ -25,7 +25,7 @@ from spikelab.cli.checks import (
 )
 from spikelab.cli.facts import Facts
 from spikelab.cli.gpu_check import check_gpu, has_foreign_gpu
-from spikelab.cli.output import ExitCode, say, say_whole
+from spikelab.cli.output import ExitCode, say, say_table, say_whole
 
 _STYLES = {"ok": "green", "note": "yellow", "problem": "bold red"}
 
@@ -45,7 +45,7 @@ def can_sort(facts: Facts) -> bool:
 def tell_health(facts: Facts, console: Console) -> int:
     """Print the findings, then what to do, and return the exit code."""
     findings = examine(facts)
-    console.print(_table(findings))
+    say_table(console, _table(findings))
     advised = [finding for finding in findings if finding.advice]
     if advised:
         say(console, "\nWhat to do", style="bold")

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
-from spikelab.cli.output import ExitCode, counted, say, say_whole, short_path
+from spikelab.cli.findings import count_text, tell_findings
+from spikelab.cli.output import ExitCode, counted, make_console, say, say_whole, short_path
+from spikelab.cli.preflight import Examination, examine, job_document, need_text, together, verdict
 from spikelab.cli.settings import changed_settings
 from spikelab.spike_sorting.backends import get_backend
 from spikelab.spike_sorting.config import SortingPipelineConfig
 from spikelab.spike_sorting.jobs import Job
 
 
-def tell_plan(jobs: Sequence[Job], config: SortingPipelineConfig, console: Console, *, as_json: bool) -> int:
+def tell_plan(jobs: Sequence[Job], config: SortingPipelineConfig, n_parallel: int, *, as_json: bool) -> int:
     """Print what would be sorted and return the exit code; raise SorterNotInstalledError as the sort would.
 
     Parameters
@@ -25,40 +28,63 @@ def tell_plan(jobs: Sequence[Job], config: SortingPipelineConfig, console: Conso
         The plan.
     config : SortingPipelineConfig
         The settings of all of them.
-    console : Console
-        Standard output.
+    n_parallel : int
+        Recordings in flight at once.
     as_json : bool
         Print one JSON document instead of lines.
     """
+    with make_console(stderr=as_json).status("Checking the machine and the recordings"):
+        examination = examine(jobs, n_parallel)
+    if not config.execution.preflight:  # then the sort does not look at them either
+        examination = replace(examination, findings=())
+    console = make_console()
     if as_json:
-        say_whole(console, json.dumps(_document(jobs, config), indent=2, allow_nan=False))
+        say_whole(console, json.dumps(_document(examination, config), indent=2, allow_nan=False))
     else:
-        for line in _lines(jobs, config):
-            say(console, line)
-    get_backend(config.sorter.sorter_name).check_installed()
-    return ExitCode.SOME_FAILED if any(job.problem for job in jobs) else ExitCode.DONE
+        _tell(examination, config, console)
+    if not config.execution.preflight:
+        get_backend(config.sorter.sorter_name).check_installed()
+    if examination.stops_all:
+        return ExitCode.ENVIRONMENT
+    return ExitCode.SOME_FAILED if examination.stopped else ExitCode.DONE
 
 
-def _lines(jobs: Sequence[Job], config: SortingPipelineConfig) -> list[Text]:
-    sorter = config.sorter.sorter_name
+def _tell(examination: Examination, config: SortingPipelineConfig, console: Console) -> None:
+    for line in _lines(examination, config):
+        say(console, line)
+    told = [job.problem for job in examination.jobs if job.problem is not None]
+    findings = [finding for finding in examination.findings if finding.error not in told]
+    if findings:
+        say(console, f"Findings: {count_text(findings)}.", style="bold")
+        tell_findings(console, findings, len(examination.unsorted))
+    say(console, verdict(examination))
+
+
+def _lines(examination: Examination, config: SortingPipelineConfig) -> list[Text]:
+    jobs, sorter = examination.jobs, config.sorter.sorter_name
     lines = [Text(f"Would sort {counted(len(jobs), 'recording')} with {sorter}; nothing is written now.")]
     for job in jobs:
-        lines += _job_lines(job)
+        lines += _job_lines(job, examination)
     changed = _shown_settings(jobs, config)
     heading = f"Settings that differ from the preset {sorter!r}:" if changed else f"Settings: the preset {sorter!r}."
-    return [*lines, Text(heading), *(Text(f"  {name} = {json.dumps(value)}") for name, value in changed.items())]
+    settings = [Text(f"  {name} = {json.dumps(value)}") for name, value in changed.items()]
+    return [*lines, *map(Text, together(examination)), Text(heading), *settings]
 
 
-def _job_lines(job: Job) -> list[Text]:
+def _job_lines(job: Job, examination: Examination) -> list[Text]:
+    projection = examination.projections.get(job.run.results)
     lines = [
         Text(job.name, style="bold"),
         Text(f"  recording     {', '.join(short_path(file) for file in job.source.files)}"),
         *([Text(f"  stream        {job.source.stream_id}")] if job.source.stream_id else []),
         Text(f"  results       {short_path(job.run.results)}"),
         Text(f"  intermediate  {short_path(job.run.inter)}"),
+        *([Text(f"  would take    {need_text(projection)}")] if projection else []),
     ]
-    if job.problem is not None:
-        lines.append(Text(f"  would fail    {job.problem}", style="red"))
+    if job.run.results in examination.finished:
+        lines.append(Text("  sorted        already: it would only be looked up"))
+    if examination.stops(job):
+        lines.append(Text(f"  would fail    {job.problem or 'see below'}", style="red"))
     return lines
 
 
@@ -70,20 +96,10 @@ def _shown_settings(jobs: Sequence[Job], config: SortingPipelineConfig) -> dict[
     return changed
 
 
-def _document(jobs: Sequence[Job], config: SortingPipelineConfig) -> dict[str, Any]:
-    recordings = [
-        {
-            "name": job.name,
-            "files": list(job.source.files),
-            "stream_id": job.source.stream_id,
-            "results_folder": str(job.run.results),
-            "intermediate_folder": str(job.run.inter),
-            "problem": str(job.problem) if job.problem else None,
-        }
-        for job in jobs
-    ]
+def _document(examination: Examination, config: SortingPipelineConfig) -> dict[str, Any]:
     return {
         "sorter": config.sorter.sorter_name,
-        "recordings": recordings,
+        "recordings": [job_document(job, examination) for job in examination.jobs],
         "changed_settings": changed_settings(config),
+        "findings": [finding.to_dict() for finding in examination.findings],
     }

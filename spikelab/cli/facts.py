@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import shutil
@@ -10,92 +9,24 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from importlib import import_module
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-from typing import Any
 
+from spikelab.spike_sorting.preflight.machine import (
+    DockerAnswer,
+    Driver,
+    Torch,
+    ask_docker,
+    ask_torch,
+    read_driver,
+)
 from spikelab.spike_sorting.supervision import host
 
 PACKAGES = ("numpy", "spikeinterface", "probeinterface", "torch", "kilosort", "docker")
 
-_TORCH_TIMEOUT_S = 120
-_DOCKER_TIMEOUT_S = 3
-_TORCH_QUESTIONS = """
-import json
-import torch
-print(json.dumps({
-    "cuda_build": torch.version.cuda,
-    "usable": [torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())]
-              if torch.cuda.is_available() else [],
-    "architectures": torch.cuda.get_arch_list() if torch.version.cuda else [],
-}), flush=True)
-import kilosort.run_kilosort
-"""
-
-
-@dataclass(frozen=True)
-class Gpu:
-    """A GPU as the driver sees it.
-
-    Parameters
-    ----------
-    name : str
-        Product name.
-    capability : tuple of int
-        Compute capability, such as (8, 6).
-    memory_bytes : int
-        Its memory.
-    """
-
-    name: str
-    capability: tuple[int, int]
-    memory_bytes: int
-
-
-@dataclass(frozen=True)
-class Driver:
-    """The NVIDIA driver.
-
-    Parameters
-    ----------
-    version : str
-        Of the driver, such as "570.86".
-    cuda : tuple of int
-        Newest CUDA that it can run, such as (12, 8).
-    gpus : tuple of Gpu
-        What it sees.
-    """
-
-    version: str
-    cuda: tuple[int, int]
-    gpus: tuple[Gpu, ...]
-
-
-@dataclass(frozen=True)
-class Torch:
-    """What torch says of itself, in a process of its own.
-
-    Parameters
-    ----------
-    cuda_build : str or None
-        CUDA that it was built for; None for the CPU only.
-    usable : tuple of str
-        Names of the GPUs that it can use.
-    architectures : tuple of str
-        Architectures that it has code for: "sm_80", "compute_90".
-    error : str or None
-        Last line of the error when importing torch, or Kilosort after it, failed.
-    imported : bool
-        Whether torch itself could be imported.
-    """
-
-    cuda_build: str | None = None
-    usable: tuple[str, ...] = ()
-    architectures: tuple[str, ...] = ()
-    error: str | None = None
-    imported: bool = True
+_KILOSORT_TIMEOUT_S = 120
 
 
 @dataclass(frozen=True)
@@ -114,14 +45,16 @@ class Facts:
         Tested versions of each package, such as ">=2,<3".
     torch : Torch or None
         None where torch is not installed.
+    kilosort_error : str or None
+        Why Kilosort4 cannot be imported.
     driver : Driver or None
         None where there is no NVIDIA driver.
     hidden_gpus : str or None
         Value of CUDA_VISIBLE_DEVICES.
     hdf5_folders : mapping of str to tuple of str, or None
         Plugin files in each folder of HDF5_PLUGIN_PATH; None when it is not set.
-    docker : str or None
-        Version of the Docker daemon, where one answers.
+    docker : DockerAnswer or None
+        Whether the Docker daemon answers; None where the package is not installed.
     free_bytes : mapping of str to int
         Free disk by folder.
     n_cores, n_usable_cores : int
@@ -135,10 +68,11 @@ class Facts:
     versions: Mapping[str, str | None] = field(default_factory=dict)
     wanted: Mapping[str, str] = field(default_factory=dict)
     torch: Torch | None = None
+    kilosort_error: str | None = None
     driver: Driver | None = None
     hidden_gpus: str | None = None
     hdf5_folders: Mapping[str, tuple[str, ...]] | None = None
-    docker: str | None = None
+    docker: DockerAnswer | None = None
     free_bytes: Mapping[str, int] = field(default_factory=dict)
     n_cores: int = 1
     n_usable_cores: int = 1
@@ -147,20 +81,24 @@ class Facts:
 
 
 def gather() -> Facts:
-    """Return the readings of this machine; takes some seconds, because torch is imported in another process."""
+    """Return the readings of this machine; takes some seconds, because torch is imported in other processes."""
     import psutil
 
     versions = {name: _version(name) for name in (*PACKAGES, "spikelab")}
+    with ThreadPoolExecutor() as pool:
+        torch = pool.submit(ask_torch) if versions["torch"] else None
+        kilosort = pool.submit(ask_kilosort) if torch and versions["kilosort"] else None
     return Facts(
         python=platform.python_version(),
         executable=sys.executable,
         versions=versions,
         wanted=_requirements(requires("spikelab") or ()),
-        torch=ask_torch() if versions["torch"] else None,
-        driver=_ask_driver(),
+        torch=torch.result() if torch else None,
+        kilosort_error=kilosort.result() if kilosort else None,
+        driver=read_driver(),
         hidden_gpus=os.environ.get("CUDA_VISIBLE_DEVICES"),
         hdf5_folders=hdf5_plugins(os.environ.get("HDF5_PLUGIN_PATH")),
-        docker=_ask_docker() if versions["docker"] else None,
+        docker=ask_docker(None) if versions["docker"] else None,
         free_bytes={str(folder): shutil.disk_usage(folder).free for folder in (Path.cwd(), tempfile.gettempdir())},
         n_cores=os.cpu_count() or 1,
         n_usable_cores=host.usable_cores(),
@@ -169,23 +107,19 @@ def gather() -> Facts:
     )
 
 
-def ask_torch(command: Sequence[str] | None = None) -> Torch:
-    """Return what torch says of itself.
+def ask_kilosort(command: Sequence[str] | None = None) -> str | None:
+    """Return why Kilosort4 cannot be imported, in its own last line, or None when it can.
 
-    It is asked in a process of its own: a broken torch may end the process that imports it.
+    It is asked in a process of its own: what it imports may end the process.
     """
-    asked = command or [sys.executable, "-c", _TORCH_QUESTIONS]
+    asked = command or [sys.executable, "-c", "import kilosort.run_kilosort"]
     try:
-        done = subprocess.run(asked, capture_output=True, text=True, timeout=_TORCH_TIMEOUT_S, check=False)
+        done = subprocess.run(asked, capture_output=True, text=True, timeout=_KILOSORT_TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired:
-        return Torch(error=f"importing torch took longer than {_TORCH_TIMEOUT_S} s", imported=False)
-    error = _last_line(done.stderr) or f"exit {done.returncode}" if done.returncode else None
-    try:
-        said = json.loads(done.stdout.splitlines()[0])
-    except (IndexError, ValueError):
-        return Torch(error=error or "torch says nothing of itself", imported=False)
-    usable, architectures = tuple(said["usable"]), tuple(said["architectures"])
-    return Torch(cuda_build=said["cuda_build"], usable=usable, architectures=architectures, error=error)
+        return f"importing it takes longer than {_KILOSORT_TIMEOUT_S} s"
+    lines = done.stderr.split("\n")
+    told = [line.strip() for line in lines if line.strip()]
+    return (told[-1] if told else f"exit {done.returncode}") if done.returncode else None
 
 
 def hdf5_plugins(variable: str | None) -> dict[str, tuple[str, ...]] | None:
@@ -215,48 +149,3 @@ def _requirements(lines: Sequence[str]) -> dict[str, str]:
 
     matches = (re.match(r"([\w.-]+)\s*([^;]*)", line) for line in lines)
     return {match[1]: match[2].strip() for match in matches if match}
-
-
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else ""
-
-
-def _ask_driver() -> Driver | None:
-    import pynvml
-
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return None
-    try:
-        cuda = pynvml.nvmlSystemGetCudaDriverVersion_v2()
-        gpus = tuple(_gpu(pynvml, k) for k in range(pynvml.nvmlDeviceGetCount()))
-        return Driver(_text(pynvml.nvmlSystemGetDriverVersion()), (cuda // 1000, cuda % 1000 // 10), gpus)
-    except pynvml.NVMLError:
-        return None
-    finally:
-        pynvml.nvmlShutdown()
-
-
-def _gpu(pynvml: Any, index: int) -> Gpu:
-    handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-    major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
-    memory = pynvml.nvmlDeviceGetMemoryInfo(handle).total
-    return Gpu(_text(pynvml.nvmlDeviceGetName(handle)), (major, minor), int(memory))
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
-
-
-def _ask_docker() -> str | None:
-    docker: Any = import_module("docker")
-    try:
-        client = docker.from_env(timeout=_DOCKER_TIMEOUT_S)
-        try:
-            return str(client.version()["Version"])
-        finally:
-            client.close()
-    except docker.errors.DockerException:
-        return None

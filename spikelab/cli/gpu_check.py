@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import re
-
 from spikelab.cli.checks import GB, Finding, numbers, pip
-from spikelab.cli.facts import Driver, Facts, Gpu
+from spikelab.cli.facts import Facts
+from spikelab.spike_sorting.preflight.gpu import runs_on, wheel_index
+from spikelab.spike_sorting.preflight.machine import Driver
 
 
 def check_gpu(facts: Facts) -> Finding:
     """Compare the GPUs that the driver sees with those that torch can use."""
     driver, torch = facts.driver, facts.torch
+    if driver is not None and driver.problem:
+        advice = "Restart the machine (after an update the driver needs that), and check that nvidia-smi works."
+        return Finding("GPU", f"the NVIDIA driver does not work: {driver.problem}", "problem", advice)
     if driver is None or not driver.gpus:
         found = "no NVIDIA driver" if driver is None else "the NVIDIA driver sees none"
         advice = "Nothing, if this machine has no NVIDIA GPU: Kilosort4 sorts on the CPU, many times slower."
         return Finding("GPU", found, "note", advice)
     described = _described(driver)
-    if torch is None or not torch.imported:
+    if torch is None or torch.error:
         return Finding("GPU", described)
     if torch.cuda_build is None:
         advice = f"The GPU lies idle, because this torch was built without CUDA. {_reinstall(facts, driver)}"
@@ -49,32 +52,6 @@ def has_foreign_gpu(facts: Facts) -> bool:
     if torch is None or driver is None or not torch.usable or not torch.architectures or _is_hidden(facts):
         return False
     return not any(runs_on(gpu.capability, torch.architectures) for gpu in driver.gpus)
-
-
-def runs_on(capability: tuple[int, int], architectures: tuple[str, ...]) -> bool:
-    """Return whether code for one of `architectures` runs on a GPU of this compute capability.
-
-    Machine code (sm_86) runs on GPUs of its generation from its own version on, intermediate code (compute_86)
-    on all later ones.
-    """
-    for kind, digits in (match.groups() for name in architectures if (match := re.match(r"(sm|compute)_(\d+)", name))):
-        built = (int(digits[:-1]), int(digits[-1]))
-        if built <= capability and (kind == "compute" or built[0] == capability[0]):
-            return True
-    return False
-
-
-def wheel_index(driver_cuda: tuple[int, int], gpus: tuple[Gpu, ...]) -> str | None:
-    """Return the name of the torch builds that suit driver and GPUs, or None when the driver is too old for any."""
-    if driver_cuda < (12, 0):
-        return None
-    oldest = min(gpu.capability for gpu in gpus)
-    newest = max(gpu.capability for gpu in gpus)
-    if oldest < (7, 5):
-        return "cu126"  # later builds have no code for these GPUs
-    if driver_cuda >= (13, 0):
-        return "cu130"
-    return "cu128" if driver_cuda >= (12, 8) or newest >= (10, 0) else "cu126"
 
 
 def _reinstall(facts: Facts, driver: Driver, lead: str = "Exchange torch") -> str:

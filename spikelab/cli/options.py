@@ -18,6 +18,10 @@ class OnError(str, Enum):
 
 Recording = Annotated[Path, typer.Argument(exists=True, help="Recording: a file or a folder.")]
 Recordings = Annotated[list[Path], typer.Argument(exists=True, help="Recordings, or folders of recordings.")]
+Folders = Annotated[
+    list[Path],
+    typer.Argument(exists=True, file_okay=False, help="Results folders of spikelab, or folders above them."),
+]
 Sorter = Annotated[
     str | None, typer.Option("--sorter", metavar="NAME", help="Sorter, for its preset.  (default: kilosort4)")
 ]
@@ -39,10 +43,18 @@ Intermediate = Annotated[
 OnErrorOption = Annotated[
     OnError, typer.Option("--on-error", help="What the first failure means for the other recordings.")
 ]
+UnusedOnError = Annotated[OnError, typer.Option("--on-error", hidden=True)]
+"""Taken where it means nothing, so that the options of a sort fit."""
 Parallel = Annotated[
     int | None, typer.Option("--parallel", metavar="N", min=1, help="Recordings sorted at the same time.")
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", metavar="", help="Say what would be sorted, and write nothing.")]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run", metavar="", help="Say what would be sorted, what that takes and what speaks against it; no more."
+    ),
+]
+CleanDryRun = Annotated[bool, typer.Option("--dry-run", metavar="", help="Say what would go, and remove nothing.")]
 AsJson = Annotated[
     bool, typer.Option("--json", metavar="", help="Print one JSON document; messages go to standard error.")
 ]

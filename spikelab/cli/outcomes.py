@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from rich.text import Text
 
 from spikelab.cli.output import counted, seconds_text, short_path
+from spikelab.spike_sorting._exceptions import PreflightError
 from spikelab.spike_sorting.jobs import Job
 from spikelab.spike_sorting.outcome import FAILED, INTERRUPTED, SKIPPED, Outcome, RecordingResult, SortRunReport
+from spikelab.spike_sorting.run_folder import RunFolder
 
 
 def outcome_lines(label: str, job: Job, outcome: Outcome) -> list[Text]:
@@ -18,10 +22,19 @@ def outcome_lines(label: str, job: Job, outcome: Outcome) -> list[Text]:
         return [line, *(Text(f"    note: {note}", style="yellow") for note in result.warnings)]
     if result.status in {INTERRUPTED, SKIPPED}:
         return [Text(f"{label}: {result.status}", style="yellow")]
+    if isinstance(outcome.error, PreflightError):
+        return [Text.assemble(f"{label}: ", (_as_found(job, outcome.error), "red")), Text(f"    {report}")]
     lines = [Text.assemble(f"{label}: ", (failed_text(result), "red"))]
     if result.advice:
         lines.append(Text(f"    what to do: {result.advice}"))
     return [*lines, Text(f"    {report}")]
+
+
+def _as_found(job: Job, error: PreflightError) -> str:
+    """Return which findings, told in full before the start, speak against `job`."""
+    fatal = {"error", "warning"} if job.config.execution.preflight_strict else {"error"}
+    codes = dict.fromkeys(finding["code"] for finding in error.findings or () if finding["level"] in fatal)
+    return f"failed ({error.status}): {', '.join(codes)}, as found before the start"
 
 
 def found_text(result: RecordingResult) -> str:
@@ -37,8 +50,12 @@ def failed_text(result: RecordingResult) -> str:
 
 def report_path(job: Job) -> str:
     """Return where a person reads what happened: the page, the note, or at least the folder."""
-    pages = (job.run.report_html, job.run.report_markdown)
-    return short_path(next((page for page in pages if page.is_file()), job.run.results))
+    return short_path(page_of(job.run) or job.run.results)
+
+
+def page_of(run: RunFolder) -> Path | None:
+    """Return the page or the note that says what happened, or None where there is none."""
+    return next((page for page in (run.report_html, run.report_markdown) if page.is_file()), None)
 
 
 def summary_lines(report: SortRunReport, seconds: float) -> list[Text]:

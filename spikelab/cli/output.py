@@ -6,6 +6,7 @@ import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,13 @@ import typer
 from rich.box import HORIZONTALS
 from rich.console import Console, Group
 from rich.panel import Panel
+from rich.table import Table
 from rich.text import Text
 
 from spikelab.spike_sorting._exceptions import EnvironmentSortFailure, SpikeSortingClassifiedError
+
+_UNBOUNDED = 100_000
+"""Columns of a file or a pipe."""
 
 
 class ExitCode(IntEnum):
@@ -66,26 +71,41 @@ def say(console: Console, text: str | Text, style: str = "") -> None:
     say_whole(console, text, style)
 
 
+def say_table(console: Console, table: Table) -> None:
+    """Print a table, fitted to a terminal; elsewhere each row stays on one line, however long."""
+    width = console.width
+    if not console.is_terminal:
+        console.width = _UNBOUNDED
+    try:
+        console.print(table)
+    finally:
+        console.width = width
+
+
 def say_whole(console: Console, text: str | Text, style: str = "") -> None:
     """Print text without breaking its lines: commands and documents stay in one piece for copying."""
     console.print(text, style=style, soft_wrap=True)
 
 
 def wrapped(text: Text, width: int) -> Text:
-    """Return `text` with lines broken between words at `width` columns; Rich would also break within long words."""
+    """Return `text` with lines broken between words at `width` columns; Rich would also break within long words.
+
+    What is left of a line that is indented is indented as much.
+    """
     lines = []
     for line in text.split("\n", allow_blank=True):
-        for piece in line.divide(_breaks(line.plain, width)):
+        indent = line.plain[: len(line.plain) - len(line.plain.lstrip())]
+        for k, piece in enumerate(line.divide(_breaks(line.plain, width, len(indent)))):
             piece.rstrip()
-            lines.append(piece)
+            lines.append(Text(indent) + piece if k else piece)
     return Text("\n").join(lines)
 
 
-def _breaks(line: str, width: int) -> list[int]:
-    breaks, start = [], 0
+def _breaks(line: str, width: int, n_indent: int) -> list[int]:
+    breaks, start, room = [], 0, width
     for word in re.finditer(r"\S+", line):
-        if word.end() - start > width and line[start : word.start()].strip():
-            start = word.start()
+        if word.end() - start > room and line[start : word.start()].strip():
+            start, room = word.start(), width - n_indent
             breaks.append(start)
     return breaks
 
@@ -161,6 +181,21 @@ def seconds_text(seconds: float) -> str:
 
 def _two_units(large: int, large_unit: str, small: int, small_unit: str) -> str:
     return f"{large} {large_unit} {small} {small_unit}" if small else f"{large} {large_unit}"
+
+
+def bytes_text(n_bytes: float) -> str:
+    """Return a size for people, in powers of 1000: "12 GB", "340 MB", "2 kB"; from 1 byte up never "0"."""
+    unit, size = "bytes", float(n_bytes)
+    for larger in ("kB", "MB", "GB", "TB"):
+        if size < 999.5:
+            break
+        unit, size = larger, size / 1000
+    return f"{size:.0f} {unit}" if unit == "bytes" or size >= 9.95 else f"{size:.1f} {unit}"
+
+
+def local_time(utc: str) -> str:
+    """Return a time of the journal as clocks here show it: "2026-03-01 22:14"."""
+    return datetime.fromisoformat(utc).astimezone().strftime("%Y-%m-%d %H:%M")
 
 
 def counted(number: int, noun: str) -> str:

@@ -73,12 +73,17 @@ def parse_value(text: str) -> Any:
 
 def changed_settings(config: SortingPipelineConfig) -> dict[str, Any]:
     """Return the settings in which `config` differs from the preset of its sorter, by flat name."""
+    return {name: value for name, (value, _) in differences(config).items()}
+
+
+def differences(config: SortingPipelineConfig) -> dict[str, tuple[Any, Any]]:
+    """Return the settings in which `config` differs from the preset of its sorter: flat name -> (value, preset's)."""
     preset = SortingPipelineConfig.preset(config.sorter.sorter_name)
     changed = {}
     for name, (group, field) in flat_settings().items():
-        value = getattr(getattr(config, group), field.name)
-        if value != getattr(getattr(preset, group), field.name):
-            changed[name] = thaw(value)
+        ours, theirs = (getattr(getattr(one, group), field.name) for one in (config, preset))
+        if ours != theirs:
+            changed[name] = (thaw(ours), thaw(theirs))
     return changed
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,16 +12,23 @@ from rich.console import Console
 from rich.text import Text
 
 from spikelab.cli.dry_run import tell_plan
+from spikelab.cli.findings import count_text, tell_findings
 from spikelab.cli.options import OnError
 from spikelab.cli.outcomes import summary_lines
-from spikelab.cli.output import ExitCode, UsageProblem, make_console, say, say_whole, usage_errors
+from spikelab.cli.output import ExitCode, UsageProblem, counted, make_console, say, say_whole, usage_errors
+from spikelab.cli.preflight import tell_preflight
 from spikelab.cli.progress import make_display
 from spikelab.cli.settings import read_settings
+from spikelab.spike_sorting._exceptions import SpikeSortingClassifiedError
 from spikelab.spike_sorting.api import run_jobs
 from spikelab.spike_sorting.config import SortingPipelineConfig
 from spikelab.spike_sorting.jobs import Job, plan, plan_streams
 from spikelab.spike_sorting.outcome import SortRunReport
+from spikelab.spike_sorting.preflight import Finding, error_from
 from spikelab.spike_sorting.sources import find_streams
+
+MOST_TOLD = 4
+"""Names, and messages of one kind, that are told before a sort starts; ``spikelab preflight`` tells all."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +111,20 @@ def sort_streams(file: Path, streams: Sequence[str] | None, options: Options) ->
     return _sort_or_tell(jobs, options)
 
 
+def preflight_files(files: Sequence[Path], options: Options) -> int:
+    """Say what speaks against sorting `files`, all streams of each, and what that takes; return the exit code."""
+    with usage_errors():
+        jobs = _checked([job for file in files for job in _plan_any(file, options)])
+    return tell_preflight(jobs, options.parallel or 1, as_json=options.as_json)
+
+
 # --------------------------------------------------------------------------------------------------- planning
+
+
+def _plan_any(file: Path, options: Options) -> tuple[Job, ...]:
+    """Return the job of `file`, or one for each of its streams where several are there and none is chosen."""
+    several = options.config.recording.stream_id is None and len(_streams_or_none(file)) > 1
+    return _plan_streams(file, None, options) if several else _plan_files([file], options)
 
 
 def _plan_files(files: Sequence[Path], options: Options) -> tuple[Job, ...]:
@@ -169,15 +190,15 @@ def _streams_or_none(file: Path) -> list[str]:
 
 
 def _sort_or_tell(jobs: Sequence[Job], options: Options) -> int:
-    console = make_console(stderr=options.as_json)
     if options.dry_run:
-        return tell_plan(jobs, options.config, make_console(), as_json=options.as_json)
-    report = SortRunReport()
+        return tell_plan(jobs, options.config, options.parallel or 1, as_json=options.as_json)
+    report, findings = SortRunReport(), list[Finding]()
+    console = make_console(stderr=options.as_json)
     try:
-        sort_jobs(jobs, console, report, on_error=options.on_error, parallel=options.parallel)
+        sort_jobs(jobs, console, report, findings, on_error=options.on_error, parallel=options.parallel)
     finally:
-        if options.as_json and report.records:
-            _print_json(report)
+        if options.as_json and (report.records or findings):
+            _print_json(report, findings)
     return exit_code_of(report)
 
 
@@ -190,11 +211,12 @@ def sort_jobs(
     jobs: Sequence[Job],
     console: Console,
     report: SortRunReport,
+    findings: list[Finding],
     *,
     on_error: OnError = OnError.CONTINUE,
     parallel: int | None = None,
 ) -> None:
-    """Sort `jobs` with live progress and a summary on `console`, and fill `report`.
+    """Check and sort `jobs` with live progress and a summary on `console`, and fill `report` and `findings`.
 
     Raises
     ------
@@ -205,18 +227,11 @@ def sort_jobs(
     """
     started = time.monotonic()
     try:
-        with make_display(console, jobs) as display:
-            run_jobs(
-                jobs,
-                on_error=on_error.value,
-                max_parallel=parallel,
-                out_report=report,
-                observer=display.progress,
-                on_outcome=display.outcome,
-            )
-    except Exception:
+        _run(jobs, console, report, findings, on_error, parallel)
+    except Exception as error:
         # What ended the batch is one of its outcomes, and was told as such.
         if not report.records:
+            _raise_in_short(error, jobs, findings)
             raise
     finally:
         if report.records:
@@ -224,7 +239,55 @@ def sort_jobs(
             say(console, Text("\n").join(lines))
 
 
-def _print_json(report: SortRunReport) -> None:
+def _run(
+    jobs: Sequence[Job],
+    console: Console,
+    report: SortRunReport,
+    findings: list[Finding],
+    on_error: OnError,
+    parallel: int | None,
+) -> None:
+    display = make_display(console, jobs)
+    with ExitStack() as shown:
+        checking = shown.enter_context(console.status("Checking the machine and the recordings"))
+
+        def begin(found: list[Finding]) -> None:
+            checking.stop()
+            findings.extend(found)
+            _tell_doubts(console, found, len(jobs))
+            shown.enter_context(display)
+
+        run_jobs(
+            jobs,
+            on_error=on_error.value,
+            max_parallel=parallel,
+            out_report=report,
+            observer=display.progress,
+            on_outcome=display.outcome,
+            on_findings=begin,
+        )
+
+
+def _tell_doubts(console: Console, findings: Sequence[Finding], n_recordings: int) -> None:
+    """Print warnings and errors; what is only good to know would be in the way here."""
+    doubts = [finding for finding in findings if finding.level != "info"]
+    if doubts:
+        say(console, f"Before the start: {count_text(doubts)}.", style="bold")
+        tell_findings(console, doubts, n_recordings, most=MOST_TOLD)
+
+
+def _raise_in_short(error: Exception, jobs: Sequence[Job], findings: Sequence[Finding]) -> None:
+    """Raise `error` without the findings behind it, where those have been told."""
+    strict = any(job.config.execution.preflight_strict for job in jobs)
+    fatal = [finding for finding in findings if error_from([finding], strict=strict) is not None]
+    if fatal and isinstance(error, SpikeSortingClassifiedError):
+        speak = "speaks" if len(fatal) == 1 else "speak"
+        msg = f"Nothing was started: {counted(len(fatal), 'finding')} above {speak} against it."
+        raise type(error)(msg) from None
+
+
+def _print_json(report: SortRunReport, findings: Sequence[Finding]) -> None:
     import json
 
-    say_whole(make_console(), json.dumps(report.to_dict(), indent=2, allow_nan=False))
+    document = {**report.to_dict(), "findings": [finding.to_dict() for finding in findings]}
+    say_whole(make_console(), json.dumps(document, indent=2, allow_nan=False))

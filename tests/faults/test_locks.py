@@ -10,7 +10,7 @@ from faults.harness import InNamespace, JobOf, Tally, Undisturbed, slow
 pytestmark = pytest.mark.timeout(300)
 
 
-@pytest.mark.parametrize("n", [3, pytest.param(30, marks=slow)])
+@pytest.mark.parametrize("n", [2, pytest.param(30, marks=slow)])
 def test_of_two_starters_one_runs(
     n: int, undisturbed: Undisturbed, job_of: JobOf, in_namespace: InNamespace, tally: Tally
 ) -> None:
@@ -76,13 +76,17 @@ def test_a_wrong_clock_kills_no_lock(in_namespace: InNamespace, tmp_path: Path, 
 @pytest.mark.strace
 @pytest.mark.parametrize("preflight", [True, False], ids=["with preflight", "without"])
 @pytest.mark.parametrize("error", ["ENOLCK", "ENOSYS"])
-def test_no_locks_is_said(error: str, preflight: bool, job_of: JobOf, in_namespace: InNamespace, tally: Tally) -> None:
+def test_no_locks_is_said(
+    error: str, preflight: bool, job_of: JobOf, in_namespace: InNamespace, tmp_path: Path, tally: Tally
+) -> None:
     """P15: where flock fails, nothing is sorted, and the error names the folder and what to do."""
     job = job_of("run", settings={"preflight": preflight})
     seen = in_namespace("no_locks", job=job, error=error)
-    (record,) = seen["records"]
-    text = f"{record['error_message']} {record['advice']}"
-    held = record["category"] == "environment" and "lock" in text and job["results"].rpartition("/")[0] in text
+    (record,) = seen["records"] or [None]
+    # A preflight that fails for the machine ends the whole batch, by an exception.
+    text = f"{record['error_message']} {record['advice']}" if record else seen["complained"]
+    held = "lock" in text and "local" in text and str(tmp_path) in text
     tally("P15", f"flock fails with {error}", 1, held)
-    assert held, record
+    assert held, text
+    assert (record is None) == preflight
     assert not seen["left"]

@@ -149,15 +149,14 @@ def test_recompute_flags_redo_from_their_stage_on(sorted_once, undisturbed, flag
     assert content(sorted_once) == undisturbed
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_killed_in_a_stage_continues_to_the_same_result(sorted_once, undisturbed, name):
-    """SIGKILL of the worker in any stage, then the same call: what an undisturbed run would have given."""
-    run = RunFolder(sorted_once.inter, sorted_once.results)
+def killed_in(sorted_: Sorted, name: str, step: str = "") -> RunFolder:
+    """Redo from the stage `name` on in a worker of our own, and kill it once it is there."""
+    run = RunFolder(sorted_.inter, sorted_.results)
     run.forget(NAMES[NAMES.index(name) :])
     run.progress.unlink(missing_ok=True)
-    phase = next(stage.phase for stage in STAGES if stage.name == name)
     attempt = run.new_attempt()
     described = json.loads((attempt.parent / "1" / "job.json").read_text())
+    phase = next(stage.phase for stage in STAGES if stage.name == name)
     (attempt / "job.json").write_text(json.dumps({**described, "phase": phase}))
     with WorkerProcess(
         [sys.executable, "-m", "spikelab.spike_sorting.worker", str(attempt)],
@@ -167,13 +166,49 @@ def test_killed_in_a_stage_continues_to_the_same_result(sorted_once, undisturbed
     ) as worker:
         while (exited := worker.wait(0.001)) is None:
             progress = read_progress(run.progress)
-            if progress is not None and progress.stage == name:
+            if progress is not None and progress.stage == name and step in progress.step:
                 exited = worker.kill()
                 break
     assert exited.name in {"SIGKILL", "exit 0"}
+    return run
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_killed_in_a_stage_continues_to_the_same_result(sorted_once, undisturbed, name):
+    """SIGKILL of the worker in any stage, then the same call: what an undisturbed run would have given."""
+    killed_in(sorted_once, name)
     ran, report = again(sorted_once)
     assert report.all_succeeded
     assert set(ran) <= set(NAMES[NAMES.index(name) :])
+    assert content(sorted_once) == undisturbed
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        "spike extraction",
+        *(
+            pytest.param(step, marks=pytest.mark.slow)
+            for step in (
+                "preprocessing",
+                "spike detection",
+                "first clustering",
+                "final clustering",
+                "merging",
+                "saving",
+            )
+        ),
+    ],
+)
+def test_killed_in_a_step_of_kilosort4_continues_from_its_checkpoint(sorted_once, undisturbed, step):
+    """SIGKILL within Kilosort4 costs one step: the next attempt goes on from there, to the same result."""
+    run = killed_in(sorted_once, "sort", step)
+    n_done = len(list(run.sorter_checkpoints.glob("step*.pt")))
+    before = run.log.stat().st_size
+    assert again(sorted_once)[1].all_succeeded
+    with run.log.open("rb") as log:
+        log.seek(before)
+        assert (b"continuing after step" in log.read()) == (n_done > 0)
     assert content(sorted_once) == undisturbed
 
 

@@ -100,6 +100,7 @@ def worker_environment(n_threads: int) -> Mapping[str, str]:
         "OMP_WAIT_POLICY": "PASSIVE",
         "MALLOC_MMAP_MAX_": "0",
         "MALLOC_TRIM_THRESHOLD_": "4294967296",
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         "MPLBACKEND": "Agg",
         "TQDM_DISABLE": "1",
         "PYTHONUNBUFFERED": "1",

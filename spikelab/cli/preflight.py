@@ -1,0 +1,190 @@
+"""``spikelab preflight``: what speaks against a start, and what the sorts will take, without sorting."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from spikelab.cli.findings import count_text, tell_findings
+from spikelab.cli.output import ExitCode, bytes_text, counted, make_console, say, say_table, say_whole
+from spikelab.spike_sorting.jobs import Job
+from spikelab.spike_sorting.pipeline import is_finished
+from spikelab.spike_sorting.preflight import Finding, Machine, error_from, findings_for
+from spikelab.spike_sorting.preflight.batch import Batch
+from spikelab.spike_sorting.preflight.checks import BATCH_CHECKS, RECORDING_CHECKS
+from spikelab.spike_sorting.preflight.facts import look
+from spikelab.spike_sorting.preflight.projection import Projection
+
+GB = 1e9
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What is known of a batch before it starts.
+
+    Parameters
+    ----------
+    jobs : tuple of Job
+        The batch.
+    finished : frozenset of Path
+        Results folders of what is sorted already; there is nothing to check.
+    findings : tuple of Finding
+        What was found of the others.
+    projections : mapping of Path to Projection
+        What each job will take, by results folder; without recordings that cannot be opened.
+    n_parallel : int
+        Recordings in flight at once.
+    """
+
+    jobs: tuple[Job, ...]
+    finished: frozenset[Path]
+    findings: tuple[Finding, ...]
+    projections: Mapping[Path, Projection]
+    n_parallel: int = 1
+
+    @property
+    def is_strict(self) -> bool:
+        """Whether warnings count as errors."""
+        return any(job.config.execution.preflight_strict for job in self.jobs)
+
+    @property
+    def stops_all(self) -> bool:
+        """Whether nothing can be sorted here."""
+        return error_from(findings_for(self.findings, None), strict=self.is_strict) is not None
+
+    def stops(self, job: Job) -> bool:
+        """Return whether something speaks against the recording of `job` itself."""
+        return (
+            job.problem is not None or error_from(findings_for(self.findings, job), strict=self.is_strict) is not None
+        )
+
+    @property
+    def stopped(self) -> list[Job]:
+        """The jobs against which something of their own speaks."""
+        return [job for job in self.jobs if self.stops(job)]
+
+    @property
+    def unsorted(self) -> list[Job]:
+        """The jobs that are not sorted yet."""
+        return [job for job in self.jobs if job.run.results not in self.finished]
+
+    def most_disk_gb(self) -> float:
+        """Return the most that the batch has on disks at one time, when every recording succeeds (GB)."""
+        projections = self.projections.values()
+        kept = sum(one.disk_inter_gb + one.disk_results_gb - one.transient_gb for one in projections)
+        return kept + sum(sorted((one.transient_gb for one in projections), reverse=True)[: self.n_parallel])
+
+
+def examine(jobs: Sequence[Job], n_parallel: int) -> Examination:
+    """Check what is not sorted yet, as the sort itself does before it starts, and project what it takes."""
+    finished = frozenset(job.run.results for job in jobs if is_finished(job))
+    recordings = tuple(look(job) for job in jobs if job.run.results not in finished)
+    if not recordings:
+        return Examination(tuple(jobs), finished, (), {}, n_parallel)
+    batch = Batch(recordings, Machine(), n_parallel)
+    found = [finding for check in BATCH_CHECKS for finding in check(batch)]
+    found += [finding for facts in recordings for check in RECORDING_CHECKS for finding in check(facts)]
+    return Examination(tuple(jobs), finished, tuple(found), batch.projections, n_parallel)
+
+
+def tell_preflight(jobs: Sequence[Job], n_parallel: int, *, as_json: bool) -> int:
+    """Check, print what was found and what the sorts will take, and return the exit code."""
+    with make_console(stderr=as_json).status("Checking the machine and the recordings"):
+        examination = examine(jobs, n_parallel)
+    if as_json:
+        say_whole(make_console(), json.dumps(_document(examination), indent=2, allow_nan=False))
+    else:
+        _tell(examination, make_console())
+    return ExitCode.ENVIRONMENT if examination.stops_all or examination.stopped else ExitCode.DONE
+
+
+def _document(examination: Examination) -> dict[str, Any]:
+    return {
+        "ready": not (examination.stops_all or examination.stopped),
+        "findings": [finding.to_dict() for finding in examination.findings],
+        "recordings": [job_document(job, examination) for job in examination.jobs],
+    }
+
+
+def job_document(job: Job, examination: Examination) -> dict[str, Any]:
+    """Return plain JSON values on one recording: where it is, where everything goes, and what it will take."""
+    projection = examination.projections.get(job.run.results)
+    return {
+        "name": job.name,
+        "files": list(job.source.files),
+        "stream_id": job.source.stream_id,
+        "results_folder": str(job.run.results),
+        "intermediate_folder": str(job.run.inter),
+        "problem": str(job.problem) if job.problem else None,
+        "sorted_before": job.run.results in examination.finished,
+        "projected": asdict(projection) if projection else None,
+    }
+
+
+# ------------------------------------------------------------------------------------------------- for people
+
+
+def _tell(examination: Examination, console: Console) -> None:
+    if examination.projections:
+        say_table(console, _needs(examination))
+        say(console, Text("\n".join(["Estimates, rather too high.", *together(examination)]), style="dim"))
+        say(console, "")
+    n_checked = len(examination.unsorted)
+    tell_findings(console, examination.findings, n_checked)
+    if examination.finished:
+        say(console, f"{counted(len(examination.finished), 'recording')} sorted already: nothing to check there.")
+    say(console, verdict(examination))
+
+
+def _needs(examination: Examination) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("recording", overflow="fold")
+    for heading in ("intermediate", "results", "memory", "on a GPU"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for job in examination.unsorted:
+        projection = examination.projections.get(job.run.results)
+        table.add_row(Text(job.name), *(_sizes(projection) if projection else ["unknown"] * 4))
+    return table
+
+
+def _sizes(projection: Projection) -> list[str]:
+    sizes_gb = (projection.disk_inter_gb, projection.disk_results_gb, projection.ram_gb, projection.vram_gb)
+    return [bytes_text(GB * size_gb) for size_gb in sizes_gb]
+
+
+def need_text(projection: Projection) -> str:
+    """Return what one recording will take, on one line."""
+    inter, results, memory, _ = _sizes(projection)
+    return f"{inter} intermediate, {results} of results, {memory} of memory"
+
+
+def together(examination: Examination) -> list[str]:
+    """Return what several recordings will take together, or nothing for one."""
+    if len(examination.projections) < 2:
+        return []
+    most = bytes_text(GB * examination.most_disk_gb())
+    at_once = f", {examination.n_parallel} at a time" if examination.n_parallel > 1 else ""
+    return [f"All together at most {most} of disk at one time, when every recording succeeds{at_once}."]
+
+
+def verdict(examination: Examination) -> Text:
+    """Return in one sentence what a sort would come to."""
+    counted_levels = count_text(finding for finding in examination.findings if finding.level != "info")
+    counts = f" ({counted_levels})" if counted_levels else ""
+    if examination.stops_all:
+        return Text(f"Nothing can be sorted here yet{counts}.", style="bold red")
+    if n_stopped := len(examination.stopped):
+        n_checked = len(examination.unsorted)
+        some = n_stopped < n_checked
+        of = f"{n_stopped} of {counted(n_checked, 'recording')}"
+        text = f"{of} cannot be sorted{counts}{'; the rest can' if some else ''}."
+        return Text(text, style="bold yellow" if some else "bold red")
+    doubts = f", but look at what was found{counts}" if counts else ""
+    return Text(f"Nothing speaks against a start{doubts}.", style="bold yellow" if counts else "bold green")

@@ -1,0 +1,193 @@
+"""Attempts, canary and state of a run, with a sorter that misbehaves as it is told."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support import simulate_maxwell, with_fake_sorter
+
+from spikelab.spike_sorting.canary import crossings
+from spikelab.spike_sorting.run_folder import RunFolder
+from spikelab.spike_sorting.state import clean, run_state, status_of
+
+_SCRIPT = """
+import json, sys
+from spikelab.spike_sorting import SortRunReport, sort_recording
+report = SortRunReport()
+options = json.loads(sys.argv[2])
+sort_recording(sys.argv[1], sorter="fake", out_report=report, on_error="continue", n_jobs=1, preflight=False, **options)
+print(json.dumps(report.to_dict()["records"][0]))
+"""
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("fake") / "culture.raw.h5"
+    simulate_maxwell(path, duration_s=6, n_channels=8, n_units=3)
+    return path
+
+
+@pytest.fixture
+def run(file, tmp_path):
+    return RunFolder(tmp_path / "inter", tmp_path / "results")
+
+
+def sort(file: Path, run: RunFolder, behaviour: str = "ok", attempts: int = 99, **options: Any) -> dict[str, Any]:
+    """Sort with the fake sorter in a fresh process, and return the record."""
+    params = {"behaviour": behaviour, "attempts": attempts}
+    folders = {"intermediate_folders": [str(run.inter)], "results_folders": [str(run.results)]}
+    options = {"kilosort_params": params, **folders, **options}
+    done = subprocess.run(
+        [sys.executable, "-c", _SCRIPT, str(file), json.dumps(options)],
+        env=with_fake_sorter(), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout)
+
+
+def test_out_of_memory_is_survived_with_smaller_settings(file, run):
+    """P19: the attempt after a shortage succeeds, the report says what changed, and the same call finds the result."""
+    record = sort(file, run, "gpu oom", attempts=2)
+    assert record["status"] == "success"
+    assert [attempt["status"] for attempt in record["attempts"]] == [
+        "success", "oom_gpu", "oom_gpu", "success", "success",
+    ]  # fmt: skip
+    assert record["retries_used"] == 2
+    assert ["batch_size = 4" in record["warnings"][0], "batch_size = 2" in record["warnings"][1]] == [True, True]
+    assert sort(file, run, "gpu oom", attempts=2)["attempts"] == []
+
+
+def test_a_shortage_that_does_not_end_is_final(file, run):
+    """P19: after oom_retry_max retries the recording fails as out of memory."""
+    record = sort(file, run, "host oom", oom_retry_max=1)
+    assert record["status"] == "oom_host_ram"
+    assert [attempt["status"] for attempt in record["attempts"]] == ["success", "oom_host_ram", "oom_host_ram"]
+
+
+@pytest.mark.parametrize(
+    "behaviour,status,exit_name",
+    [("exit 0", "sorter_crashed", "exit 0"), ("kill", "sorter_crashed", "SIGKILL"), ("unknown", "failed", "exit 1")],
+)
+def test_each_death_has_a_name(file, run, behaviour, status, exit_name):
+    """P21: a worker that ends without results is a failure by name, with its stage, its step and its log."""
+    record = sort(file, run, behaviour)
+    assert (record["status"], record["attempts"][-1]["exit_name"]) == (status, exit_name)
+    assert record["stage"] == "sort"
+    assert record["attempts"][-1]["step"] == "threshold"
+    assert record["advice"] in run.report_markdown.read_text()
+
+
+def test_a_hang_is_ended_with_its_stack(file, run):
+    """P2, P22: a silent worker is stopped, the report has the line where it hung, the journal who decided and why."""
+    record = sort(file, run, "hang", sorter_inactivity_base_s=2, sorter_inactivity_max_s=2)
+    assert record["status"] == "sorter_timeout"
+    assert "in _hang" in run.log_tail(200)
+    journal = {event["event"]: event for event in run.journal.read()}
+    assert journal["stopping"]["reason"] == "inactive_s"
+    assert journal["stopped"]["exit"] == "SIGABRT"
+    assert status_of(run.journal.read()) == "sorter_timeout"
+
+
+def test_resources_are_kept(file, run):
+    """The curve of memory and disk is on disk, and its peaks are in the record."""
+    record = sort(file, run, "sleep")
+    header, *rows = run.curve.read_text().splitlines()
+    assert header.startswith("elapsed_s,host_ram_pct,")
+    assert rows
+    assert 0 < record["peak_host_ram_pct"] < 100
+    assert record["min_disk_free_gb"] > 0
+
+
+# ---------------------------------------------------------------------------------------------------- canary
+
+
+def canary_events(run: RunFolder) -> list[str]:
+    return [event["event"] for event in run.journal.read() if event["event"].startswith("canary")]
+
+
+def test_a_failing_canary_ends_the_recording(file, run):
+    """A classified failure of the first seconds is the recording's, before the whole of it is tried."""
+    record = sort(file, run, "segfault", canary_first_n_s=2)
+    assert record["status"] == "sorter_crashed"
+    assert canary_events(run) == ["canary_started", "canary_ended"]
+    assert [attempt["phase"] for attempt in record["attempts"]] == ["prepare"]
+
+
+@pytest.mark.parametrize("behaviour", ["gpu oom", "unknown"])
+def test_a_canary_that_says_little_does_not_stop_the_sort(file, run, behaviour):
+    """Out of memory in the window, and failures that nobody knows, are remarked upon, and the sort goes on."""
+    record = sort(file, run, behaviour, canary_first_n_s=2, oom_retry_max=0)
+    assert "canary" in record["warnings"][0]
+    assert [attempt["phase"] for attempt in record["attempts"]] == ["prepare", "sort"]
+
+
+@pytest.mark.parametrize("options", [{"canary_first_n_s": 60}, {"canary_first_n_s": 2, "canary_min_recording_s": 60}])
+def test_short_recordings_send_no_canary(file, run, options):
+    """A recording shorter than the window, or than the limit, is sorted at once."""
+    assert sort(file, run, **options)["status"] == "success"
+    assert canary_events(run) == []
+
+
+def test_the_canary_leaves_nothing(file, run):
+    """Its folders are gone, and the result is that of a sort without one."""
+    record = sort(file, run, canary_first_n_s=2)
+    assert record["status"] == "success"
+    assert not (run.inter / "canary").exists()
+
+
+def test_crossings_are_counted_per_channel():
+    """A trough below five times the noise counts once, however long it lasts."""
+    traces = np.random.default_rng(0).normal(0, 1, (10_000, 2)).astype(np.float32)
+    before = crossings(traces)
+    traces[100:110, 0] = -40
+    traces[500, 1] = -40
+    assert crossings(traces) == before + 2
+
+
+# ------------------------------------------------------------------------------------------------- its state
+
+
+def test_state_of_a_run_that_goes_on_and_of_one_that_ended(file, run):
+    """Anyone can see who holds a folder and how far it is, while it runs and afterwards."""
+    options = {
+        "kilosort_params": {"behaviour": "sleep"},
+        "intermediate_folders": [str(run.inter)],
+        "results_folders": [str(run.results)],
+    }
+    command = [sys.executable, "-c", _SCRIPT, str(file), json.dumps(options)]
+    with subprocess.Popen(command, env=with_fake_sorter(), stdout=subprocess.DEVNULL) as process:
+        while not (run.results / ".spikelab.json").exists() or (state := run_state(run.results)).progress is None:
+            assert process.poll() is None
+            time.sleep(0.05)
+        assert state.status == "running"
+        assert state.holder is not None
+        assert state.holder["pid"] == process.pid
+    ended = run_state(run.results)
+    assert (ended.status, ended.holder) == ("success", None)
+    with pytest.raises(FileNotFoundError, match="sorted_<sorter>"):
+        run_state(run.inter)
+
+
+def test_a_run_that_was_killed_did_not_finish(file, run):
+    """P23: a run without an end in its journal is unfinished, never fine."""
+    sort(file, run)
+    run.journal.write("run_started")
+    assert run_state(run.results).status == "did not finish"
+
+
+def test_clean_takes_only_what_no_result_needs(file, run):
+    """After cleaning, the same call still finds everything finished."""
+    sort(file, run)
+    (run.inter / "waveforms.partial").mkdir()
+    (run.inter / "canary").mkdir()
+    gone = clean(run.results)
+    assert {path.name for path in gone} >= {"waveforms.partial", "canary", "attempts"}
+    assert sort(file, run)["attempts"] == []
+    assert any(run.stage("waveforms").iterdir())

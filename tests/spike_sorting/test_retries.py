@@ -1,0 +1,144 @@
+"""Which failures are tried again, and with what."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spikelab.spike_sorting import (
+    DiskExhaustionError,
+    GpuMemoryWatchdogError,
+    GPUOutOfMemoryError,
+    HostOutOfMemoryError,
+    InsufficientActivityError,
+    SorterCrashedError,
+    SorterTimeoutError,
+    UnclassifiedSortError,
+)
+from spikelab.spike_sorting.backends.base import Shortage
+from spikelab.spike_sorting.backends.kilosort4.ladder import smaller
+from spikelab.spike_sorting.config import KILOSORT4
+from spikelab.spike_sorting.retries import Failure, decide
+
+STEPS = ["preprocessing", "drift correction", "spike detection", "first clustering", "spike extraction",
+         "final clustering", "merging", "saving"]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        InsufficientActivityError("silent"),
+        DiskExhaustionError("full"),
+        SorterTimeoutError("hangs"),
+        UnclassifiedSortError("strange"),
+        SorterCrashedError("killed by somebody", exit_name="SIGKILL"),
+        KeyboardInterrupt(),
+    ],
+)
+def test_what_smaller_settings_cannot_help_is_final(error):
+    """A failure that is neither a shortage of memory nor a crash is not tried again."""
+    assert decide(KILOSORT4, "sort", [Failure(error, "spike detection")]) is None
+
+
+@pytest.mark.parametrize("name", ["SIGSEGV", "SIGBUS"])
+def test_a_crash_is_tried_once_more_unchanged(name):
+    """P20: a segfault may be bad luck once; the second time the recording is blamed."""
+    crash = Failure(SorterCrashedError("died", exit_name=name), "merging")
+    retry = decide(KILOSORT4, "sort", [crash])
+    assert retry is not None
+    assert retry.config == KILOSORT4
+    assert decide(KILOSORT4, "sort", [crash, crash]) is None
+
+
+@pytest.mark.parametrize("kind", [GPUOutOfMemoryError, GpuMemoryWatchdogError, HostOutOfMemoryError])
+def test_a_shortage_is_tried_with_less_and_says_so(kind):
+    """P19: after out of memory, the watch's or a real one, the next attempt needs less, and the remark says of what."""
+    retry = decide(KILOSORT4, "sort", [Failure(kind("no memory left"), "spike detection")])
+    assert retry is not None
+    assert retry.config != KILOSORT4
+    for name in retry.changed:
+        assert name in retry.remark
+    assert "spike detection" in retry.remark
+
+
+def test_retries_have_a_budget():
+    """P19: a shortage is tried again oom_retry_max times and no more; 0 means never."""
+    config = KILOSORT4.override(oom_retry_max=2)
+    failures = [Failure(GPUOutOfMemoryError("full"), "first clustering")]
+    for _ in range(2):
+        retry = decide(config, "sort", failures)
+        assert retry is not None
+        config = retry.config
+        failures.append(failures[0])
+    assert decide(config, "sort", failures) is None
+    assert decide(KILOSORT4.override(oom_retry_max=0), "sort", failures[:1]) is None
+
+
+def test_measuring_with_fewer_processes_keeps_the_result():
+    """A shortage outside the sort is met with fewer processes, down to one."""
+    failure = Failure(HostOutOfMemoryError("no memory left"), "templates")
+    retry = decide(KILOSORT4.override(n_jobs=4), "finish", [failure])
+    assert retry is not None
+    assert retry.config.execution.n_jobs == 2
+    assert "same result" in retry.remark
+    assert decide(KILOSORT4.override(n_jobs=1), "finish", [failure]) is None
+
+
+# ------------------------------------------------------------------------------------------ Kilosort4's ladder
+
+
+def test_the_first_rung_on_a_gpu_changes_no_result():
+    """Freeing the cache comes first, since the spikes stay the same."""
+    shrunk = smaller(KILOSORT4, Shortage("gpu", "first clustering", 0.5))
+    assert shrunk is not None
+    assert shrunk.changed == {"clear_cache": True}
+    assert not shrunk.changes_result
+
+
+@pytest.mark.parametrize(
+    "step,setting",
+    [
+        ("spike detection", "batch_size"),
+        ("spike extraction", "batch_size"),
+        ("first clustering", "max_cluster_subset"),
+        ("final clustering", "max_cluster_subset"),
+        ("merging", "dminx"),
+    ],
+)
+def test_a_rung_fits_the_step_that_ran_out(step, setting):
+    """What shrinks is what the step that ran out needs its memory for."""
+    shrunk = smaller(KILOSORT4, Shortage("host", step, 0.5))
+    assert shrunk is not None
+    assert list(shrunk.changed) == [setting]
+    assert shrunk.changes_result
+
+
+@given(
+    step=st.sampled_from(STEPS),
+    of=st.sampled_from(["gpu", "host"]),
+    factor=st.floats(0.1, 0.9),
+    width_um=st.floats(0, 4000),
+)
+def test_the_ladder_ends(step, of, factor, width_um):
+    """Every rung differs from the one before, and after few of them there is none left."""
+    config, seen = KILOSORT4, []
+    for _ in range(120):
+        shrunk = smaller(config, Shortage(of, step, factor, (width_um, 500.0)))
+        if shrunk is None:
+            return
+        config = shrunk.config
+        assert config not in seen
+        seen.append(config)
+    pytest.fail("the ladder has no end")
+
+
+def test_wide_arrays_get_more_centres():
+    """On a wide 2-D array clustering is split into more groups, and on a narrow probe it is not."""
+    params = {"max_cluster_subset": 2000}
+    wide = smaller(KILOSORT4.override(kilosort_params=params), Shortage("host", "first clustering", 0.5, (2000, 2000)))
+    narrow = smaller(KILOSORT4.override(kilosort_params=params), Shortage("host", "first clustering", 0.5, (32, 4000)))
+    assert wide is not None
+    assert wide.changed == {"x_centers": 10}
+    assert narrow is not None
+    assert list(narrow.changed) == ["cluster_downsampling"]
