@@ -53,7 +53,7 @@ def sort_in_subprocess(files: list[str], **options: Any) -> dict[str, Any]:
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env=with_fake_sorter(),
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout)

@@ -13,8 +13,9 @@ from rich.text import Text
 from spikelab.cli.output import ExitCode, bytes_text, counted, make_console, say, short_path
 from spikelab.cli.results import find_results
 from spikelab.spike_sorting._exceptions import ConcurrentSortError
+from spikelab.spike_sorting.outcome import SUCCESS
 from spikelab.spike_sorting.run_folder import RunFolder
-from spikelab.spike_sorting.state import UNFINISHED, clean, run_of, run_state
+from spikelab.spike_sorting.state import clean, run_of, run_state
 
 
 def tell_clean(folders: Sequence[Path], *, dry_run: bool) -> int:
@@ -26,23 +27,27 @@ def tell_clean(folders: Sequence[Path], *, dry_run: bool) -> int:
         One of them is being sorted; the others have been cleaned.
     """
     console = make_console()
-    freed, running, n_failed = 0, list[ConcurrentSortError](), 0
-    found = find_results(folders)
-    for results in found:
-        try:
-            freed += _clean_one(results, console, dry_run=dry_run)
-        except ConcurrentSortError as error:
-            running.append(error)
-            _tell_left(results, "running, left as it is", console)
-        except OSError as error:
-            n_failed += 1
-            _tell_left(results, f"cannot be cleaned: {error.strerror} ({error.filename})", console)
-    if len(found) > 1:
-        would = "would free" if dry_run else "freed"
-        say(console, f"{counted(len(found), 'results folder')}: {would} {bytes_text(freed)}", style="bold")
-    if running:
-        raise running[0]
-    return ExitCode.SOME_FAILED if n_failed else ExitCode.DONE
+    cleaned = [_clean_or_tell(results, console, dry_run=dry_run) for results in find_results(folders)]
+    if len(cleaned) > 1:
+        would, freed = "would free" if dry_run else "freed", sum(n_bytes for n_bytes, _ in cleaned)
+        say(console, f"{counted(len(cleaned), 'results folder')}: {would} {bytes_text(freed)}", style="bold")
+    errors = [error for _, error in cleaned if error is not None]
+    for error in errors:
+        if isinstance(error, ConcurrentSortError):
+            raise error
+    return ExitCode.SOME_FAILED if errors else ExitCode.DONE
+
+
+def _clean_or_tell(results: Path, console: Console, *, dry_run: bool) -> tuple[int, Exception | None]:
+    """Return how many bytes cleaning one results folder frees, and why it was left as it is."""
+    try:
+        return _clean_one(results, console, dry_run=dry_run), None
+    except ConcurrentSortError as error:
+        _tell_left(results, "running, left as it is", console)
+        return 0, error
+    except OSError as error:
+        _tell_left(results, f"cannot be cleaned: {error.strerror} ({error.filename})", console)
+        return 0, error
 
 
 def _tell_left(results: Path, why: str, console: Console) -> None:
@@ -56,7 +61,7 @@ def _clean_one(results: Path, console: Console, *, dry_run: bool) -> int:
     except FileNotFoundError:  # the report of a recording that could not be read: nothing else was made
         say(console, f"{short_path(results)}: nothing to remove")
         return 0
-    is_unfinished = run_state(results).status == UNFINISHED
+    is_sorted = run_state(results).status == SUCCESS
     sizes = {path: size_bytes(path) for path in _entries(run)}
     gone = would_go(run) if dry_run else _gone(run, sizes)
     told = {path: sizes[path] for path in gone if path in sizes}
@@ -65,8 +70,10 @@ def _clean_one(results: Path, console: Console, *, dry_run: bool) -> int:
     say(console, f"{short_path(results)}: {f'{would} {bytes_text(freed)}' if told else 'nothing to remove'}")
     for path, size in sorted(told.items(), key=lambda item: -item[1]):
         say(console, f"    {bytes_text(size):>9}  {short_path(path)}")
-    if told and is_unfinished:
-        say(console, "    This sort did not finish: without these it repeats the stage that it was in.", style="yellow")
+    if told and not is_sorted:
+        say(
+            console, "    This sort is not finished: without these it repeats the stage that it was in.", style="yellow"
+        )
     return freed
 
 

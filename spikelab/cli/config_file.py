@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from spikelab.spike_sorting._not_yet import NOT_YET
 from spikelab.spike_sorting._settings import flat_name, thaw
 from spikelab.spike_sorting.config import SortingPipelineConfig
 
@@ -60,6 +61,8 @@ def _doc(field: dataclasses.Field[Any], hint: Any) -> str:
     if words := list(_words(hint)):
         doc += f" One of: {', '.join(words)}."
     name = flat_name(field)
+    if name in NOT_YET:
+        doc += " Planned: not part of this version, leave it as it is."
     return doc if name == field.name else f"{doc} (--set {name})"
 
 

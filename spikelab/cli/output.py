@@ -73,13 +73,14 @@ def say(console: Console, text: str | Text, style: str = "") -> None:
 
 def say_table(console: Console, table: Table) -> None:
     """Print a table, fitted to a terminal; elsewhere each row stays on one line, however long."""
-    width = console.width
-    if not console.is_terminal:
-        console.width = _UNBOUNDED
-    try:
+    if console.is_terminal:
         console.print(table)
-    finally:
+        return
+    with console.capture() as captured:
+        width, console.width = console.width, _UNBOUNDED
+        console.print(table)
         console.width = width
+    say_whole(console, "\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def say_whole(console: Console, text: str | Text, style: str = "") -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 
 from rich.console import Console
 from rich.text import Text
@@ -21,9 +22,10 @@ from spikelab.cli.progress import make_display
 from spikelab.cli.settings import read_settings
 from spikelab.spike_sorting._exceptions import SpikeSortingClassifiedError
 from spikelab.spike_sorting.api import run_jobs
+from spikelab.spike_sorting.backends import get_backend
 from spikelab.spike_sorting.config import SortingPipelineConfig
 from spikelab.spike_sorting.jobs import Job, plan, plan_streams
-from spikelab.spike_sorting.outcome import SortRunReport
+from spikelab.spike_sorting.outcome import Outcome, SortRunReport
 from spikelab.spike_sorting.preflight import Finding, error_from
 from spikelab.spike_sorting.sources import find_streams
 
@@ -92,8 +94,10 @@ def read_options(
     dry_run: bool,
     as_json: bool,
 ) -> Options:
-    """Return the options, with the settings read and checked."""
+    """Return the options, with the settings read and checked, those of the sorter too."""
     config = read_settings(sorter, config_file, assignments)
+    with usage_errors():
+        get_backend(config.sorter.sorter_name).check_params(config)
     return Options(config, Places(results, inter), on_error, parallel, dry_run, as_json)
 
 
@@ -225,47 +229,69 @@ def sort_jobs(
     KeyboardInterrupt
         The user stopped it; `report` says how far it came.
     """
-    started = time.monotonic()
+    started, show = time.monotonic(), _Show(console, jobs, findings)
     try:
-        _run(jobs, console, report, findings, on_error, parallel)
+        with show:
+            run_jobs(
+                jobs,
+                on_error=on_error.value,
+                max_parallel=parallel,
+                out_report=report,
+                observer=show.display.progress,
+                on_outcome=show.outcome,
+                on_findings=show.begin,
+            )
     except Exception as error:
-        # What ended the batch is one of its outcomes, and was told as such.
-        if not report.records:
+        # What ended a batch that had started is one of its outcomes, and was told as such.
+        if not show.n_told:
             _raise_in_short(error, jobs, findings)
             raise
     finally:
-        if report.records:
+        if show.n_told:
             lines = summary_lines(report, time.monotonic() - started)
             say(console, Text("\n").join(lines))
 
 
-def _run(
-    jobs: Sequence[Job],
-    console: Console,
-    report: SortRunReport,
-    findings: list[Finding],
-    on_error: OnError,
-    parallel: int | None,
-) -> None:
-    display = make_display(console, jobs)
-    with ExitStack() as shown:
-        checking = shown.enter_context(console.status("Checking the machine and the recordings"))
+class _Show:
+    """What a person sees of a batch: that it is checked, what was found, how far it is, what came of each recording.
 
-        def begin(found: list[Finding]) -> None:
-            checking.stop()
-            findings.extend(found)
-            _tell_doubts(console, found, len(jobs))
-            shown.enter_context(display)
+    Parameters
+    ----------
+    console : Console
+        Where it is shown.
+    jobs : sequence of Job
+        The batch.
+    findings : list of Finding
+        Gets what was found.
+    """
 
-        run_jobs(
-            jobs,
-            on_error=on_error.value,
-            max_parallel=parallel,
-            out_report=report,
-            observer=display.progress,
-            on_outcome=display.outcome,
-            on_findings=begin,
-        )
+    def __init__(self, console: Console, jobs: Sequence[Job], findings: list[Finding]) -> None:
+        self.display = make_display(console, jobs)
+        self.n_told = 0
+        self._console, self._jobs, self._findings = console, jobs, findings
+        self._checking = console.status("Checking the machine and the recordings")
+        self._shown = ExitStack()
+
+    def begin(self, found: list[Finding]) -> None:
+        """Tell what the checks have found, and show the progress from now on."""
+        self._checking.stop()
+        self._findings.extend(found)
+        _tell_doubts(self._console, found, len(self._jobs))
+        self._shown.enter_context(self.display)
+
+    def outcome(self, job: Job, outcome: Outcome) -> None:
+        """Tell what came of `job`."""
+        self.n_told += 1
+        self.display.outcome(job, outcome)
+
+    def __enter__(self) -> _Show:
+        self._shown.enter_context(self._checking)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._shown.__exit__(kind, error, traceback)
 
 
 def _tell_doubts(console: Console, findings: Sequence[Finding], n_recordings: int) -> None:

@@ -14,11 +14,12 @@ from spikelab.cli.outcomes import failed_text, found_text, page_of
 from spikelab.cli.output import ExitCode, counted, local_time, make_console, say, say_whole, short_path
 from spikelab.cli.progress import position_text
 from spikelab.cli.results import find_results
-from spikelab.spike_sorting.outcome import SUCCESS, RecordingResult
+from spikelab.spike_sorting.outcome import INTERRUPTED, SKIPPED, SUCCESS, RecordingResult
 from spikelab.spike_sorting.run_folder import RunFolder
 from spikelab.spike_sorting.state import RUNNING, UNFINISHED, RunState, run_state, status_of
 
 UNKNOWN = "unknown"
+_CONTINUES = "the same command continues where it stopped"
 
 
 @dataclass(frozen=True)
@@ -124,8 +125,9 @@ def _what(standing: Standing) -> Text:
         return Text(f"did not finish; it was at: {where}" if where else UNFINISHED, style="yellow")
     if state.status == SUCCESS:
         return Text(f"{SUCCESS}, {found_text(result)}" if result else SUCCESS, style="green")
-    if result is not None and result.error_message:
-        return Text(" ".join(failed_text(result).split()), style="red")
+    if result is not None and state.status not in {INTERRUPTED, SKIPPED}:
+        # The first line is enough here: the others of a long message are in the report.
+        return Text(failed_text(result).splitlines()[0].removesuffix(":"), style="red")
     return Text(standing.problem or state.status, style="yellow")
 
 
@@ -134,9 +136,11 @@ def _more(standing: Standing) -> list[str]:
     if state.status == RUNNING:
         return [_held_by(state)]
     if state.status == UNFINISHED:
-        return [f"began {local_time(state.started_at or '')}; the same command continues where it stopped"]
+        return [f"began {local_time(state.started_at or '')}; {_CONTINUES}"]
     ended = [f"ended {local_time(state.ended_at)}"] if state.ended_at else []
     told = [*ended, *([f"report: {short_path(report)}"] if report else [])]
+    if state.status == INTERRUPTED:
+        told.append(_CONTINUES)
     return ["; ".join(told)] if told else []
 
 

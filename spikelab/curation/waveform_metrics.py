@@ -103,7 +103,7 @@ def compute_waveform_metrics(
     Parameters
     ----------
     sd : SpikeData
-        Units with ``raw_data`` attached; never changed.
+        Units with ``raw_data`` attached, or from the pipeline, whose recording is then read; never changed.
     ms_before, ms_after : float, default 1.0 and 2.0
         Window around a spike (ms).
     freq_min, freq_max : float or None, default 300 and 6000
@@ -129,7 +129,7 @@ def compute_waveform_metrics(
     Raises
     ------
     EmptyWaveformMetricsError
-        When no raw data are attached.
+        When no raw data are attached, and the recording that was sorted cannot be read.
     ValueError
         When a window is negative or empty, the band is impossible, or `max_spikes` is below 1.
 
@@ -150,12 +150,11 @@ def compute_waveform_metrics(
         spread_ms_before=spread_ms_before,
         spread_ms_after=spread_ms_after,
     )
-    if sd.raw_data is None:
-        raise _no_raw_data(found="raw_data is not attached", metric_name="snr")
-    fs_Hz = sd.raw_fs_Hz
+    source = _with_traces(sd, "snr")
+    fs_Hz = source.raw_fs_Hz
     windows = _windows(fs_Hz, ms_before, ms_after, spread_ms_before, spread_ms_after)
-    spikes = _draw_spikes(sd, windows, max_spikes, seed)
-    waveforms, noise = _measure(sd, Band(fs_Hz, freq_min, freq_max), spikes, windows)
+    spikes = _draw_spikes(source, windows, max_spikes, seed)
+    waveforms, noise = _measure(source, Band(fs_Hz, freq_min, freq_max), spikes, windows)
     metrics = _summarise(waveforms, noise, windows, at_peak=at_peak)
     measured = sd
     for name, values in metrics.items():
@@ -174,7 +173,7 @@ def measure_or_recall(
         When units lack a metric and no raw data are attached.
     """
     missing = [name for name in names if _units_without(sd, name)]
-    if missing and sd.raw_data is None:
+    if missing and sd.raw_data is None and "recording" not in sd.metadata:
         n_without = _units_without(sd, missing[0])
         raise _no_raw_data(missing[0], f"{n_without} of {sd.N} units lack it and raw_data is not attached")
     measured = compute_waveform_metrics(sd, ms_before, ms_after, at_peak=at_peak)[1] if missing else {}
@@ -200,6 +199,15 @@ def recall(sd: SpikeData, name: str) -> Floats:
 
 def _units_without(sd: SpikeData, name: str) -> int:
     return sum(attributes.get(name) is None for attributes in sd.neuron_attributes)
+
+
+def _with_traces(sd: SpikeData, metric_name: str) -> SpikeData:
+    if sd.raw_data is not None:
+        return sd
+    try:
+        return sd.with_source()
+    except ValueError as error:
+        raise _no_raw_data(metric_name, f"raw_data is not attached, and {error}") from error
 
 
 def _no_raw_data(metric_name: str, found: str) -> EmptyWaveformMetricsError:

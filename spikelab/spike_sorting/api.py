@@ -10,13 +10,15 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any, Literal
 
+from spikelab.spike_sorting._exceptions import BiologicalSortFailure, SpikeSortingClassifiedError
+from spikelab.spike_sorting._not_yet import check_supported
 from spikelab.spike_sorting.backends import get_backend
 from spikelab.spike_sorting.config import SortingPipelineConfig
 from spikelab.spike_sorting.jobs import Job, Recordings, plan, plan_streams
-from spikelab.spike_sorting.outcome import SKIPPED, Outcome, RecordingResult, SortRunReport
+from spikelab.spike_sorting.outcome import SKIPPED, Outcome, RecordingResult, SortRunReport, describe_error
 from spikelab.spike_sorting.pipeline import Observer, is_finished, run_recording
 from spikelab.spike_sorting.preflight import Finding, error_from, findings_for, raise_for, run_preflight
-from spikelab.spike_sorting.run_folder import RunFolder
+from spikelab.spike_sorting.run_folder import EXPORT, RunFolder
 from spikelab.spike_sorting.supervision.arbiter import MemoryArbiter
 from spikelab.spike_sorting.supervision.awake import stay_awake
 
@@ -158,11 +160,17 @@ def load_results(folder: str | Path) -> SpikeData:
     """
     from spikelab.spikedata import SpikeData
 
-    path = RunFolder(inter=Path(folder), results=Path(folder)).curated
-    if not path.is_file():
-        msg = f"{folder} holds no {path.name}: expected the results folder of a finished sort"
+    run = RunFolder(inter=Path(folder), results=Path(folder))
+    if not run.curated.is_file():
+        msg = f"{folder} holds no {run.curated.name}: expected the results folder of a finished sort"
         raise FileNotFoundError(msg)
-    return SpikeData.load(path)
+    if not run.marker(EXPORT).is_file():
+        msg = (
+            f"{folder} holds units of an earlier sort, but the last one did not finish: see {run.report_markdown.name} "
+            f"there and sort again, or read the old units with SpikeData.load({str(run.curated)!r})"
+        )
+        raise FileNotFoundError(msg)
+    return SpikeData.load(run.curated)
 
 
 # ------------------------------------------------------------------------------------------------- settings
@@ -176,7 +184,7 @@ def resolve_config(
     Raises
     ------
     ValueError
-        `sorter` is unknown, or contradicts `config`.
+        `sorter` is unknown, or contradicts `config`; a setting is not supported by this version.
     TypeError
         An override is unknown.
     """
@@ -186,7 +194,9 @@ def resolve_config(
             msg = f"sorter={sorter!r} contradicts config, which says {config.sorter.sorter_name!r}; give one of them"
             raise ValueError(msg)
         chosen = config
-    return _with_kilosort_times(chosen.override(**overrides))
+    resolved = _with_kilosort_times(chosen.override(**overrides))
+    check_supported(resolved)
+    return resolved
 
 
 def _with_kilosort_times(config: SortingPipelineConfig) -> SortingPipelineConfig:
@@ -241,10 +251,15 @@ def run_jobs(
         msg = f"max_parallel must be at least 1, got {max_parallel}"
         raise ValueError(msg)
     n_parallel = max_parallel or 1
-    jobs = _checked(jobs, on_error, n_parallel, on_findings or _log_findings)
+    report = out_report if out_report is not None else SortRunReport()
+    try:
+        jobs = _checked(jobs, on_error, n_parallel, on_findings or _log_findings)
+    except SpikeSortingClassifiedError as error:
+        for job in jobs:
+            report.add(_not_started(job, error))
+        raise
     with stay_awake(any(job.config.execution.prevent_system_sleep for job in jobs)):
         outcomes = _run_all(jobs, on_error, n_parallel, observer, on_outcome)
-    report = out_report if out_report is not None else SortRunReport()
     for outcome in outcomes:
         report.add(outcome.result)
     _raise_first(outcomes, on_error)
@@ -255,8 +270,10 @@ def _checked(
     jobs: Sequence[Job], on_error: OnError, n_parallel: int, on_findings: Callable[[list[Finding]], None]
 ) -> list[Job]:
     """Return the jobs, those that cannot be sorted marked as such; raise what speaks against the whole batch."""
-    for sorter in dict.fromkeys(job.config.sorter.sorter_name for job in jobs):
-        get_backend(sorter).check_installed()
+    for config in dict.fromkeys(job.config for job in jobs):
+        backend = get_backend(config.sorter.sorter_name)
+        backend.check_params(config)
+        backend.check_installed()
     if on_error == "raise":
         for job in jobs:
             if job.problem is not None:
@@ -319,8 +336,20 @@ def _interrupted(future: Future[Outcome]) -> Outcome:
 
 
 def _skipped(job: Job) -> Outcome:
-    result = RecordingResult(rec_name=job.name, rec_path=job.path, results_folder=str(job.run.results), status=SKIPPED)
-    return Outcome(result)
+    return Outcome(_result_without_run(job, status=SKIPPED))
+
+
+def _not_started(job: Job, error: SpikeSortingClassifiedError) -> RecordingResult:
+    """Return the record of a job in a batch that `error` kept from starting: failed where it is the job's own."""
+    if job.problem is not None:
+        return _result_without_run(job, **describe_error(job.problem))
+    if isinstance(error, BiologicalSortFailure):
+        return _result_without_run(job, status=SKIPPED)
+    return _result_without_run(job, **{**describe_error(error), "status": SKIPPED})
+
+
+def _result_without_run(job: Job, **fields: Any) -> RecordingResult:
+    return RecordingResult(rec_name=job.name, rec_path=job.path, results_folder=str(job.run.results), **fields)
 
 
 def _raise_first(outcomes: Sequence[Outcome], on_error: OnError) -> None:
@@ -334,4 +363,7 @@ def _results_of(job: Job, outcome: Outcome) -> list[SpikeData | None]:
     if not outcome.result.succeeded:
         return [None] * job.n_results
     sd = load_results(job.run.results)
-    return list(sd.split_epochs()) if job.source.splits else [sd]
+    if not job.source.splits:
+        return [sd]
+    epochs = zip(sd.split_epochs(), job.source.files, strict=True)
+    return [epoch.replace(metadata={**epoch.metadata, "source_file": [file]}) for epoch, file in epochs]

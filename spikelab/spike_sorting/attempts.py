@@ -34,7 +34,7 @@ Observer = Callable[[Job, Progress], None]
 """Told now and then how far a recording is."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Work:
     """A job on its way: what it is, what it holds, and what has happened to it.
 
@@ -64,6 +64,8 @@ class Work:
         The worst readings so far, by sensor.
     arbiter : MemoryArbiter or None
         Decides between the runs in flight when memory is short.
+    n_threads : int
+        Threads of each worker.
     """
 
     job: Job
@@ -78,6 +80,7 @@ class Work:
     remarks: list[str] = field(default_factory=list)
     peaks: dict[str, float] = field(default_factory=dict)
     arbiter: MemoryArbiter | None = None
+    n_threads: int = 1
 
     def keep_peaks(self, highest: Mapping[str, float]) -> None:
         """Take in the worst readings of a worker: the highest, and of free space, which falls, the lowest."""
@@ -148,7 +151,7 @@ def _environment(work: Work, config: SortingPipelineConfig) -> dict[str, str]:
     sorter = get_backend(config.sorter.sorter_name).environment(config)
     # HDF5 looks for its filters when the library starts: later is too late.
     plugins = {"HDF5_PLUGIN_PATH": config.recording.hdf5_plugin_path} if config.recording.hdf5_plugin_path else {}
-    return {**host.worker_environment(host.free_cores()), **sorter, **plugins, RUN_COOKIE: work.run_id}
+    return {**host.worker_environment(work.n_threads), **sorter, **plugins, RUN_COOKIE: work.run_id}
 
 
 def _wait(worker: WorkerProcess, watch: Watch, work: Work) -> tuple[ExitStatus, Trip | None]:

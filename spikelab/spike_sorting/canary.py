@@ -92,7 +92,7 @@ def _work_on_window(work: Work, start_s: float, end_s: float) -> Work:
     )
     job = Job("canary", source, RunFolder(folder, folder / "results"), config)
     job.run.results.mkdir(parents=True, exist_ok=True)
-    keys = stage_keys(work.stages, config, sources.identity(source))
+    keys = stage_keys(work.stages, config, sources.identity(source), source.to_dict())
     return replace(work, job=job, keys=keys, started_s=time.monotonic(), attempts=[], remarks=[])
 
 

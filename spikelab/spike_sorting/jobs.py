@@ -252,9 +252,9 @@ def _choose_stream(path: Path, streams: list[str], stream_id: str | None) -> str
         if len(streams) > 1:
             msg = f"{path} has several streams: {streams}; use sort_multistream, or name one with stream_id"
             raise ValueError(msg)
-        return None
-    if streams and stream_id not in streams:
-        msg = f"{path} has no stream {stream_id!r}; it has {streams}"
+        return streams[0] if streams else None
+    if stream_id not in streams:
+        msg = f"{path} has no stream {stream_id!r}; it has {streams or 'no streams'}"
         raise ValueError(msg)
     return stream_id
 
@@ -361,7 +361,7 @@ def _check_ours(job: Job) -> None:
 
 def _check_owner(job: Job) -> None:
     owner, ours = job.run.owner(), job.source.owner_card()
-    if owner is None or owner == ours:
+    if owner is None or owner == ours or _was_moved(owner, ours):
         return
     there = _describe_owner(owner, "another recording")
     msg = (
@@ -369,6 +369,13 @@ def _check_owner(job: Job) -> None:
         "choose another folder, or delete it"
     )
     raise ValueError(msg)
+
+
+def _was_moved(owner: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
+    """Return whether `owner` is our recording at an earlier place: same names, and nothing is there any more."""
+    before, now = [[Path(file) for file in card.get("files", ())] for card in (owner, ours)]
+    same_names = [path.name for path in before] == [path.name for path in now]
+    return same_names and owner.get("stream_id") == ours["stream_id"] and not any(path.exists() for path in before)
 
 
 def _describe_owner(card: Mapping[str, Any], otherwise: str) -> str:

@@ -23,9 +23,10 @@ from spikelab.spike_sorting.canary import send_canary
 from spikelab.spike_sorting.jobs import Job
 from spikelab.spike_sorting.outcome import SUCCESS, Outcome, RecordingResult, SortRunReport, describe_error
 from spikelab.spike_sorting.report import write_report
-from spikelab.spike_sorting.run_folder import EXPORT
+from spikelab.spike_sorting.run_folder import EXPORT, RunFolder
 from spikelab.spike_sorting.stages import assemble, curate, export, load, sort, waveforms
 from spikelab.spike_sorting.stages.stage import Phase, Stage, ensure, stage_keys
+from spikelab.spike_sorting.supervision import host
 from spikelab.spike_sorting.supervision.arbiter import MemoryArbiter
 from spikelab.spike_sorting.supervision.lock import hold
 from spikelab.spike_sorting.supervision.progress import read_progress
@@ -94,7 +95,7 @@ def is_finished(job: Job) -> bool:
     source = job.source
     if job.in_memory is not None:
         source = sources.in_memory_source(job.in_memory, job.run.input_copy)
-    return job.run.is_done(EXPORT, stage_keys(STAGES, job.config, sources.identity(source))[EXPORT])
+    return job.run.is_done(EXPORT, stage_keys(STAGES, job.config, sources.identity(source), source.to_dict())[EXPORT])
 
 
 def _run_locked(work: Work) -> Outcome:
@@ -103,6 +104,7 @@ def _run_locked(work: Work) -> Outcome:
     try:
         work = _identified(work)
         if _is_finished(work):
+            _tidy(work)
             return Outcome(_found(work))
         _open_run(work)
         for phase in PHASES:
@@ -122,8 +124,18 @@ def _identified(work: Work) -> Work:
         raise job.problem
     if job.in_memory is not None:
         job = replace(job, source=sources.in_memory_source(job.in_memory, job.run.input_copy))
-    job.run.forget(_to_recompute(job))
-    return replace(work, job=job, keys=stage_keys(STAGES, job.config, sources.identity(job.source)))
+    _forget(job, _to_recompute(job))
+    keys = stage_keys(STAGES, job.config, sources.identity(job.source), job.source.to_dict())
+    return replace(work, job=job, keys=keys)
+
+
+def _forget(job: Job, names: list[str]) -> None:
+    """Remove the markers of the stages `names`, with everything from which they could be taken up again."""
+    job.run.forget(names)
+    if "load" in names:
+        job.run.remove_binary()
+    if "sort" in names:
+        job.run.remove_checkpoints()
 
 
 def _to_recompute(job: Job) -> list[str]:
@@ -161,7 +173,10 @@ def _open_run(work: Work) -> None:
     if job.in_memory is not None:
         sources.save_in_memory(job.in_memory, job.source)
     run.claim(job.source.owner_card())
-    publish_json(run.config_used, _config_used(job))
+    # What lies in the results folder no longer is what these settings give.
+    run.forget([EXPORT])
+    work.n_threads = _threads(run)
+    publish_json(run.config_used, _config_used(work))
     run.progress.unlink(missing_ok=True)
     run.journal.write("run_started", run_id=work.run_id, recording=job.path, sorter=job.config.sorter.sorter_name)
 
@@ -172,12 +187,25 @@ def _close_run(work: Work, outcome: Outcome) -> Outcome:
     run.journal.write("run_ended", status=result.status, wall_time_s=result.wall_time_s)
     outcome = _reported(work, outcome)
     if result.succeeded:
-        run.remove_checkpoints()
-        if not execution.keep_binary:
-            run.remove_binary()
-        if execution.delete_inter:
-            run.remove_inter()
+        _tidy(work)
+        run.settle_log(execution.tee_log_policy)
     return outcome
+
+
+def _tidy(work: Work) -> None:
+    """Remove what a finished sort no longer needs."""
+    run, execution = work.job.run, work.job.config.execution
+    run.remove_checkpoints()
+    if not execution.keep_binary:
+        run.remove_binary()
+    if execution.delete_inter:
+        run.remove_inter()
+
+
+def _threads(run: RunFolder) -> int:
+    """Return how many threads each worker has: as many as in an earlier call, since sums depend on them."""
+    before = run.threads_used()
+    return before if before is not None and before <= host.usable_cores() else host.free_cores()
 
 
 def _reported(work: Work, outcome: Outcome) -> Outcome:
@@ -191,12 +219,12 @@ def _reported(work: Work, outcome: Outcome) -> Outcome:
     return outcome
 
 
-def _config_used(job: Job) -> dict[str, Any]:
+def _config_used(work: Work) -> dict[str, Any]:
     from importlib.metadata import version
 
     from spikelab import __version__
 
-    name = job.config.sorter.sorter_name
+    name = work.job.config.sorter.sorter_name
     return {
         "schema": 1,
         "spikelab": __version__,
@@ -204,7 +232,8 @@ def _config_used(job: Job) -> dict[str, Any]:
         "sorter": name,
         "sorter_version": get_backend(name).installed(),
         "packages": {package: version(package) for package in ("spikeinterface", "numpy")},
-        "config": job.config.to_dict(),
+        "threads": work.n_threads,
+        "config": work.job.config.to_dict(),
     }
 
 

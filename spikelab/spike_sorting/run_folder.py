@@ -6,6 +6,7 @@ stage's key and the size of every file, and is written last.
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 from collections.abc import Container, Iterable, Mapping
@@ -18,6 +19,7 @@ from spikelab.spike_sorting.supervision.journal import Journal
 from spikelab.spike_sorting.supervision.lock import LOCK_NAME
 from spikelab.spike_sorting.supervision.publish import (
     PARTIAL_SUFFIX,
+    publish,
     publish_folder,
     publish_json,
     remove_partials,
@@ -147,6 +149,20 @@ class RunFolder:
     def curve(self) -> Path:
         """Memory, GPU and disk over time."""
         return self.results / "watchdog.csv"
+
+    def threads_used(self) -> int | None:
+        """Return how many threads the workers of an earlier call had, or None when there was none."""
+        used = (_read_json(self.config_used) or {}).get("threads")
+        return used if isinstance(used, int) else None
+
+    def settle_log(self, policy: str) -> None:
+        """Keep the log of a successful sort, delete it, or pack it, as `policy` says."""
+        if policy == "delete_on_success":
+            self.log.unlink(missing_ok=True)
+        elif policy == "gzip_on_success" and self.log.is_file():
+            packed = self.log.with_name(f"{self.log.name}.gz")
+            publish(packed, gzip.compress(self.log.read_bytes(), mtime=0))
+            self.log.unlink()
 
     def recorded_s(self) -> float:
         """Return how long the loaded recording lasts (s); 0 before it is loaded."""

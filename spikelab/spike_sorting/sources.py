@@ -230,7 +230,8 @@ def identity(source: Source) -> dict[str, Any]:
     if source.content is not None:
         return {"content": source.content}
     paths = [Path(file) for file in source.files] or sorted(_paths_in(source.description))
-    return {"source": source.to_dict(), "files": [_file_identity(path) for path in paths]}
+    read = {"stream_id": source.stream_id, "splits": source.splits, "description": source.description}
+    return {"read": read, "files": [_file_identity(path) for path in paths]}
 
 
 def described_path(recording: Any) -> Path | None:
@@ -279,10 +280,10 @@ def _collect_paths(value: Any, found: set[Path]) -> None:
 def _file_identity(path: Path) -> dict[str, Any]:
     _check_exists(path)
     if path.is_dir():
-        return {"path": str(path), "content": [_file_identity(file) for file in _files_below(path)]}
+        return {"name": path.name, "content": [_file_identity(file) for file in _files_below(path)]}
     stat = path.stat()
     return {
-        "path": str(path),
+        "name": path.name,
         "size": stat.st_size,
         "mtime_ns": stat.st_mtime_ns,
         "digest": _sampled_digest(path, stat.st_size),

@@ -11,6 +11,7 @@ import json
 import logging
 import sys
 import traceback
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,9 @@ def main(arguments: list[str]) -> int:
     # Whoever aborts us wants to know where we hang: the stacks of all threads go to the log.
     faulthandler.enable(all_threads=True)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    # Told in the results instead: the metrics are NaN, and the sorting is kept by us.
+    for message in ("Bin duration of", "Amplitude cutoff set to NaN", "The extractor is not serializable to file"):
+        warnings.filterwarnings("ignore", message=message)
     described = json.loads((folder / "job.json").read_text(encoding="utf-8"))
     job, phase = Job.from_dict(described["job"]), described["phase"]
     try:

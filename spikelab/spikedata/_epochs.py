@@ -38,7 +38,7 @@ def window(sd: SpikeData, start: float, end: float, shift_to: float | None) -> S
         length=end - start,
         start_time=new_start,
         neuron_attributes=attributes,
-        metadata=_window_metadata(sd.metadata, (start, end), shift),
+        metadata=_window_metadata(sd, (start, end), shift),
         raw_data=raw_data,
         raw_time=raw_time,
     )
@@ -58,9 +58,12 @@ def _cut_raw(sd: SpikeData, span: Span, shift: float) -> tuple[Any, Any]:
     return _raw.cut_raw(sd.raw_data, sd.raw_time, start_time=sd.start_time, window=span, shift=shift)
 
 
-def _window_metadata(metadata: Mapping[str, Any], span: Span, shift: float) -> dict[str, Any]:
-    """Return the metadata with the epochs that the window touches, and its number of samples."""
+def _window_metadata(sd: SpikeData, span: Span, shift: float) -> dict[str, Any]:
+    """Return the metadata with the epochs that the window touches, its samples, and where it lies in the source."""
+    metadata = sd.metadata
     changed = dict(metadata)
+    if _raw.SOURCE in metadata:
+        changed[_raw.SOURCE_START] = metadata.get(_raw.SOURCE_START, 0.0) + span[0] - sd.start_time
     if _CHUNKS in metadata:
         spans, names = read_chunks(metadata)
         met = [i for i, (first, last) in enumerate(spans) if first < span[1] and last > span[0]]
@@ -187,6 +190,8 @@ def _joined_metadata(first: SpikeData, second: SpikeData, shift: float) -> dict[
     moved = [(start + shift, end + shift) for start, end in later_spans]
     all_names = [name or f"epoch_{i}" for i, name in enumerate([*names, *later_names])]
     joined = {**second.metadata, **first.metadata, _CHUNKS: [*spans, *moved], _NAMES: all_names}
+    for key in (_raw.SOURCE, _raw.SOURCE_START):  # two recordings have no one source
+        joined.pop(key, None)
     for name in ("epoch_name", "epoch_index", "epoch_start_ms", "n_samples"):
         joined.pop(name, None)
     if all("n_samples" in sd.metadata for sd in (first, second)):

@@ -11,6 +11,9 @@ import numpy.typing as npt
 
 Ints = npt.NDArray[np.int64]
 
+SOURCE, SOURCE_START = "recording", "recording_start_ms"
+"""Metadata that say which recording was sorted, as SpikeInterface describes it, and where in it this part begins."""
+
 
 class RawTraces(Protocol):
     """What raw data must be able to do: an array, a memmap, an HDF5 dataset, a recording."""
@@ -57,6 +60,36 @@ class RecordingTraces:
             return_in_uV=bool(self._recording.has_scaleable_traces()),
         )
         return np.asarray(traces[::step].T)
+
+
+def open_source(metadata: Mapping[str, Any], length_ms: float) -> tuple[RawTraces, float]:
+    """Return the traces (uV) of the recording that was sorted, read when they are sliced, and their rate (kHz).
+
+    Raises
+    ------
+    ValueError
+        The metadata name no recording, or it is no longer there.
+    """
+    import json
+
+    import spikeinterface
+
+    if SOURCE not in metadata:
+        msg = f"metadata[{SOURCE!r}] does not say which recording was sorted"
+        raise ValueError(msg)
+    try:
+        recording = spikeinterface.load(json.loads(metadata[SOURCE]))
+    except (OSError, ValueError, KeyError) as error:
+        msg = f"the recording that was sorted can no longer be opened ({error})"
+        raise ValueError(msg) from error
+    rate_kHz = float(recording.sampling_frequency) / 1000.0
+    start = round(metadata.get(SOURCE_START, 0.0) * rate_kHz)
+    stop = start + round(length_ms * rate_kHz)
+    traces = RecordingTraces(recording)
+    if stop > traces.shape[1]:
+        msg = f"the recording that was sorted had at least {stop} samples, and has {traces.shape[1]} now"
+        raise ValueError(msg)
+    return TraceWindow(traces, start, stop), rate_kHz
 
 
 def check_raw(

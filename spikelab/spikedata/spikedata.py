@@ -404,6 +404,16 @@ class SpikeData:
         """Return a copy with traces (channels, samples) attached, as the constructor takes them."""
         return self.replace(raw_data=raw_data, raw_time=raw_time)
 
+    def with_source(self) -> SpikeData:
+        """Return a copy with the traces of the recording that was sorted attached; they are read when used.
+
+        Raises
+        ------
+        ValueError
+            When this did not come from the pipeline, or the recording is no longer where it was.
+        """
+        return self.with_raw_data(*_raw.open_source(self.metadata, self.length))
+
     def raw_samples(self, times: npt.ArrayLike) -> Ints:
         """Return the sample of `raw_data` nearest to each time (ms).
 

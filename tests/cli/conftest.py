@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import FAKE_SORTER, simulate_maxwell, with_fake_sorter
 from typer.testing import CliRunner
 
 from spikelab.cli.app import build_app
@@ -27,14 +27,20 @@ def spikelab() -> Run:
     return run
 
 
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
+    """Options for the fake sorter, which this process finds as a third party's."""
+    monkeypatch.syspath_prepend(FAKE_SORTER)
+    return ("--sorter", "fake", "--set", "n_jobs=1")
+
+
 @pytest.fixture(scope="session")
 def spikelab_process() -> Run:
-    """A function that runs the command line in a process of its own, as a shell would."""
+    """A function that runs the command line in a process of its own, as a shell would; it knows the fake sorter."""
 
     def run(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-c", "from spikelab.cli import main; main()", *map(str, arguments)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, check=False)
+        return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=with_fake_sorter(), check=False)
 
     return run
 
@@ -50,3 +56,19 @@ def plate(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for k in range(2)
     }
     return write_maxwell(tmp_path_factory.mktemp("plate") / "plate.raw.h5", wells)
+
+
+@pytest.fixture(scope="session")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Maxwell file with one stream that the fake sorter finds units in; tests copy it to a folder of their own."""
+    path = tmp_path_factory.mktemp("recording") / "good.raw.h5"
+    simulate_maxwell(path, n_channels=8, duration_s=4)
+    return path
+
+
+@pytest.fixture
+def broken(tmp_path: Path) -> Path:
+    """A file that is named like a recording and is none."""
+    path = tmp_path / "broken.raw.h5"
+    path.write_bytes(b"not HDF5")
+    return path

@@ -10,23 +10,31 @@ import pytest
 
 from spikelab.cli.app import build_app
 
-COMMANDS = ["demo", "doctor", "multistream", "report", "sort", "streams"]
+COMMANDS = ["clean", "demo", "doctor", "multistream", "preflight", "report", "sort", "status", "streams"]
+SETTINGS = ["diff", "init", "show"]
 
 
 def test_help_lists_exactly_the_commands_there_are(spikelab):
     """Every command stands in the help with what it does, and nothing else does."""
     said = spikelab("--help").output
     assert sorted(command.callback.__name__ for command in build_app().registered_commands) == COMMANDS
-    for command in COMMANDS:
+    for command in (*COMMANDS, "config"):
         assert f" {command} " in said
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+def test_help_on_settings_lists_its_commands(spikelab):
+    """config has commands of its own, and its help names them."""
+    said = spikelab("config", "--help").output
+    for command in SETTINGS:
+        assert f" {command} " in said
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, *(f"config {name}" for name in SETTINGS)])
 def test_every_command_explains_itself(spikelab, command):
     """A command's help begins with a sentence and exits with 0."""
-    result = spikelab(command, "--help")
+    result = spikelab(*command.split(), "--help")
     assert result.exit_code == 0
-    assert f"spikelab {command}" in result.output or f"{command} " in result.output
+    assert f"{command} [OPTIONS]" in result.output
 
 
 def test_version_is_that_of_the_package(spikelab):
@@ -45,8 +53,10 @@ try:
 except SystemExit:
     print([name for name in ("numpy", "spikeinterface", "torch", "h5py", "psutil", "pynvml") if name in sys.modules])
 """
-    done = subprocess.run([sys.executable, "-c", program, "--help"], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "[]"
+    for command in ((), ("sort",), ("preflight",), ("status",), ("config", "init")):
+        asked = [sys.executable, "-c", program, *command, "--help"]
+        done = subprocess.run(asked, capture_output=True, text=True, check=True)
+        assert done.stdout.splitlines()[-1] == "[]"
 
 
 def test_no_arguments_show_the_help(spikelab):

@@ -11,13 +11,14 @@ import pytest
 
 from spikelab.cli.checks import satisfies
 from spikelab.cli.doctor import can_sort, examine, tell_health
-from spikelab.cli.facts import Driver, Facts, Gpu, Torch, ask_torch, hdf5_plugins
-from spikelab.cli.gpu_check import check_gpu, runs_on, wheel_index
+from spikelab.cli.facts import Facts, ask_kilosort, hdf5_plugins
+from spikelab.cli.gpu_check import check_gpu
 from spikelab.cli.output import make_console
+from spikelab.spike_sorting.preflight.machine import DockerAnswer, Driver, Gpu, Torch
 
 GB = 10**9
-RTX_3090 = Gpu("RTX 3090", (8, 6), 24 * GB)
-RTX_5090 = Gpu("RTX 5090", (12, 0), 32 * GB)
+RTX_3090 = Gpu("RTX 3090", (8, 6), 24 * GB, 23 * GB)
+RTX_5090 = Gpu("RTX 5090", (12, 0), 32 * GB, 31 * GB)
 CUDA_TORCH = Torch(cuda_build="12.8", usable=("RTX 3090",), architectures=("sm_80", "sm_90"))
 
 HEALTHY = Facts(
@@ -126,14 +127,14 @@ def test_a_package_that_is_missing_or_untested_is_a_problem_with_its_command(nam
 
 def test_a_torch_that_cannot_be_imported_is_told_in_its_own_words():
     """The last line of torch's own error is shown."""
-    facts = replace(HEALTHY, torch=Torch(error="ImportError: libcudnn.so.9: not found", imported=False))
+    facts = replace(HEALTHY, torch=Torch(error="ImportError: libcudnn.so.9: not found"))
     assert "libcudnn.so.9" in finding_of(facts, "torch").found
     assert not can_sort(facts)
 
 
 def test_a_kilosort_that_cannot_be_imported_is_not_installed():
     """A package that is there and breaks when used is a problem."""
-    facts = replace(HEALTHY, torch=replace(CUDA_TORCH, error="ImportError: numba"))
+    facts = replace(HEALTHY, kilosort_error="ImportError: numba")
     assert "numba" in finding_of(facts, "kilosort").found
     assert not can_sort(facts)
 
@@ -159,42 +160,28 @@ def test_little_disk_is_noted_before_it_is_a_problem(free, level):
     assert finding_of(facts, "disk").level == level
 
 
-@pytest.mark.parametrize("daemon, level", [(None, "note"), ("27.1", "ok")])
-def test_docker_is_only_noted(daemon, level):
-    """Containers are optional."""
-    assert finding_of(replace(with_version("docker", "7.2.0"), docker=daemon), "Docker").level == level
-
-
 @pytest.mark.parametrize(
-    "capability, architectures, runs",
+    "answer, level, words",
     [
-        ((8, 6), ("sm_80",), True),
-        ((8, 0), ("sm_86",), False),
-        ((9, 0), ("sm_80",), False),
-        ((12, 0), ("sm_90", "compute_90"), True),
-        ((9, 0), ("sm_90a",), True),
-        ((12, 0), ("sm_120",), True),
-        ((8, 6), (), False),
+        (None, "ok", "not installed"),
+        (DockerAnswer(), "ok", "answers"),
+        (DockerAnswer("daemon_down", "refused"), "note", "does not answer"),
+        (DockerAnswer("permission_denied", "denied"), "note", "may not use"),
+        (DockerAnswer("other", "its own words"), "note", "its own words"),
     ],
 )
-def test_machine_code_runs_in_its_generation_and_intermediate_code_later(capability, architectures, runs):
-    """The rule of compute capabilities."""
-    assert runs_on(capability, architectures) is runs
+def test_docker_is_only_noted(answer, level, words):
+    """Containers are optional, so that nothing about them is a problem; what is wrong has its own advice."""
+    finding = finding_of(replace(HEALTHY, docker=answer), "Docker")
+    assert (finding.level, bool(finding.advice)) == (level, level == "note")
+    assert words in finding.found
 
 
-@pytest.mark.parametrize(
-    "cuda, gpu, index",
-    [
-        ((13, 0), RTX_3090, "cu130"),
-        ((12, 8), RTX_5090, "cu128"),
-        ((12, 4), RTX_3090, "cu126"),
-        ((13, 0), Gpu("GTX 1080", (6, 1), 8 * GB), "cu126"),
-        ((11, 8), RTX_3090, None),
-    ],
-)
-def test_the_torch_that_is_advised_suits_driver_and_gpu(cuda, gpu, index):
-    """New GPUs need new builds, old ones old builds, and a very old driver has none."""
-    assert wheel_index(cuda, (gpu,)) == index
+def test_a_driver_that_fails_is_a_problem_in_its_own_words():
+    """A driver that is there and does not answer is told, and Kilosort4 can still sort on the CPU."""
+    facts = replace(HEALTHY, driver=Driver(problem="Driver/library version mismatch"), torch=Torch(cuda_build="12.8"))
+    assert "version mismatch" in check_gpu(facts).found
+    assert (check_gpu(facts).level, can_sort(facts)) == ("problem", True)
 
 
 @pytest.mark.parametrize(
@@ -213,17 +200,13 @@ def test_versions_compare_by_number(found, wanted, fits):
     assert satisfies(found, wanted) is fits
 
 
-def test_a_torch_that_ends_its_process_does_not_end_the_doctor():
-    """Torch is asked in a process of its own."""
-    torch = ask_torch([sys.executable, "-c", "import os; os.abort()"])
-    assert (torch.imported, bool(torch.error)) == (False, True)
-
-
-def test_an_error_after_torch_is_kilosorts():
-    """What fails when torch has already answered is not torch's fault."""
-    program = 'print(\'{"cuda_build": null, "usable": [], "architectures": []}\'); raise ImportError("numba")'
-    torch = ask_torch([sys.executable, "-c", program])
-    assert (torch.imported, torch.error) == (True, "ImportError: numba")
+@pytest.mark.parametrize(
+    "program, said",
+    [("import os; os.abort()", "exit -6"), ('raise ImportError("numba")', "ImportError: numba"), ("", None)],
+)
+def test_a_kilosort_that_breaks_does_not_break_the_doctor(program, said):
+    """Kilosort is imported in a process of its own, and its last line is what is told."""
+    assert ask_kilosort([sys.executable, "-c", program]) == said
 
 
 def test_plugin_folders_are_read_from_the_variable(tmp_path):

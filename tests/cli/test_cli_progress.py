@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.text import Text
 
-from spikelab.cli.output import make_console, seconds_text, wrapped
+from spikelab.cli.output import bytes_text, make_console, seconds_text, wrapped
 from spikelab.cli.progress import LiveTable, PlainLines, make_display
 from spikelab.spike_sorting._exceptions import SaturatedSignalError
 from spikelab.spike_sorting.config import KILOSORT4
@@ -175,11 +175,21 @@ def test_durations_are_for_people(seconds, text):
 
 
 @pytest.mark.parametrize(
+    "n_bytes, text",
+    [(0, "0 bytes"), (999, "999 bytes"), (1000, "1.0 kB"), (9_960, "10 kB"), (999_600, "1.0 MB"), (12.3e9, "12 GB")],
+)
+def test_sizes_are_for_people(n_bytes, text):
+    """A size has two digits that matter and its unit."""
+    assert bytes_text(n_bytes) == text
+
+
+@pytest.mark.parametrize(
     "text, lines",
     [
         ("report: /a/long/path", ["report:", "/a/long/path"]),
         ("see /a/very/long/path now", ["see", "/a/very/long/path", "now"]),
         ("    two words\nand more", ["    two words", "and more"]),
+        ("    two words more", ["    two words", "    more"]),
         ("", [""]),
     ],
 )

@@ -79,7 +79,7 @@ def test_sigterm_stops_the_workers(tmp_path):
     command = [sys.executable, "-c", program, "sort", "long.raw.h5", *FAST]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, env={**os.environ})
     with process:
-        said = process.stdout.readline()
+        said = next(line for line in process.stdout if line.startswith("[1/1]"))
         workers = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signal.SIGTERM)
         said += process.stdout.read()

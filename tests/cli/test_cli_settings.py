@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from spikelab.cli.output import UsageProblem
-from spikelab.cli.settings import changed_settings, parse_value, read_settings
+from spikelab.cli.settings import changed_settings, parse_value, read_assignments, read_settings
 from spikelab.spike_sorting.config import KILOSORT4
 
 
@@ -49,7 +49,7 @@ def test_values_are_toml_or_else_text(text, value):
 )
 def test_set_gives_the_setting_its_own_type(assignment, group, name, value):
     """A setting gets a value of the type that it takes: a number where it wants a text becomes that text."""
-    config = read_settings(None, None, [assignment])
+    config = KILOSORT4.override(**read_assignments([assignment], KILOSORT4))
     assert getattr(getattr(config, group), name) == value
 
 

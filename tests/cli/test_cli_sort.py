@@ -18,14 +18,6 @@ def files_below(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
 
-@pytest.fixture
-def broken(tmp_path) -> Path:
-    """A file that is named like a recording and is none."""
-    path = tmp_path / "broken.raw.h5"
-    path.write_bytes(b"not HDF5")
-    return path
-
-
 def test_streams_lists_the_wells(spikelab, plate):
     """Every well has a line with its channels, duration and rate, and the command that sorts them."""
     result = spikelab("streams", plate)
@@ -98,6 +90,8 @@ def test_a_dry_run_says_which_recording_would_fail(spikelab, broken):
         (["--set", "snr_mim=6"], "did you mean 'snr_min'"),
         (["--set", "snr_min=-1"], "snr_min must be at least 0"),
         (["--sorter", "kilosort5"], "Unknown sorter 'kilosort5'"),
+        (["--set", "kilosort_params.Th_lerned=7"], "Th_lerned"),
+        (["--set", "merge_duplicates=true"], "not part of this version"),
         (["--streams", "well007"], "has no stream 'well007'"),
         (["--parallel", "0"], "--parallel"),
         (["--on-error", "ignore"], "--on-error"),

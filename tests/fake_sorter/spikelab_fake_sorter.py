@@ -28,6 +28,11 @@ class FakeSorter:
     def check_installed(self) -> str:
         return "1.0"
 
+    def check_params(self, config: Any) -> None:
+        if unknown := set(config.sorter.sorter_params) - {"behaviour", "attempts", "batch_size", "marker"}:
+            msg = f"the fake sorter has no parameter {unknown}"
+            raise ValueError(msg)
+
     def settings(self, config: Any) -> Mapping[str, Any]:
         quiet = ("behaviour", "attempts", "batch_size")
         return {key: value for key, value in config.sorter.sorter_params.items() if key not in quiet}

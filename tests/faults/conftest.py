@@ -92,7 +92,7 @@ def in_namespaces(in_namespace: InNamespace) -> Callable[..., list[Any]]:
 def seed() -> int:
     """Seed of this test's random choices: new each time, printed, and repeated by SPIKELAB_FAULTS_SEED."""
     value = int(os.environ.get("SPIKELAB_FAULTS_SEED") or random.randrange(10**6))
-    print(f"SPIKELAB_FAULTS_SEED={value}")
+    sys.stdout.write(f"SPIKELAB_FAULTS_SEED={value}\n")  # shown where the test fails
     return value
 
 

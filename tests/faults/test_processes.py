@@ -116,7 +116,7 @@ def test_a_worker_that_does_not_listen_is_ended(
 
 @pytest.mark.parametrize(
     "frozen,kill_s",
-    [("worker", 1.0), ("its child", 1.0), *(pytest.param(who, 60.0, marks=slow) for who in ("worker", "its child"))],
+    [("worker", 1.0), ("its child", 1.0), pytest.param("its child", 60.0, marks=slow)],
 )
 def test_what_cannot_be_killed_is_named(
     frozen: str, kill_s: float, in_namespace: InNamespace, tmp_path: Path, tally: Tally

@@ -118,6 +118,10 @@ class SorterBackend(Protocol):
         """Return the installed version; raise SorterNotInstalledError when it is missing or untested."""
         ...
 
+    def check_params(self, config: SortingPipelineConfig) -> None:
+        """Raise ValueError when a parameter of the sorter is unknown or has an impossible value."""
+        ...
+
     def settings(self, config: SortingPipelineConfig) -> Mapping[str, Any]:
         """Return the settings that change what the sorter finds, as plain values."""
         ...

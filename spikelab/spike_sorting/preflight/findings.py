@@ -117,6 +117,7 @@ def raise_for(findings: Sequence[Finding], *, strict: bool = False) -> None:
 
 def _told(findings: Sequence[Finding], n_fatal: int) -> str:
     reasons = "1 reason" if n_fatal == 1 else f"{n_fatal} reasons"
-    ordered = sorted(findings, key=lambda finding: _ORDER.index(finding.level))
+    told = [finding for finding in findings if finding.level != "info"]
+    ordered = sorted(told, key=lambda finding: _ORDER.index(finding.level))
     lines = [f"{one.level}: {one.subject}: {one.message} -> {one.advice} [{one.code}]" for one in ordered]
     return "\n  ".join([f"{reasons} not to start:", *lines])

@@ -85,7 +85,7 @@ def _cards(facts: Facts) -> list[tuple[str, str]]:
         (wording.number(result.n_spikes), "spikes of units kept"),
         (wording.duration(facts.duration_s), "of recording"),
         (wording.number(facts.recording.get("n_channels")), "channels"),
-        (wording.duration(result.wall_time_s), "of work"),
+        (wording.duration(wording.total_s(result)), "of work"),
     ]
     return [card for card in cards if card[0] != wording.UNKNOWN]
 

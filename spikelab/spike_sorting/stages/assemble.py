@@ -10,6 +10,7 @@ from spikelab.spike_sorting.backends.base import Sorting
 from spikelab.spike_sorting.config import SortingPipelineConfig, WaveformConfig
 from spikelab.spike_sorting.jobs import Job
 from spikelab.spike_sorting.selection import Epoch
+from spikelab.spike_sorting.sources import describe
 from spikelab.spike_sorting.stages.load import read_recording
 from spikelab.spike_sorting.stages.sort import read_spikes
 from spikelab.spike_sorting.stages.stage import StageRun, Summary
@@ -69,6 +70,7 @@ def metadata(job: Job, recording: Any, epochs: list[Epoch]) -> dict[str, Any]:
     return {
         "source_file": list(job.source.files) or job.name,
         "source_stream": job.source.stream_id,
+        "recording": describe(recording),
         "sorter": job.config.sorter.sorter_name,
         "sorter_version": sort_marker["summary"].get("version"),
         "fs_Hz": fs_Hz,

@@ -64,12 +64,22 @@ class Stage:
     run: Callable[[StageRun], Summary]
 
 
-def stage_keys(stages: Sequence[Stage], config: SortingPipelineConfig, identity: Mapping[str, Any]) -> dict[str, str]:
-    """Return the key of each stage: it changes with the input, and with all that the stage and those before it read."""
-    keys, upstream = {}, digest(identity)
+def stage_keys(
+    stages: Sequence[Stage],
+    config: SortingPipelineConfig,
+    identity: Mapping[str, Any],
+    location: Mapping[str, Any],
+) -> dict[str, str]:
+    """Return the key of each stage: it changes with the input, and with all that the stage and those before it read.
+
+    Only the first stage, which notes down where the input is, depends on its `location`: a folder of data that
+    was moved as a whole keeps its results.
+    """
+    keys: dict[str, str] = {}
+    upstream = digest(identity)
     for stage in stages:
         upstream = digest([upstream, stage.name, stage.version, stage.settings(config)])
-        keys[stage.name] = upstream
+        keys[stage.name] = upstream if keys else digest([upstream, location])
     return keys
 
 

@@ -23,7 +23,6 @@ METRICS = (
     "firing_rate",
     "presence_ratio",
     "amplitude_cutoff",
-    "amplitude_median",
     "rp_violation",
 )
 """Quality metrics of SpikeInterface that every unit carries, besides SNR, ISI and std_norm, which are ours."""

@@ -30,7 +30,7 @@ def run(main: Callable[..., Any]) -> None:
     """Call `main` with the settings that the test gave, and print what it returns for the test."""
     if os.getpid() != 1:
         sys.exit("a fault program kills processes: it runs as the first process of its own PID namespace only")
-    print(json.dumps(main(**json.loads(sys.argv[1]))), flush=True)
+    sys.stdout.write(json.dumps(main(**json.loads(sys.argv[1]))) + "\n")
 
 
 # --------------------------------------------------------------------------------------------------- processes

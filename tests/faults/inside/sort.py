@@ -18,20 +18,21 @@ def main(settings: dict[str, Any]) -> None:
     report = SortRunReport()
     try:
         if "jobs" in settings:
-            sort_each(settings["jobs"], report)
+            sort_each(settings["jobs"], report, settings.get("parallel", 1))
         else:
             sort_recording(settings["files"], out_report=report, **settings["options"])
     finally:
-        print(json.dumps(report.to_dict()), flush=True)
+        sys.stdout.write(json.dumps(report.to_dict()) + "\n")
+        sys.stdout.flush()
 
 
-def sort_each(jobs: list[dict[str, Any]], report: SortRunReport) -> None:
+def sort_each(jobs: list[dict[str, Any]], report: SortRunReport, parallel: int) -> None:
     """Sort recordings with settings of their own, as the command line does."""
     planned = []
     for job in jobs:
         folders = {"intermediate_folders": [job["inter"]], "results_folders": [job["results"]]}
         planned += plan(job["file"], api.resolve_config(None, "fake", job["options"]), **folders)
-    api.run_jobs(planned, on_error="continue", out_report=report)
+    api.run_jobs(planned, on_error="continue", out_report=report, max_parallel=parallel)
 
 
 if __name__ == "__main__":

@@ -5,17 +5,16 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import groups
 import nemesis
 
 from spikelab.spike_sorting._exceptions import UnkillableProcessError
 from spikelab.spike_sorting.supervision.process import Patience, WorkerProcess
 
-_FREEZER = Path("/sys/fs/cgroup/freezer")
 _WORKER = """
 import subprocess, sys, time
 child = subprocess.Popen(["sleep", "600"])
@@ -26,11 +25,11 @@ time.sleep(600)
 
 def main(folder: str, frozen: str, kill_s: float) -> dict[str, Any]:
     log = Path(folder, "log")
-    try:
-        freezer = _freezer()
-    except OSError as error:
-        return {"skip": f"no freezer to make a process unkillable with: {error}"}
-    with freezer as freeze:
+    with ExitStack() as stack:
+        try:
+            freeze = stack.enter_context(groups.freezer())
+        except OSError as error:
+            return {"skip": f"nothing here makes a process unkillable: {error}"}
         worker = WorkerProcess(
             [sys.executable, "-c", _WORKER], environment=os.environ, log_path=log, status_path=Path(folder, "status")
         )
@@ -53,30 +52,6 @@ def main(folder: str, frozen: str, kill_s: float) -> dict[str, Any]:
         "named": raised is not None and raised.pid == victim,
         "message": str(raised),
     }
-
-
-def _freezer() -> Any:
-    place = _FREEZER / f"spikelab-faults-{time.monotonic_ns()}"
-    place.mkdir()
-    return _frozen(place)
-
-
-@contextmanager
-def _frozen(place: Path) -> Iterator[Callable[[int], None]]:
-    """Yield a function that freezes a process; what is frozen is thawed, and so ends, in the end."""
-
-    def freeze(pid: int) -> None:
-        (place / "cgroup.procs").write_text(str(pid))
-        (place / "freezer.state").write_text("FROZEN")
-        nemesis.wait_until(lambda: (place / "freezer.state").read_text() == "FROZEN\n", 5, "the frost")
-
-    try:
-        yield freeze
-    finally:
-        (place / "freezer.state").write_text("THAWED")
-        nemesis.kill_the_rest()
-        nemesis.wait_until(lambda: not (place / "cgroup.procs").read_text(), 5, "an empty freezer")
-        place.rmdir()
 
 
 nemesis.run(main)

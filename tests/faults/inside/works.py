@@ -96,7 +96,6 @@ def _sort(stage: StageRun) -> dict[str, Any]:
 
     spikes = Sorting(np.arange(2000), np.arange(2000) % 5, np.arange(5), {"label": list("abcde")})
     write_spikes(stage.folder / "spikes.npz", spikes)
-    np.save(stage.folder / "templates.npy", np.arange(20_000.0).reshape(100, 200))
     return {"n_units": 5}
 
 
@@ -171,6 +170,20 @@ def save_checkpoints(folder: Path) -> None:
     latest = kept.load_latest(torch.device("cpu"))
     for step in range(0 if latest is None else latest[0] + 1, 2):
         kept.save(step, {"wall": torch.arange(30_000.0) * step, "bounds": np.arange(50), "step": step})
+
+
+def save_array(folder: Path) -> None:
+    """Do one stage that leaves an array, in the way of the stage waveforms."""
+    run = RunFolder(folder, folder)
+    folder.mkdir(exist_ok=True)
+    run.remove_leftovers()
+    stage = Stage("waveforms", "finish", 1, lambda _: None, _waveforms)
+    ensure(stage, Job("culture", Source(), run, SortingPipelineConfig()), "key")
+
+
+def _waveforms(stage: StageRun) -> dict[str, Any]:
+    np.save(stage.folder / "unfiltered_templates.npy", np.arange(20_000.0).reshape(100, 200))
+    return {}
 
 
 def nothing(folder: Path) -> None:
@@ -259,6 +272,7 @@ WORKS: dict[str, tuple[Work, Work]] = {
     "stages": (nothing, run_stages),
     "stages over an older run": (prepare_older_run, run_stages),
     "journal": (nothing, write_journal),
+    "npy": (nothing, save_array),
     "spikedata": (prepare_spikedata, save_spikedata),
     "checkpoints": (nothing, save_checkpoints),
     "bug: marker first": (nothing, stages_marker_first),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import subprocess
 import sys
 import time
@@ -26,15 +26,15 @@ with hold([Path(sys.argv[1])], "a run"):
 
 
 def main(folder: str, jumps_s: list[float]) -> dict[str, Any]:
-    right_time = time.time
+    right_time = time.time  # noqa: TID251 - the clock that is set wrong here
     holder = subprocess.Popen(
         [sys.executable, "-c", _HOLDER, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     holder.stdout.readline()
     refused = 0
     for jump_s in jumps_s:
-        time.time = lambda jump_s=jump_s: right_time() + jump_s
-        time.time_ns = lambda: int(time.time() * 1e9)
+        time.time = lambda jump_s=jump_s: right_time() + jump_s  # noqa: TID251
+        time.time_ns = lambda: int(time.time() * 1e9)  # noqa: TID251
         _shift_datetime(jump_s)
         assert abs(host.wall_clock_s() - right_time() - jump_s) < 60, "the clock is not wrong, so nothing is tried"
         try:
@@ -48,13 +48,13 @@ def main(folder: str, jumps_s: list[float]) -> dict[str, Any]:
 
 
 def _shift_datetime(jump_s: float) -> None:
-    class Shifted(datetime.datetime):
+    class Shifted(dt.datetime):
         @classmethod
-        def now(cls, tz: datetime.tzinfo | None = None) -> datetime.datetime:
-            return _REAL.now(tz) + datetime.timedelta(seconds=jump_s)
+        def now(cls, tz: dt.tzinfo | None = None) -> dt.datetime:
+            return _REAL.now(tz) + dt.timedelta(seconds=jump_s)
 
     host.datetime = Shifted  # type: ignore[misc]
 
 
-_REAL = datetime.datetime
+_REAL = dt.datetime
 nemesis.run(main)

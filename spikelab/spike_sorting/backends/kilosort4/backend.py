@@ -14,12 +14,10 @@ from spikelab.spike_sorting._settings import thaw
 from spikelab.spike_sorting.backends.base import Shortage, Shrunk, Sorting, SortJob
 from spikelab.spike_sorting.backends.binary import flat_binary
 from spikelab.spike_sorting.backends.kilosort4 import ladder
+from spikelab.spike_sorting.backends.kilosort4.parameters import OURS, RUN_ARGUMENTS, check_parameters
 from spikelab.spike_sorting.config import SortingPipelineConfig
 
 OLDEST, BELOW = (4, 1, 7), (4, 2)
-RUN_ARGUMENTS = ("do_CAR", "invert_sign", "clear_cache", "save_preprocessed_copy")
-OURS = (*RUN_ARGUMENTS, "bad_channels", "torch_device", "accelerated", "advise")
-"""Parameters that are not settings of Kilosort4, but arguments of a run."""
 
 
 class Kilosort4Backend:
@@ -44,6 +42,10 @@ class Kilosort4Backend:
             msg = f"kilosort {found} is installed; 4.1.7 and later 4.1 are tested: pip install 'kilosort>=4.1.7,<4.2'"
             raise SorterNotInstalledError(msg, sorter=self.name, missing="kilosort>=4.1.7,<4.2")
         return found
+
+    def check_params(self, config: SortingPipelineConfig) -> None:
+        """Raise ValueError when a parameter is unknown, of the wrong type or out of its range."""
+        check_parameters(config.sorter.sorter_params)
 
     def settings(self, config: SortingPipelineConfig) -> Mapping[str, Any]:
         """Return what changes the spikes: parameters, pass band, seed, and the version."""

@@ -1,0 +1,127 @@
+"""P21 to P23: what a person is told of a bad night."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from faults.harness import InNamespace, JobOf, Tally, Undisturbed
+from support import simulate_maxwell
+
+pytestmark = pytest.mark.timeout(300)
+
+LIMITS = {"sorter_inactivity_base_s": 3.0, "sorter_inactivity_per_min_s": 0.0, "oom_retry_max": 0}
+EXPECTED = {
+    "hang": ("sorter_timeout", "SorterTimeoutError", "SIGABRT"),
+    "segfault": ("sorter_crashed", "SorterCrashedError", "SIGSEGV"),
+    "fill disk": ("disk_exhausted", "DiskExhaustionError", None),
+    "leak": ("host_out_of_memory", "HostOutOfMemoryError", "SIGKILL"),
+    "silent": ("insufficient_activity", "InsufficientActivityError", None),
+    "ok": ("success", None, "exit 0"),
+}
+MEMORY_BYTES = 3_000_000_000
+
+
+@pytest.fixture(scope="module")
+def night(
+    tmp_path_factory: pytest.TempPathFactory, undisturbed: Undisturbed, in_namespace: InNamespace
+) -> dict[str, Any]:
+    """Six recordings, one after another: a hang, a segfault, a full disk, a leak, a silent one, and a good one."""
+    folder = tmp_path_factory.mktemp("night")
+    silent = folder / "silent.raw.h5"
+    simulate_maxwell(silent, n_units=0, duration_s=4, noise_uV=5.0)
+    jobs = [_job(behaviour, folder, undisturbed, silent) for behaviour in EXPECTED]
+    seen = in_namespace(
+        "batch",
+        jobs=jobs,
+        template=undisturbed.inter,
+        small_disk={str(folder / "disk"): "60m"},
+        memory_bytes=MEMORY_BYTES,
+        limit_s=250,
+    )
+    if "skip" in seen:
+        pytest.skip(seen["skip"])
+    return dict(seen)
+
+
+def _job(behaviour: str, folder: Path, undisturbed: Undisturbed, silent: Path) -> dict[str, Any]:
+    from faults.harness import sort_options
+
+    place = folder / "disk" / "run" if behaviour == "fill disk" else folder / behaviour
+    options = {**sort_options("ok" if behaviour == "silent" else behaviour), **LIMITS}
+    return {
+        "file": str(silent) if behaviour == "silent" else undisturbed.file,
+        "inter": str(place / "inter"),
+        "results": str(folder / behaviour / "results"),
+        "options": options,
+    }
+
+
+def test_one_outcome_each_in_order(night: dict[str, Any], reference: dict[str, str], tally: Tally) -> None:
+    """P21: six outcomes in order: five named failures, each with advice, the exit's name and log lines, one success."""
+    records = night["report"]["records"]
+    right = [
+        (record["status"], record["error_class"]) == (status, error)
+        for record, (status, error, _) in zip(records, EXPECTED.values(), strict=True)
+    ]
+    tally("P21", "a batch: hang, segfault, full disk, leak, silence, success", len(right), sum(right))
+    assert all(right), [(record["status"], record["error_class"], record["error_message"]) for record in records]
+    for record, (_, _, exit_name) in zip(records, EXPECTED.values(), strict=True):
+        assert record["status"] == "success" or record["advice"]
+        assert exit_name in {None, record["attempts"][-1]["exit_name"]}, record
+    assert night["content"][-1] == reference
+    assert not night["left"]
+    assert not night["leftovers"] or all("partial" in path for path in night["leftovers"])
+    assert night["free"]
+
+
+def test_it_takes_the_sum_of_the_limits(night: dict[str, Any]) -> None:
+    """P21: the whole batch takes about as long as its limits add up to."""
+    assert night["seconds"] < 60
+
+
+def test_the_journal_explains_each_stop(night: dict[str, Any], tally: Tally) -> None:
+    """P22: for each worker that was stopped: who decided, which reading, which limit, what it took; and how it ended."""
+    explained, stopped = 0, 0
+    for behaviour, events in zip(EXPECTED, night["events"], strict=True):
+        for number, event in enumerate(events):
+            if event["event"] == "stopping":
+                stopped += 1
+                after = [later["event"] for later in events[number:]]
+                tripped = [e for e in events[:number] if e["event"] == "watch" and e["kind"] == "tripped"]
+                explained += bool(
+                    tripped
+                    and event["reason"] == tripped[-1]["sensor"]
+                    and "stop" in after[1]
+                    and "worker_ended" in after
+                )
+                assert "stop" in event["detail"] or "limit" in event["detail"], (behaviour, event)
+    tally("P22", "stops by the watch, explained in the journal", stopped, explained)
+    assert stopped >= 1
+    assert explained == stopped
+
+
+def test_replaying_the_journal_gives_the_status(night: dict[str, Any], tally: Tally) -> None:
+    """P22: the last word of the journal is the status that was reported."""
+    replayed = [[e["status"] for e in events if e["event"] == "run_ended"] for events in night["events"]]
+    reported = [record["status"] for record in night["report"]["records"]]
+    same = [statuses[-1:] == [status] for statuses, status in zip(replayed, reported, strict=True)]
+    tally("P22", "the journal folded, against the report", len(same), sum(same))
+    assert all(same), list(zip(replayed, reported, strict=True))
+
+
+def test_a_failure_has_a_report_too(night: dict[str, Any], tally: Tally) -> None:
+    """P23: each recording has a report for programs and one for people, which say why, what to do, and what was last."""
+    good = 0
+    for record, files in zip(night["report"]["records"], night["files"], strict=True):
+        page, known = files["sorting_report.md"], files["recording_report.json"]
+        good += bool(known and page and known["status"] == record["status"] and (record["advice"] or "") in page)
+        if record["status"] != "success":
+            assert record["error_message"][:40] in page
+    tally("P23", "reports of a batch with five failures", len(night["files"]), good)
+    assert good == len(night["files"])
+    hang, disk = night["files"][0], night["files"][2]
+    assert "_hang" in hang["sorting.log"], "no stack of the hang in the log"
+    assert "_hang" in str(hang["recording_report.json"]), "no stack of the hang in the report"
+    assert disk["disk_exhaustion_report.json"]["top_consumers"]

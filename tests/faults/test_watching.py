@@ -1,0 +1,151 @@
+"""P16 to P20: watching. One batch of workers that hang, spin, think, leak, and run out of memory, two at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from faults.harness import InNamespace, Tally, Undisturbed, sort_options
+
+pytestmark = pytest.mark.timeout(300)
+
+IMPATIENT = {"sorter_inactivity_base_s": 2.0, "sorter_inactivity_per_min_s": 0.0}
+CASES: dict[str, dict[str, Any]] = {
+    "hang": {**sort_options("hang"), **IMPATIENT, "sorter_inactivity_max_s": 60.0},
+    "spin": {**sort_options("spin"), **IMPATIENT, "sorter_inactivity_max_s": 7.0},
+    "think": {**sort_options("work quietly"), **IMPATIENT, "sorter_inactivity_max_s": 60.0},
+    "gpu oom, twice": {**sort_options("gpu oom", attempts=2, batch_size=8), "oom_retry_max": 3},
+    "gpu oom, for ever": {**sort_options("gpu oom", batch_size=1024), "oom_retry_max": 2},
+    "gpu oom, nothing smaller": {**sort_options("gpu oom", batch_size=2), "oom_retry_max": 9},
+    "host oom": {**sort_options("host oom", attempts=1, batch_size=8), "oom_retry_max": 1},
+    "segfault once": sort_options("segfault", attempts=1),
+    "segfault": sort_options("segfault"),
+    "exit 3": sort_options("exit 3"),
+}
+
+
+@pytest.fixture(scope="module")
+def watched(
+    tmp_path_factory: pytest.TempPathFactory, undisturbed: Undisturbed, in_namespace: InNamespace
+) -> dict[str, dict[str, Any]]:
+    """What came of each case."""
+    folder = tmp_path_factory.mktemp("watched")
+    jobs = [
+        {"file": undisturbed.file, "inter": str(folder / f"{k}i"), "results": str(folder / f"{k}r"), "options": options}
+        for k, options in enumerate(CASES.values())
+    ]
+    seen = in_namespace("batch", jobs=jobs, template=undisturbed.inter, parallel=3, limit_s=250)
+    keys = ("content", "files", "events")
+    return {
+        name: {"record": seen["report"]["records"][k], **{key: seen[key][k] for key in keys}}
+        for k, name in enumerate(CASES)
+    }
+
+
+def statuses(case: dict[str, Any]) -> list[str]:
+    """Return how the workers of the sort phase ended."""
+    return [attempt["status"] for attempt in case["record"]["attempts"] if attempt["phase"] == "sort"]
+
+
+def test_a_hang_is_noticed(watched: dict[str, Any], tally: Tally) -> None:
+    """P16: a worker whose log, processor and files stand still is stopped within its limit, with its stack."""
+    record = watched["hang"]["record"]
+    (attempt,) = record["attempts"]
+    held = record["status"] == "sorter_timeout" and attempt["wall_time_s"] < 15
+    tally("P16", "a hang", 1, held)
+    assert held, record
+    assert "_hang" in watched["hang"]["files"]["sorting.log"]
+
+
+def test_a_busy_worker_is_not_taken_for_a_dead_one(watched: dict[str, Any], tally: Tally) -> None:
+    """P16: one that computes in silence is left alone; one that spins trips on the limit of its step, not before."""
+    spin, think = watched["spin"]["record"], watched["think"]["record"]
+    held = spin["status"] == "sorter_timeout" and "busy without progress" in spin["error_message"]
+    tally("P16", "spinning without a word", 1, held and spin["attempts"][-1]["wall_time_s"] >= 7)
+    tally("P16", "five seconds of silent work under a limit of two", 1, think["status"] == "success")
+    assert held, spin
+    assert spin["attempts"][-1]["wall_time_s"] >= 7
+    assert think["status"] == "success", think
+
+
+def test_out_of_memory_is_tried_smaller(watched: dict[str, Any], reference: dict[str, str], tally: Tally) -> None:
+    """P19: out of memory is tried again with smaller settings, which the report tells, until it works."""
+    case = watched["gpu oom, twice"]
+    changed = [event["changed"] for event in case["events"] if event["event"] == "retry"]
+    held = statuses(case) == ["gpu_out_of_memory"] * 2 + ["success"] and changed == [
+        {"batch_size": 4},
+        {"batch_size": 2},
+    ]
+    tally("P19", "out of GPU memory twice, then enough", 1, held)
+    assert held, (statuses(case), changed)
+    assert case["content"] == reference
+    assert case["record"]["retries_used"] == 2
+    assert any("batch_size = 4" in warning for warning in case["record"]["warnings"])
+    assert statuses(watched["host oom"]) == ["host_out_of_memory", "success"]
+
+
+def test_out_of_memory_has_an_end(watched: dict[str, Any], tally: Tally) -> None:
+    """P19: after the given number of retries, or when nothing smaller is left, out of memory is final."""
+    for name, n_attempts in (("gpu oom, for ever", 3), ("gpu oom, nothing smaller", 2)):
+        case = watched[name]
+        held = statuses(case) == ["gpu_out_of_memory"] * n_attempts and case["record"]["status"] == "gpu_out_of_memory"
+        tally("P19", name, 1, held)
+        assert held, (name, statuses(case), case["record"]["status"])
+
+
+def test_a_crash_is_tried_once_more_and_then_blamed(watched: dict[str, Any], tally: Tally) -> None:
+    """P20: a segfault is tried once more, unchanged; a second one is the recording's. Other deaths are final."""
+    once, twice, exit_3 = (watched[name] for name in ("segfault once", "segfault", "exit 3"))
+    held = [
+        statuses(once) == ["sorter_crashed", "success"],
+        statuses(twice) == ["sorter_crashed"] * 2 and twice["record"]["status"] == "sorter_crashed",
+        statuses(exit_3) == ["sorter_crashed"],
+    ]
+    tally("P20", "segfault once, segfault for ever, exit 3", 3, sum(held))
+    assert all(held), [statuses(case) for case in (once, twice, exit_3)]
+
+
+def test_nothing_healthy_was_stopped(watched: dict[str, Any], tally: Tally) -> None:
+    """P18: on a machine without a GPU, and with sensors that see nothing, no worker is stopped for it."""
+    stops = {name: [e for e in case["events"] if e["event"] == "stopping"] for name, case in watched.items()}
+    stopped = {name for name, found in stops.items() if found}
+    blind = [e["sensor"] for case in watched.values() for e in case["events"] if e.get("kind") == "blind"]
+    tally("P18", "no GPU, no NVML: workers left alone", len(CASES) - 2, len(CASES) - len(stopped))
+    assert stopped == {"hang", "spin"}
+    assert len(blind) == len(set(blind)) or len(blind) <= 3 * len(CASES)
+
+
+@pytest.mark.parametrize("size", ["40m", "80m"])
+def test_a_small_disk_is_no_reason_to_stop(
+    size: str,
+    undisturbed: Undisturbed,
+    in_namespace: InNamespace,
+    tmp_path: Path,
+    tally: Tally,
+    reference: dict[str, str],
+) -> None:
+    """P16: with default limits, a small recording on a small disk is sorted, not stopped for little free space."""
+    disk = tmp_path / "disk"
+    job = {"file": undisturbed.file, "inter": str(disk / "i"), "results": str(disk / "r"), "options": sort_options()}
+    seen = in_namespace("batch", jobs=[job], template=undisturbed.inter, small_disk={str(disk): size})
+    (record,) = seen["report"]["records"]
+    tally("P16", f"a small recording on a disk of {size}B, default limits", 1, record["status"] == "success")
+    assert record["status"] == "success", record
+    assert seen["content"] == [reference]
+
+
+def test_memory_of_the_run_is_watched(
+    undisturbed: Undisturbed, in_namespace: InNamespace, tmp_path: Path, tally: Tally
+) -> None:
+    """P19: a leak is stopped by the watch before the kernel has to, at the limit that was set."""
+    options = {**sort_options("leak"), "host_ram_warn_pct": 15.0, "host_ram_abort_pct": 25.0, "oom_retry_max": 0}
+    job = {"file": undisturbed.file, "inter": str(tmp_path / "i"), "results": str(tmp_path / "r"), "options": options}
+    seen = in_namespace("batch", jobs=[job], template=undisturbed.inter, memory_bytes=8_000_000_000)
+    if "skip" in seen:
+        pytest.skip(seen["skip"])
+    (record,) = seen["report"]["records"]
+    held = record["error_class"] == "HostMemoryWatchdogError" and record["attempts"][-1]["exit_name"] == "SIGKILL"
+    tally("P19", "a leak, stopped by the watch", 1, held)
+    assert held, record
+    assert not seen["left"]
