@@ -13,7 +13,7 @@ from spikelab.spike_sorting.config import KILOSORT4
 from spikelab.spike_sorting.jobs import plan
 from spikelab.spike_sorting.preflight import run_preflight
 
-NO_FOLDER = ("--set", "hdf5_plugin_path=/nowhere")
+NO_FOLDER = ("--set", "hdf5_plugin_path=no/such/folder")
 TOO_MUCH = ("--set", "preflight_min_free_inter_gb=1e6")
 
 
@@ -80,7 +80,7 @@ def test_all_streams_of_a_file_are_checked(plate, spikelab, fake):
 
 def test_preflight_finds_what_the_sort_finds(folder, broken):
     """The command and the sort run the same checks on the same recordings."""
-    jobs = plan([folder / "a.raw.h5", broken], KILOSORT4.override(hdf5_plugin_path="/nowhere"))
+    jobs = plan([folder / "a.raw.h5", broken], KILOSORT4.override(hdf5_plugin_path="no/such/folder"))
     assert list(examine(jobs, 2).findings) == run_preflight(jobs, n_parallel=2)
 
 

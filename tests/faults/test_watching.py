@@ -73,7 +73,7 @@ def test_out_of_memory_is_tried_smaller(watched: dict[str, Any], reference: dict
     """P19: out of memory is tried again with smaller settings, which the report tells, until it works."""
     case = watched["gpu oom, twice"]
     changed = [event["changed"] for event in case["events"] if event["event"] == "retry"]
-    held = statuses(case) == ["gpu_out_of_memory"] * 2 + ["success"] and changed == [
+    held = statuses(case) == ["oom_gpu"] * 2 + ["success"] and changed == [
         {"batch_size": 4},
         {"batch_size": 2},
     ]
@@ -89,7 +89,7 @@ def test_out_of_memory_has_an_end(watched: dict[str, Any], tally: Tally) -> None
     """P19: after the given number of retries, or when nothing smaller is left, out of memory is final."""
     for name, n_attempts in (("gpu oom, for ever", 3), ("gpu oom, nothing smaller", 2)):
         case = watched[name]
-        held = statuses(case) == ["gpu_out_of_memory"] * n_attempts and case["record"]["status"] == "gpu_out_of_memory"
+        held = statuses(case) == ["oom_gpu"] * n_attempts and case["record"]["status"] == "oom_gpu"
         tally("P19", name, 1, held)
         assert held, (name, statuses(case), case["record"]["status"])
 
@@ -148,4 +148,21 @@ def test_memory_of_the_run_is_watched(
     held = record["error_class"] == "HostMemoryWatchdogError" and record["attempts"][-1]["exit_name"] == "SIGKILL"
     tally("P19", "a leak, stopped by the watch", 1, held)
     assert held, record
+    assert not seen["left"]
+
+
+@pytest.mark.xfail(reason="on a disk that is full the worker cannot write exit.json", strict=False)
+def test_a_disk_that_fills_up_costs_one_recording(
+    undisturbed: Undisturbed, in_namespace: InNamespace, tmp_path: Path, tally: Tally
+) -> None:
+    """P7: a sorter that fills the disk on which everything lies is stopped for it, and the next recording is sorted."""
+    disk = tmp_path / "disk"
+    place = {"inter": str(disk / "i"), "results": str(disk / "r")}
+    first = {"file": undisturbed.file, **place, "options": sort_options("fill disk")}
+    good = {"file": undisturbed.file, "inter": str(tmp_path / "i"), "results": str(tmp_path / "r")}
+    jobs = [first, {**good, "options": sort_options()}]
+    seen = in_namespace("batch", jobs=jobs, template=undisturbed.inter, small_disk={str(disk): "60m"})
+    statuses = [record["status"] for record in seen["report"]["records"]]
+    tally("P7", "the sorter fills the disk on which everything lies", 1, statuses == ["disk_exhausted", "success"])
+    assert statuses == ["disk_exhausted", "success"], seen["report"]["records"]
     assert not seen["left"]

@@ -1,17 +1,25 @@
-"""The wheel, installed into an empty environment, is the whole package."""
+"""The wheel, installed into an empty environment with what it declares, is the whole package."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import venv
 import zipfile
 from dataclasses import dataclass
+from importlib.metadata import Distribution, distribution
 from pathlib import Path
 
 import pytest
-import tomllib
+from packaging.requirements import Requirement
+from support import FAKE_SORTER, simulate_maxwell
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 REPOSITORY = Path(__file__).parents[2]
 SOURCE = REPOSITORY / "spikelab"
@@ -26,13 +34,13 @@ class Installation:
     package: Path
     empty_folder: Path
 
-    def run(self, program: str, *arguments: str) -> str:
+    def run(self, program: str, *arguments: str, **environment: str) -> str:
         """Return what the environment's program prints; fail the test when it fails."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
         done = subprocess.run(
             [self.bin_folder / program, *arguments],
             cwd=self.empty_folder,
-            env={**inherited, "NO_COLOR": "1", "COLUMNS": "100"},
+            env={**inherited, "NO_COLOR": "1", "COLUMNS": "100", "OMP_NUM_THREADS": "1", **environment},
             capture_output=True,
             text=True,
             timeout=60,
@@ -70,13 +78,37 @@ def _succeed(*arguments: str) -> None:
 
 
 def _lend_packages(site_packages: Path) -> None:
-    """Put this environment's packages behind the new one's own.
+    """Put what the wheel asks for into the environment, and what that asks for, and nothing else.
 
-    A folder named in a .pth file comes after the folder that the file is in, and the .pth files inside it are
-    not read: an editable installation of spikelab here stays out of sight there.
+    They are links into this environment: nothing is downloaded, and a package that nobody declares is missing.
     """
-    folders = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
-    (site_packages / "lent.pth").write_text("\n".join(folders) + "\n", encoding="utf-8")
+    (metadata,) = site_packages.glob("spikelab-*.dist-info")
+    lent: set[str] = set()
+    wanted = _requirements(Distribution.at(metadata), frozenset())
+    while wanted:
+        requirement = wanted.pop()
+        found = distribution(requirement.name)
+        known = f"{found.name}[{','.join(sorted(requirement.extras))}]"
+        if known not in lent:
+            lent.add(known)
+            wanted += _requirements(found, frozenset(requirement.extras))
+            _link(found, site_packages)
+
+
+def _requirements(found: Distribution, extras: frozenset[str]) -> list[Requirement]:
+    """Return what a distribution needs here when it is asked for with `extras`."""
+    requirements = [Requirement(line) for line in found.requires or ()]
+    return [
+        requirement
+        for requirement in requirements
+        if requirement.marker is None or any(requirement.marker.evaluate({"extra": extra}) for extra in ("", *extras))
+    ]
+
+
+def _link(found: Distribution, site_packages: Path) -> None:
+    for name in {file.parts[0] for file in found.files or ()} - {"..", "__pycache__"}:
+        if not (site_packages / name).exists():
+            (site_packages / name).symlink_to(found.locate_file(name))
 
 
 def _files(package: Path) -> set[str]:
@@ -119,3 +151,36 @@ def test_command_line_works_from_the_wheel(installed: Installation) -> None:
     help_text = installed.run("spikelab", "--help")
     assert "sort" in help_text
     assert "demo" in help_text
+
+
+def test_nothing_undeclared_is_lent(installed: Installation) -> None:
+    """The environment is what an installation without extras would be: no sorter, no tools, nothing unasked for."""
+    code = "from importlib.metadata import distributions; print(*(found.name.lower() for found in distributions()))"
+    names = installed.run("python", "-c", code).split()
+    assert {"spikelab", "numpy", "spikeinterface"} <= set(names)
+    assert not {"torch", "kilosort", "docker", "pytest", "ruff"} & set(names)
+
+
+def test_a_whole_sort_runs_from_the_wheel(installed: Installation) -> None:
+    """Declared dependencies alone take a recording to its results, and its pages are drawn anew from there."""
+    simulate_maxwell(installed.empty_folder / "culture.raw.h5", duration_s=5, n_units=4)
+    code = """
+import json
+from spikelab.spike_sorting import load_results, sort_recording
+from spikelab.spike_sorting.report import generate_sorting_report
+options = {"sorter": "fake", "n_jobs": 1, "compile_to_mat": True, "compile_to_npz": True, "fr_min": 0.0}
+(sd,) = sort_recording("culture.raw.h5", spikes_min_first=1, spikes_min_second=1, **options)
+assert load_results("sorted_fake/culture.raw.h5") == sd
+pages = [f"sorted_fake/culture.raw.h5/sorting_report.{kind}" for kind in ("html", "md")]
+before = [open(page, encoding="utf-8").read() for page in pages]
+generate_sorting_report("sorted_fake/culture.raw.h5")
+after = [open(page, encoding="utf-8").read() for page in pages]
+print(json.dumps([sd.N, [len(page) for page in before], [len(page) for page in after]]))
+"""
+    n_units, before, after = json.loads(installed.run("python", "-c", code, PYTHONPATH=str(FAKE_SORTER)))
+    assert n_units > 0
+    assert before[0] > 1_000_000, "the page holds the code that draws its plots"
+    assert before == pytest.approx(after, rel=0.01)
+    for command in ("status", "report"):
+        said = installed.run("spikelab", command, "sorted_fake/culture.raw.h5", PYTHONPATH=str(FAKE_SORTER))
+        assert "culture.raw.h5" in said

@@ -171,3 +171,25 @@ def test_a_checkpoint_refuses_what_only_a_pickle_could_hold(tmp_path):
     with pytest.raises(TypeError, match="/ops/probe"):
         Checkpoints(tmp_path, ["key"]).save(0, {"ops": {"probe": object()}})
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip"])
+def test_a_damaged_checkpoint_is_none(tmp_path, damage):
+    """A checkpoint that was cut short, or of which one byte changed, is passed over for the one before."""
+    import torch
+
+    from spikelab.spike_sorting.backends.kilosort4.checkpoints import Checkpoints
+
+    kept = Checkpoints(tmp_path, ["first", "second"])
+    for step in (0, 1):
+        kept.save(step, {"st": np.arange(1000) + step})
+    path = tmp_path / "step1.pt"
+    content = bytearray(path.read_bytes())
+    if damage == "cut":
+        del content[len(content) // 2 :]
+    else:
+        content[content.find(np.arange(500, 510).tobytes())] ^= 1
+    path.write_bytes(content)
+    step, values = kept.load_latest(torch.device("cpu"))
+    assert step == 0
+    np.testing.assert_array_equal(values["st"], np.arange(1000))

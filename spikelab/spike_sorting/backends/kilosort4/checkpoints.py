@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,13 +57,22 @@ class Checkpoints:
 
     def _load(self, step: int, device: torch.device) -> dict[str, Any] | None:
         path = self._path(step)
-        if not path.is_file():
+        if not _is_whole(path):
             return None
         content = torch.load(path, map_location="cpu", weights_only=True)
         if content["key"] != self.keys[step]:
             return None
         values: dict[str, Any] = _decode(json.loads(content["tree"]), content["tensors"], device)
         return values
+
+
+def _is_whole(path: Path) -> bool:
+    """Return whether the checkpoint is there and every byte of it is as it was written; torch writes zip files."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (FileNotFoundError, zipfile.BadZipFile):
+        return False
 
 
 def _generators() -> dict[str, Any]:
