@@ -291,7 +291,7 @@ def _checked(
 def _with_findings(job: Job, findings: list[Finding], *, strict: bool) -> Job:
     """Return the job with what speaks against it, or else with what its report should mention."""
     problem = job.problem or error_from(findings, strict=strict)
-    remarks = tuple(f"{finding.message} {finding.advice}" for finding in findings if finding.level == "warning")
+    remarks = tuple(f"{one.message.rstrip('.')}. {one.advice}" for one in findings if one.level == "warning")
     return replace(job, problem=problem, remarks=remarks)
 
 

@@ -102,6 +102,7 @@ def _run_locked(work: Work) -> Outcome:
     """Find the job finished, or run what is not, and report."""
     work.job.run.remove_leftovers()
     try:
+        work.job.run.claim(work.job.source.owner_card())
         work = _identified(work)
         if _is_finished(work):
             _tidy(work)
@@ -172,7 +173,6 @@ def _open_run(work: Work) -> None:
     job, run = work.job, work.job.run
     if job.in_memory is not None:
         sources.save_in_memory(job.in_memory, job.source)
-    run.claim(job.source.owner_card())
     # What lies in the results folder no longer is what these settings give.
     run.forget([EXPORT])
     work.n_threads = _threads(run)

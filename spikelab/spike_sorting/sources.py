@@ -18,6 +18,7 @@ from spikelab.spike_sorting._exceptions import RecordingUnreadableError
 from spikelab.spike_sorting.supervision.publish import PARTIAL_SUFFIX, publish_folder, publish_text
 
 _DIGEST_BLOCK_BYTES = 1 << 16
+_DOWNLOADER = "MaxwellRecordingExtractor"
 _RECORDING_SUFFIXES = (".h5", ".zarr")
 _READ_ERRORS = (OSError, ValueError, TypeError, LookupError, NotImplementedError, AssertionError)
 """What the readers of others raise for files that are damaged, or of a kind that they do not know."""
@@ -147,8 +148,8 @@ def open_source(source: Source) -> list[Any]:
         A file is missing, damaged, or of an unknown format; lists what was tried.
     """
     if source.description is not None:
-        return [_load_description(source.description)]
-    return [_open_file(Path(file), source.stream_id) for file in source.files]
+        return [load_description(source.description)]
+    return [without_downloads(_open_file(Path(file), source.stream_id)) for file in source.files]
 
 
 def _open_file(path: Path, stream_id: str | None) -> Any:
@@ -165,7 +166,6 @@ def _read_maxwell(path: Path, stream_id: str | None) -> Any:
     from spikeinterface.extractors import read_maxwell
 
     try:
-        # The reader would otherwise fetch the vendor's plugin from the network.
         return read_maxwell(path, stream_id=stream_id, install_maxwell_plugin=False)
     except _READ_ERRORS as error:
         msg = f"{path} cannot be read as a Maxwell file ({type(error).__name__}: {error})"
@@ -191,11 +191,18 @@ def is_recording(item: object) -> bool:
     return hasattr(item, "get_traces") and hasattr(item, "get_num_segments")
 
 
-def _load_description(description: str) -> Any:
+def load_description(description: str) -> Any:
+    """Return the recording that `description` (from `describe`) describes.
+
+    Raises
+    ------
+    RecordingUnreadableError
+        What it reads is no longer there.
+    """
     import spikeinterface
 
     try:
-        return spikeinterface.load(json.loads(description))
+        return without_downloads(spikeinterface.load(json.loads(description)))
     except _READ_ERRORS as error:
         path = min(map(str, _paths_in(description)), default=None)
         msg = f"the recording can no longer be opened from its description ({type(error).__name__}: {error})"
@@ -207,19 +214,39 @@ def describe(recording: Any) -> str:
     from spikeinterface.core.core_tools import SIJsonEncoder
 
     values = recording.to_dict(recursive=True, include_annotations=True, include_properties=True)
-    return json.dumps(_without_downloads(json.loads(json.dumps(values, cls=SIJsonEncoder))), sort_keys=True)
+    return json.dumps(_told_not_to_download(json.loads(json.dumps(values, cls=SIJsonEncoder))), sort_keys=True)
 
 
-def _without_downloads(value: Any) -> Any:
+def _told_not_to_download(value: Any) -> Any:
     """Maxwell's reader fetches a plugin from the network whenever it is opened, unless told not to."""
     if isinstance(value, list):
-        return [_without_downloads(item) for item in value]
+        return [_told_not_to_download(item) for item in value]
     if not isinstance(value, dict):
         return value
-    cleaned = {key: _without_downloads(item) for key, item in value.items()}
-    if str(cleaned.get("class", "")).endswith("MaxwellRecordingExtractor"):
+    cleaned = {key: _told_not_to_download(item) for key, item in value.items()}
+    if str(cleaned.get("class", "")).endswith(_DOWNLOADER):
         cleaned["kwargs"]["install_maxwell_plugin"] = False
     return cleaned
+
+
+def without_downloads(recording: Any) -> Any:
+    """Return `recording`, whose copies in other processes and files will not fetch a plugin from the network.
+
+    Maxwell's reader does not remember that it was told not to; whoever opens it again, from a pickle or from the
+    description that an analyzer keeps, would.
+    """
+    waiting = [recording]
+    while waiting:
+        extractor = waiting.pop()
+        if isinstance(extractor, (list, tuple)):
+            waiting += extractor
+        elif isinstance(extractor, dict):
+            waiting += extractor.values()
+        elif is_recording(extractor):
+            if type(extractor).__name__ == _DOWNLOADER:
+                extractor._kwargs["install_maxwell_plugin"] = False
+            waiting += extractor._kwargs.values()
+    return recording
 
 
 # ----------------------------------------------------------------------------------------------- its identity

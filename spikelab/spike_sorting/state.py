@@ -100,5 +100,5 @@ def clean(results: str | Path) -> list[Path]:
         The folder is not one of spikelab's.
     """
     run = run_of(results)
-    with hold((run.inter, run.results)):
-        return run.remove_disposable()
+    with hold([folder for folder in (run.inter, run.results) if folder.is_dir()]):
+        return run.remove_disposable() if run.inter.is_dir() else []

@@ -37,7 +37,9 @@ class Undisturbed:
     results: str
 
 
-OPTIONS: dict[str, Any] = {"n_jobs": 1, "save_raw_pkl": True, "create_figures": False}
+OPTIONS: dict[str, Any] = {"n_jobs": 1, "save_raw_pkl": True, "create_figures": False, "preflight": False}
+"""Preflight takes half a second: it runs where a whole night is tried, and is left out of the many short trials."""
+WHOLE: dict[str, Any] = {"preflight": True}
 
 
 def sort_options(behaviour: str = "ok", **more: Any) -> dict[str, Any]:

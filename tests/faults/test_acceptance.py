@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from faults.harness import InNamespace, JobOf, Tally, Undisturbed, slow
+from faults.harness import WHOLE, InNamespace, JobOf, Tally, Undisturbed, slow
 
 
 @pytest.mark.timeout(400)
@@ -30,7 +30,7 @@ def test_five_recordings_and_a_nemesis(
     chaos: the clock (see test_locks), NVML, containers.
     """
     # A stopped worker is noticed after two seconds instead of ten minutes.
-    impatient = {"sorter_inactivity_base_s": 2.0, "sorter_inactivity_per_min_s": 0.0}
+    impatient = {**WHOLE, "sorter_inactivity_base_s": 2.0, "sorter_inactivity_per_min_s": 0.0}
     jobs = [job_of(f"disk/{number}", "ok" if n < 5 else "sleep", impatient) for number in range(n)]
     (tmp_path / "disk").mkdir()
     seen = in_namespace(

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faults.harness import InNamespace, Tally, Undisturbed, sort_options
+from faults.harness import WHOLE, InNamespace, Tally, Undisturbed, sort_options
 from support import simulate_maxwell
 
 pytestmark = pytest.mark.timeout(300)
 
-LIMITS = {"sorter_inactivity_base_s": 3.0, "sorter_inactivity_per_min_s": 0.0, "oom_retry_max": 0}
+LIMITS = {**WHOLE, "sorter_inactivity_base_s": 3.0, "sorter_inactivity_per_min_s": 0.0, "oom_retry_max": 0}
 EXPECTED = {
     "hang": ("sorter_timeout", "SorterTimeoutError", "SIGABRT"),
     "segfault": ("sorter_crashed", "SorterCrashedError", "SIGSEGV"),
@@ -20,7 +20,7 @@ EXPECTED = {
     "silent": ("insufficient_activity", "InsufficientActivityError", None),
     "ok": ("success", None, "exit 0"),
 }
-MEMORY_BYTES = 3_000_000_000
+MEMORY_BYTES = 1_500_000_000
 
 
 @pytest.fixture(scope="module")

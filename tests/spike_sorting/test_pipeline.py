@@ -108,6 +108,25 @@ def test_results_folder_is_complete(sorted_once):
     assert SortRunReport.load(sorted_once.results).all_succeeded
 
 
+def test_nothing_is_downloaded(sorted_once, tmp_path, monkeypatch):
+    """Neither a pool of processes nor whoever opens the analyzer fetches Maxwell's plugin from the network."""
+    import pickle  # noqa: TID251 - as multiprocessing does
+
+    import spikeinterface
+
+    from spikelab.spike_sorting.stages.load import read_recording
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("HDF5_PLUGIN_PATH", raising=False)
+    run = RunFolder(sorted_once.inter, sorted_once.results)
+    recording, _ = read_recording(run.recording)
+    sent = pickle.loads(pickle.dumps(recording))
+    np.testing.assert_array_equal(sent.get_traces(end_frame=100), recording.get_traces(end_frame=100))
+    analyzer = spikeinterface.load_sorting_analyzer(run.analyzer)
+    assert analyzer.has_recording()
+    assert not list(tmp_path.iterdir())
+
+
 def test_binary_copy_goes_after_success(sorted_once):
     """The copy that Kilosort4 read is gone, and nothing half-written is left."""
     assert not RunFolder(sorted_once.inter, sorted_once.results).binary.exists()

@@ -13,7 +13,7 @@ from spikelab.spike_sorting._settings import thaw
 from spikelab.spike_sorting.config import RecordingConfig, SortingPipelineConfig
 from spikelab.spike_sorting.jobs import Job
 from spikelab.spike_sorting.selection import Epoch, epochs_of, selected_periods
-from spikelab.spike_sorting.sources import describe, open_source
+from spikelab.spike_sorting.sources import describe, load_description, open_source
 from spikelab.spike_sorting.stages.stage import StageRun, Summary
 
 VERSION = 1
@@ -69,11 +69,9 @@ def build_recording(job: Job) -> tuple[Any, list[Epoch], list[str]]:
 
 def read_recording(path: Path) -> tuple[Any, list[Epoch]]:
     """Return the recording and its epochs from ``recording.json``."""
-    import spikeinterface
-
     description = json.loads(path.read_text(encoding="utf-8"))
     epochs = [Epoch(**epoch) for epoch in description["epochs"]]
-    return spikeinterface.load(description["recording"]), epochs
+    return load_description(json.dumps(description["recording"])), epochs
 
 
 # -------------------------------------------------------------------------------------------------- in time

@@ -1,0 +1,219 @@
+"""The flat binary that a sorter reads: the source itself, or a copy that holds the same samples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from spikeinterface.core import NumpyRecording
+from support import simulate_maxwell
+
+from spikelab.spike_sorting.backends import binary
+from spikelab.spike_sorting.backends.base import SortJob
+from spikelab.spike_sorting.config import KILOSORT4
+from spikelab.spike_sorting.run_folder import RunFolder
+from spikelab.spike_sorting.sources import Source, open_source
+from spikelab.spike_sorting.supervision.progress import ProgressFile, read_progress
+
+N_SAMPLES, N_CHANNELS = 50_021, 5
+
+
+def job_for(recording: Any, folder: Path, **execution: Any) -> SortJob:
+    run = RunFolder(folder / "inter", folder / "results")
+    run.inter.mkdir(exist_ok=True)
+    config = KILOSORT4.override(**{"n_jobs": 1, **execution})
+    return SortJob(recording, folder, run, config, ProgressFile(run.progress, "sort"))
+
+
+def samples_of(flat: binary.FlatBinary) -> np.ndarray:
+    return np.fromfile(flat.path, dtype=flat.dtype).reshape(-1, flat.n_channels)
+
+
+def in_memory(traces: np.ndarray) -> Any:
+    return NumpyRecording([traces], 20_000.0)
+
+
+@pytest.fixture(scope="module")
+def traces() -> np.ndarray:
+    """Every sample differs from its neighbours in time and in space."""
+    return np.arange(N_SAMPLES * N_CHANNELS, dtype=np.int64).reshape(N_SAMPLES, N_CHANNELS) * 7 % 60_000
+
+
+@pytest.fixture(scope="module")
+def saved(traces: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("saved") / "recording"
+    return in_memory((traces - 30_000).astype("int16")).save(folder=folder, n_jobs=1, verbose=False)
+
+
+# ------------------------------------------------------------------------------------------ in processes
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2, 3])
+def test_a_copy_by_several_processes_is_the_recording(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_jobs: int
+) -> None:
+    """However many processes copy, and wherever their chunks meet, every sample is at its place."""
+    file = tmp_path / "culture.raw.h5"
+    simulate_maxwell(file, duration_s=8, n_channels=9, n_units=2)
+    (recording,) = open_source(Source((str(file),)))
+    recording = recording.remove_channels(recording.channel_ids[3:5]).frame_slice(1_003, 158_002)
+    monkeypatch.setattr(binary, "_BYTES_PER_PROCESS", 1_000_000)  # or the recording would be too small for several
+    job = job_for(recording, tmp_path, n_jobs=n_jobs, total_memory="16M")
+    kwargs = binary.job_kwargs(job.config.execution, recording)
+    assert (kwargs["n_jobs"], kwargs["total_memory"]) == (n_jobs, "2M")
+
+    flat = binary.flat_binary(job, "key")
+    assert flat == binary.FlatBinary(job.run.binary, "uint16", 7)
+    np.testing.assert_array_equal(samples_of(flat), recording.get_traces())
+    progress = read_progress(job.run.progress)
+    assert progress is not None
+    assert progress.step == "copy to binary"
+    assert [path.name for path in job.run.inter.iterdir() if path.name.startswith(".")] == []
+
+
+def test_small_recordings_are_copied_by_one_process() -> None:
+    """The start of a process costs more than the copy of less than half a gigabyte; n_jobs is the most."""
+
+    class Large:
+        def __init__(self, n_samples: int) -> None:
+            self.n_samples = n_samples
+
+        def get_num_samples(self) -> int:
+            return self.n_samples
+
+        def get_num_channels(self) -> int:
+            return 100
+
+    execution = KILOSORT4.override(n_jobs=4, total_memory="32G").execution
+    n_jobs = [binary.job_kwargs(execution, Large(n))["n_jobs"] for n in (10**5, 10**6, 2 * 10**6, 10**8)]
+    assert n_jobs == [1, 1, 2, 4]
+
+
+@pytest.mark.parametrize("total_memory", ["1G", 1_000_000_000, "100M"])
+def test_memory_is_shared_out(saved: Any, total_memory: str | int) -> None:
+    """The chunks in flight together stay within an eighth of total_memory, for they become floats."""
+    execution = KILOSORT4.override(n_jobs=2, total_memory=total_memory).execution
+    chunks_MB = int(binary.job_kwargs(execution, saved)["total_memory"].removesuffix("M"))
+    assert chunks_MB == (12 if total_memory == "100M" else 125)
+
+
+# ---------------------------------------------------------------------------------- what is not copied
+
+
+def test_a_flat_binary_is_read_where_it_lies(saved: Any, tmp_path: Path) -> None:
+    """A recording that is one whole flat file is not copied."""
+    job = job_for(saved, tmp_path)
+    flat = binary.flat_binary(job, "key")
+    assert flat.path == Path(saved.get_binary_description()["file_paths"][0])
+    assert (flat.dtype, flat.n_channels) == ("int16", N_CHANNELS)
+    np.testing.assert_array_equal(samples_of(flat), saved.get_traces())
+    assert list(job.run.inter.iterdir()) == []
+
+
+@pytest.mark.parametrize("what", ["start", "end", "channels", "order", "header", "segments of files", "uV"])
+def test_a_part_of_a_flat_binary_is_copied(saved: Any, traces: np.ndarray, tmp_path: Path, what: str) -> None:
+    """Whatever is not exactly one whole file of samples is copied, so that the sorter sees what was chosen."""
+    from spikeinterface.core import BinaryRecordingExtractor, concatenate_recordings
+    from spikeinterface.preprocessing import scale
+
+    source = Path(saved.get_binary_description()["file_paths"][0])
+    with_header = tmp_path / "with_header.bin"
+    with_header.write_bytes(bytes(100) + source.read_bytes())
+    recording = {
+        "start": lambda: saved.frame_slice(100, N_SAMPLES),
+        "end": lambda: saved.frame_slice(0, 20_000),
+        "channels": lambda: saved.select_channels(saved.channel_ids[:4]),
+        "order": lambda: saved.select_channels(saved.channel_ids[::-1]),
+        "header": lambda: BinaryRecordingExtractor(
+            [with_header], 20_000.0, "int16", num_channels=N_CHANNELS, file_offset=100
+        ),
+        "segments of files": lambda: concatenate_recordings([saved, saved]),
+        "uV": lambda: scale(saved, gain=0.5, dtype="float32"),
+    }[what]()
+    job = job_for(recording, tmp_path)
+    flat = binary.flat_binary(job, "key")
+    assert flat.path == job.run.binary
+    np.testing.assert_array_equal(samples_of(flat), recording.get_traces())
+
+
+# ----------------------------------------------------------------------------------------- other dtypes
+
+
+@pytest.mark.parametrize(
+    "dtype,becomes",
+    [
+        ("int16", "int16"),
+        ("uint16", "uint16"),
+        ("int32", "int32"),
+        ("float32", "float32"),
+        ("int8", "int16"),
+        ("uint8", "int16"),
+        ("uint32", "float32"),
+        ("int64", "float32"),
+        ("float64", "float32"),
+    ],
+)
+def test_other_types_are_widened(tmp_path: Path, dtype: str, becomes: str) -> None:
+    """Samples of a type that Kilosort4 cannot read become one that it can, without clipping or wrapping."""
+    limits = np.finfo(dtype) if dtype.startswith("float") else np.iinfo(dtype)
+    low, high = max(limits.min, -(2**24)), min(limits.max, 2**24)  # further than any converter counts
+    traces = np.linspace(low, high, 4_000).round().astype(dtype).reshape(-1, 4)
+    flat = binary.flat_binary(job_for(in_memory(traces), tmp_path), "key")
+    assert flat.dtype == becomes
+    np.testing.assert_array_equal(samples_of(flat).astype("float64"), traces.astype("float64"))
+
+
+@pytest.mark.parametrize("dtype", [">i2", ">f4", "float16", "uint64"])
+def test_rare_types_are_widened_too(tmp_path: Path, dtype: str) -> None:
+    """The other byte order (Open Ephys), half precision and 64 bits are read as what they mean."""
+    traces = np.linspace(0, 2_000, 4_000).round().astype(dtype).reshape(-1, 4)
+    flat = binary.flat_binary(job_for(in_memory(traces), tmp_path), "key")
+    assert flat.dtype in binary.SUPPORTED_DTYPES
+    np.testing.assert_array_equal(samples_of(flat).astype("float64"), traces.astype("float64"))
+
+
+# ------------------------------------------------------------------------------------------ copied once
+
+
+def test_a_copy_is_made_once(saved: Any, tmp_path: Path) -> None:
+    """A finished copy is used again; one of another recording, or one that is cut short, is not."""
+    job = job_for(saved.frame_slice(10, 1_000), tmp_path)
+
+    def copied(key: str) -> bool:
+        before = job.run.binary.stat().st_mtime_ns if job.run.binary.exists() else None
+        flat = binary.flat_binary(job, key)
+        np.testing.assert_array_equal(samples_of(flat), job.recording.get_traces())
+        return flat.path.stat().st_mtime_ns != before
+
+    assert copied("a")
+    assert not copied("a")
+    assert copied("b")
+    job.run.binary.write_bytes(job.run.binary.read_bytes()[:-2])
+    assert copied("b")
+    job.run.binary.with_suffix(".done.json").write_text("{")
+    assert copied("b")
+    assert not copied("b")
+
+
+def test_a_copy_that_fails_leaves_nothing(saved: Any, tmp_path: Path) -> None:
+    """An error in the middle leaves neither a half-written copy nor a marker, and is the reader's own."""
+
+    class BrokenDisk(Exception):
+        pass
+
+    recording = saved.frame_slice(0, 40_000)
+    segment = recording.segments[0]
+    read = segment.get_traces
+
+    def get_traces(start_frame: int, end_frame: int, channel_indices: Any) -> np.ndarray:
+        if end_frame > 20_000:
+            raise BrokenDisk
+        return read(start_frame, end_frame, channel_indices)
+
+    segment.get_traces = get_traces
+    job = job_for(recording, tmp_path, total_memory="8M")
+    with pytest.raises(BrokenDisk):
+        binary.flat_binary(job, "key")
+    assert [path.name for path in job.run.inter.iterdir()] in ([], ["progress.json"])
