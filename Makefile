@@ -10,11 +10,11 @@ MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint types format faults bench docs wheel clean
+.PHONY: help demo test lint types format faults gpu-check bench docs wheel clean
 
 help:  ## this list
 	@echo "make TARGET, where TARGET is one of"
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1	\2/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1	\2/p' $(MAKEFILE_LIST) | expand -t 12
 	@echo "Options: PYTHON=python3.12 (used once, to make $(VENV)), JOBS=2 (tests at once), ARGS=\"-k lock\" (for pytest)"
 
 demo: $(STAMP)  ## simulate a two-well recording, sort it, compare with the truth
@@ -45,6 +45,9 @@ faults: $(STAMP)  ## the promises about crashes, full disks and lost power: kill
 	else \
 	    echo "There are no fault tests yet (tests/faults)."; \
 	fi
+
+gpu-check: $(STAMP)  ## on a machine with a GPU: kill Kilosort4 in each step, survive a shortage of GPU memory
+	@$(BIN)/python -m pytest tests/gpu -m gpu -v $(ARGS)
 
 bench: $(STAMP)  ## measure: each script in benchmarks/ prints a table
 	@if ls benchmarks/*.py >/dev/null 2>&1; then \

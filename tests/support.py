@@ -33,13 +33,13 @@ class Sorted:
     said: dict[str, Any]
 
 
-def simulate_maxwell(path: Path, **options: Any) -> Any:
+def simulate_maxwell(path: Path, layout: str = "linear", **options: Any) -> Any:
     """Write a small Maxwell file and return its truth."""
     from spikelab.simulation import simulate_recording, write_maxwell
 
     defaults = {"n_channels": 12, "duration_s": 10, "n_units": 6, "rate_Hz": (6, 12), "peak_uV": (110, 110), "seed": 5}
     scale = {"dtype": "uint16", "gain_uV": 3.147, "offset_uV": -512 * 3.147}
-    truth = simulate_recording("linear", **{**defaults, **scale, **options})
+    truth = simulate_recording(layout, **{**defaults, **scale, **options})
     write_maxwell(path, truth.recording)
     return truth
 

@@ -151,7 +151,8 @@ def _environment(work: Work, config: SortingPipelineConfig) -> dict[str, str]:
     sorter = get_backend(config.sorter.sorter_name).environment(config)
     # HDF5 looks for its filters when the library starts: later is too late.
     plugins = {"HDF5_PLUGIN_PATH": config.recording.hdf5_plugin_path} if config.recording.hdf5_plugin_path else {}
-    return {**host.worker_environment(work.n_threads), **sorter, **plugins, RUN_COOKIE: work.run_id}
+    temporary = {"TMPDIR": str(work.job.run.fresh_scratch())}
+    return {**host.worker_environment(work.n_threads), **temporary, **sorter, **plugins, RUN_COOKIE: work.run_id}
 
 
 def _wait(worker: WorkerProcess, watch: Watch, work: Work) -> tuple[ExitStatus, Trip | None]:

@@ -196,6 +196,7 @@ def _tidy(work: Work) -> None:
     """Remove what a finished sort no longer needs."""
     run, execution = work.job.run, work.job.config.execution
     run.remove_checkpoints()
+    run.remove_scratch()
     if not execution.keep_binary:
         run.remove_binary()
     if execution.delete_inter:

@@ -61,6 +61,11 @@ class RunFolder:
         return self.inter / "input"
 
     @property
+    def scratch(self) -> Path:
+        """Where the run's programs put their temporary files."""
+        return self.inter / "tmp"
+
+    @property
     def binary(self) -> Path:
         """Flat binary copy of the recording, for sorters that need one."""
         return self.inter / "recording.bin"
@@ -274,6 +279,17 @@ class RunFolder:
         """Remove what an earlier run left half-written; only for the holder of the locks."""
         remove_partials(self.inter)
         remove_partials(self.results, hidden_only=True)
+
+    def remove_scratch(self) -> None:
+        """Remove the run's temporary files."""
+        if self.scratch.exists():
+            shutil.rmtree(self.scratch)
+
+    def fresh_scratch(self) -> Path:
+        """Return an empty folder for temporary files."""
+        self.remove_scratch()
+        self.scratch.mkdir(parents=True)
+        return self.scratch
 
     def remove_checkpoints(self) -> None:
         """Remove what a sorter kept for the case that it is interrupted."""

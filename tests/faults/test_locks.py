@@ -10,7 +10,7 @@ from faults.harness import WHOLE, InNamespace, JobOf, Tally, Undisturbed, slow
 pytestmark = pytest.mark.timeout(300)
 
 
-@pytest.mark.parametrize("n", [2, pytest.param(30, marks=slow)])
+@pytest.mark.parametrize("n", [2, pytest.param(12, marks=slow)])
 def test_of_two_starters_one_runs(
     n: int, undisturbed: Undisturbed, job_of: JobOf, in_namespace: InNamespace, tally: Tally
 ) -> None:

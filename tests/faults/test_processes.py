@@ -227,7 +227,8 @@ def test_a_signal_stops_in_time(
     tally("P5", f"{' and '.join(signals)} to a {how}", 1, held)
     assert held, seen
     if returncode is not None:
-        assert seen["returncode"] == returncode, seen
+        # A second Ctrl-C may meet Python on its way out: it dies of the signal, and the shell says 130 all the same.
+        assert seen["returncode"] in {returncode, 128 - returncode if len(signals) > 1 else returncode}, seen
     else:
         assert "KeyboardInterrupt" in seen["complained"]
 

@@ -113,7 +113,7 @@ def test_a_flat_binary_is_read_where_it_lies(saved: Any, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("what", ["start", "end", "channels", "order", "header", "segments of files", "uV"])
-def test_a_part_of_a_flat_binary_is_copied(saved: Any, traces: np.ndarray, tmp_path: Path, what: str) -> None:
+def test_a_part_of_a_flat_binary_is_copied(saved: Any, tmp_path: Path, what: str) -> None:
     """Whatever is not exactly one whole file of samples is copied, so that the sorter sees what was chosen."""
     from spikeinterface.core import BinaryRecordingExtractor, concatenate_recordings
     from spikeinterface.preprocessing import scale

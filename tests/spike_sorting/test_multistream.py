@@ -26,7 +26,8 @@ call, recordings, options = json.loads(sys.argv[1])
 sort, report, said = {"wells": sort_multistream, "files": sort_recording}[call], SortRunReport(), {}
 options = {"curate_first": False, "curate_second": False, "preflight": False, "n_jobs": 1, **options}
 def plain(sd):
-    return sd and {"length": sd.length, "stream": sd.metadata["source_stream"], "trains": [t.tolist() for t in sd.train]}
+    trains = sd and [train.tolist() for train in sd.train]
+    return sd and {"length": sd.length, "stream": sd.metadata["source_stream"], "trains": trains}
 try:
     results = sort(recordings, sorter="fake", out_report=report, **options)
     results = list(results.items()) if call == "wells" else [(None, results)]

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,8 @@ def described(sd):
 for number, options in enumerate(cases):
     folders = {"results_folders": [f"results{number}"], "intermediate_folders": [f"inter{number}"]}
     try:
-        print(json.dumps([described(sd) for sd in sort_recording(recording, sorter="fake", **plain, **folders, **options)]))
+        sds = sort_recording(recording, sorter="fake", **plain, **folders, **options)
+        print(json.dumps([described(sd) for sd in sds]))
     except Exception as error:
         print(json.dumps([type(error).__name__, str(error)]))
 """
@@ -138,7 +140,7 @@ def cut_by_hand(recording: Any, case: Case) -> tuple[np.ndarray, list[int], list
     traces = recording.get_traces()
     slices = [traces[round(start * 20_000) : round(end * 20_000), kept] for start, end in case.periods_s]
     borders = np.cumsum([0, *(len(piece) / FS_kHz for piece in slices)]).tolist()
-    return np.concatenate(slices), kept, [list(pair) for pair in zip(borders[:-1], borders[1:], strict=True)]
+    return np.concatenate(slices), kept, [list(pair) for pair in pairwise(borders)]
 
 
 def check(sd: dict[str, Any], recording: Any, case: Case) -> None:
