@@ -196,8 +196,8 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     simulate_maxwell(folder / "session1.raw.h5")
     scale = {"dtype": "uint16", "gain_uV": 3.147, "offset_uV": -512 * 3.147, "peak_uV": (110, 110)}
     wells = [
-        simulate_recording("linear", n_channels=8, duration_s=5, n_units=4, rate_Hz=(18, 22), seed=seed, **scale)
-        for seed in (0, 1)
+        simulate_recording("linear", n_channels=12, duration_s=5, n_units=3, rate_Hz=(14, 16), seed=seed, **scale)
+        for seed in (5, 6)
     ]
     write_maxwell(folder / "multiwell.raw.h5", {f"well00{k}": well.recording for k, well in enumerate(wells)})
     return folder

@@ -6,8 +6,6 @@ processes, each finished stage kept, and a report at the end whatever happens.
 
 from __future__ import annotations
 
-import json
-import logging
 import sys
 import time
 import uuid
@@ -20,16 +18,15 @@ from spikelab.spike_sorting import sources
 from spikelab.spike_sorting.attempts import Observer, Work, run_phase
 from spikelab.spike_sorting.backends import get_backend
 from spikelab.spike_sorting.canary import send_canary
+from spikelab.spike_sorting.conclusion import close_run, failed, found, succeeded, tidy
 from spikelab.spike_sorting.jobs import Job
-from spikelab.spike_sorting.outcome import SUCCESS, Outcome, RecordingResult, SortRunReport, describe_error
-from spikelab.spike_sorting.report import write_report
+from spikelab.spike_sorting.outcome import Outcome, RecordingResult, SortRunReport
 from spikelab.spike_sorting.run_folder import EXPORT, RunFolder
 from spikelab.spike_sorting.stages import assemble, curate, export, load, sort, waveforms
 from spikelab.spike_sorting.stages.stage import Phase, Stage, ensure, stage_keys
 from spikelab.spike_sorting.supervision import host
 from spikelab.spike_sorting.supervision.arbiter import MemoryArbiter
 from spikelab.spike_sorting.supervision.lock import hold
-from spikelab.spike_sorting.supervision.progress import read_progress
 from spikelab.spike_sorting.supervision.publish import publish_json
 
 __all__ = ["PHASES", "STAGES", "Observer", "RecordingResult", "SortRunReport", "is_finished", "run_recording"]
@@ -44,8 +41,6 @@ STAGES: tuple[Stage, ...] = (
 )
 PHASES: tuple[Phase, ...] = tuple(dict.fromkeys(stage.phase for stage in STAGES))
 """Groups of stages; each group is the work of one fresh process."""
-
-_log = logging.getLogger(__name__)
 
 _RECOMPUTE = {
     "recompute_recording": "load",
@@ -80,12 +75,12 @@ def run_recording(
     work.remarks.extend(job.remarks)
     if job.problem is not None and not job.run.results.parent.parent.is_dir():
         # The recording's own folder is missing: none is made up for a report.
-        return Outcome(_failed(work, job.problem), job.problem)
+        return Outcome(failed(work, job.problem), job.problem)
     try:
         with hold((job.run.inter, job.run.results), work.run_id) as locks:
             return _run_locked(replace(work, locks=locks))
     except Exception as error:  # noqa: BLE001 - the boundary: one outcome per recording, whatever happens
-        return Outcome(_failed(work, error), error)
+        return Outcome(failed(work, error), error)
 
 
 def is_finished(job: Job) -> bool:
@@ -105,8 +100,8 @@ def _run_locked(work: Work) -> Outcome:
         work.job.run.claim(work.job.source.owner_card())
         work = _identified(work)
         if _is_finished(work):
-            _tidy(work)
-            return Outcome(_found(work))
+            tidy(work)
+            return Outcome(found(work))
         _open_run(work)
         for phase in PHASES:
             if work.unfinished(phase):
@@ -114,8 +109,8 @@ def _run_locked(work: Work) -> Outcome:
                     send_canary(work)
                 _run_phase(work, phase)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - reported here, raised by the caller
-        return _close_run(work, Outcome(_failed(work, error), error))
-    return _close_run(work, Outcome(_succeeded(work)))
+        return close_run(work, Outcome(failed(work, error), error))
+    return close_run(work, Outcome(succeeded(work)))
 
 
 def _identified(work: Work) -> Work:
@@ -181,43 +176,10 @@ def _open_run(work: Work) -> None:
     run.journal.write("run_started", run_id=work.run_id, recording=job.path, sorter=job.config.sorter.sorter_name)
 
 
-def _close_run(work: Work, outcome: Outcome) -> Outcome:
-    """Write the report, for failures too, and remove what a finished sort no longer needs."""
-    run, execution, result = work.job.run, work.job.config.execution, outcome.result
-    run.journal.write("run_ended", status=result.status, wall_time_s=result.wall_time_s)
-    outcome = _reported(work, outcome)
-    if result.succeeded:
-        _tidy(work)
-        run.settle_log(execution.tee_log_policy)
-    return outcome
-
-
-def _tidy(work: Work) -> None:
-    """Remove what a finished sort no longer needs."""
-    run, execution = work.job.run, work.job.config.execution
-    run.remove_checkpoints()
-    run.remove_scratch()
-    if not execution.keep_binary:
-        run.remove_binary()
-    if execution.delete_inter:
-        run.remove_inter()
-
-
 def _threads(run: RunFolder) -> int:
     """Return how many threads each worker has: as many as in an earlier call, since sums depend on them."""
     before = run.threads_used()
     return before if before is not None and before <= host.usable_cores() else host.free_cores()
-
-
-def _reported(work: Work, outcome: Outcome) -> Outcome:
-    """Write the report and return the outcome; a page that cannot be drawn costs neither a result nor its error."""
-    try:
-        write_report(work.job.run, outcome.result, with_pages=work.job.config.execution.generate_sorting_report)
-    except Exception as error:  # noqa: BLE001 - told in the log and in the result
-        _log.exception("the report of %s could not be written", work.job.path)
-        warning = f"The report is incomplete: {type(error).__name__}: {error}"
-        return replace(outcome, result=replace(outcome.result, warnings=(*outcome.result.warnings, warning)))
-    return outcome
 
 
 def _config_used(work: Work) -> dict[str, Any]:
@@ -236,47 +198,3 @@ def _config_used(work: Work) -> dict[str, Any]:
         "threads": work.n_threads,
         "config": work.job.config.to_dict(),
     }
-
-
-def _found(work: Work) -> RecordingResult:
-    """Return the result of an earlier call, which is still valid."""
-    values = json.loads(work.job.run.report_json.read_text(encoding="utf-8"))
-    return replace(RecordingResult.from_dict(values), wall_time_s=work.seconds(), attempts=())
-
-
-def _succeeded(work: Work) -> RecordingResult:
-    markers = {stage.name: work.job.run.read_marker(stage.name) for stage in STAGES}
-    present = {name: marker for name, marker in markers.items() if marker is not None}
-    summary = present[EXPORT]["summary"]
-    return replace(
-        _result(work, SUCCESS),
-        n_units=summary["n_units"],
-        n_curated_units=summary["n_curated_units"],
-        n_spikes=summary["n_spikes"],
-        stage_timings_s={name: marker["wall_time_s"] for name, marker in present.items()},
-        warnings=(*present.get("load", {"summary": {}})["summary"].get("notes", ()), *work.remarks),
-    )
-
-
-def _failed(work: Work, error: BaseException) -> RecordingResult:
-    described = describe_error(error)
-    progress = read_progress(work.job.run.progress)
-    stage = getattr(error, "stage", None) or (progress.stage if progress else None)
-    return replace(_result(work, described.pop("status")), stage=stage, warnings=tuple(work.remarks), **described)
-
-
-def _result(work: Work, status: str) -> RecordingResult:
-    free = [value for name, value in work.peaks.items() if name.startswith("disk_free")]
-    return RecordingResult(
-        rec_name=work.job.name,
-        rec_path=work.job.path,
-        results_folder=str(work.job.run.results),
-        status=status,
-        wall_time_s=work.seconds(),
-        log_path=str(work.job.run.log),
-        attempts=tuple(work.attempts),
-        retries_used=len(work.attempts) - len({attempt.phase for attempt in work.attempts}),
-        peak_host_ram_pct=work.peaks.get("host_ram_pct"),
-        peak_gpu_used_pct=work.peaks.get("gpu_used_pct"),
-        min_disk_free_gb=min(free, default=None),
-    )

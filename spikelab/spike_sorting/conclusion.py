@@ -1,0 +1,95 @@
+"""What came of a run: its record, its report, and which of its files stay."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import replace
+
+from spikelab.spike_sorting.attempts import Work
+from spikelab.spike_sorting.outcome import SUCCESS, Outcome, RecordingResult, describe_error
+from spikelab.spike_sorting.report import write_report
+from spikelab.spike_sorting.run_folder import EXPORT
+from spikelab.spike_sorting.supervision.progress import read_progress
+
+_log = logging.getLogger(__name__)
+
+
+def close_run(work: Work, outcome: Outcome) -> Outcome:
+    """Write the report, for failures too, and remove what a finished sort no longer needs."""
+    run, execution, result = work.job.run, work.job.config.execution, outcome.result
+    run.journal.write("run_ended", status=result.status, wall_time_s=result.wall_time_s)
+    outcome = _reported(work, outcome)
+    # Without its report a sort does not count as finished: what it would go on from must stay.
+    if result.succeeded and run.report_json.exists():
+        tidy(work)
+        run.settle_log(execution.tee_log_policy)
+    return outcome
+
+
+def _reported(work: Work, outcome: Outcome) -> Outcome:
+    """Write the report and return the outcome; a page that cannot be drawn costs neither a result nor its error."""
+    try:
+        write_report(work.job.run, outcome.result, with_pages=work.job.config.execution.generate_sorting_report)
+    except Exception as error:  # noqa: BLE001 - told in the log and in the result
+        _log.exception("the report of %s could not be written", work.job.path)
+        warning = f"The report is incomplete: {type(error).__name__}: {error}"
+        return replace(outcome, result=replace(outcome.result, warnings=(*outcome.result.warnings, warning)))
+    return outcome
+
+
+def tidy(work: Work) -> None:
+    """Remove what a finished sort no longer needs."""
+    run, execution = work.job.run, work.job.config.execution
+    run.remove_checkpoints()
+    run.remove_scratch()
+    if not execution.keep_binary:
+        run.remove_binary()
+    if execution.delete_inter:
+        run.remove_inter()
+
+
+def found(work: Work) -> RecordingResult:
+    """Return the result of an earlier call, which is still valid."""
+    values = json.loads(work.job.run.report_json.read_text(encoding="utf-8"))
+    return replace(RecordingResult.from_dict(values), wall_time_s=work.seconds(), attempts=())
+
+
+def succeeded(work: Work) -> RecordingResult:
+    """Return the record of a run of which every stage is finished."""
+    markers = {stage.name: work.job.run.read_marker(stage.name) for stage in work.stages}
+    present = {name: marker for name, marker in markers.items() if marker is not None}
+    summary = present[EXPORT]["summary"]
+    return replace(
+        _result(work, SUCCESS),
+        n_units=summary["n_units"],
+        n_curated_units=summary["n_curated_units"],
+        n_spikes=summary["n_spikes"],
+        stage_timings_s={name: marker["wall_time_s"] for name, marker in present.items()},
+        warnings=(*present.get("load", {"summary": {}})["summary"].get("notes", ()), *work.remarks),
+    )
+
+
+def failed(work: Work, error: BaseException) -> RecordingResult:
+    """Return the record of a run that ended with `error`."""
+    described = describe_error(error)
+    progress = read_progress(work.job.run.progress)
+    stage = getattr(error, "stage", None) or (progress.stage if progress else None)
+    return replace(_result(work, described.pop("status")), stage=stage, warnings=tuple(work.remarks), **described)
+
+
+def _result(work: Work, status: str) -> RecordingResult:
+    free = [value for name, value in work.peaks.items() if name.startswith("disk_free")]
+    return RecordingResult(
+        rec_name=work.job.name,
+        rec_path=work.job.path,
+        results_folder=str(work.job.run.results),
+        status=status,
+        wall_time_s=work.seconds(),
+        log_path=str(work.job.run.log),
+        attempts=tuple(work.attempts),
+        retries_used=len(work.attempts) - len({attempt.phase for attempt in work.attempts}),
+        peak_host_ram_pct=work.peaks.get("host_ram_pct"),
+        peak_gpu_used_pct=work.peaks.get("gpu_used_pct"),
+        min_disk_free_gb=min(free, default=None),
+    )

@@ -1,0 +1,35 @@
+"""Markers of tests that need something from outside are there for tests, and nobody asks for what no test uses."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+TESTS = Path(__file__).parents[1]
+PROJECT = tomllib.loads((TESTS.parent / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def _sources() -> str:
+    return "\n".join(path.read_text(encoding="utf-8") for path in TESTS.rglob("test_*.py") if path != Path(__file__))
+
+
+def test_every_marker_has_a_test() -> None:
+    """No marker is declared that no test bears."""
+    declared = {line.split(":")[0] for line in PROJECT["tool"]["pytest"]["ini_options"]["markers"]}
+    used = set(re.findall(r"\bmark\.(\w+)", _sources()))
+    assert declared <= used, f"no test bears {sorted(declared - used)}: remove them from pyproject.toml and conftest.py"
+
+
+def test_what_is_installed_for_tests_is_asked_for_by_tests() -> None:
+    """Each program that .ci/run provides is needed by a test, by its marker or by its name."""
+    script = (TESTS.parent / ".ci" / "run").read_text(encoding="utf-8")
+    provided = {name.lower() for name in re.findall(r"^provide (\w+)", script, flags=re.MULTILINE)}
+    asked = set(re.findall(r"\bmark\.(\w+)|require_program\(\"(\w+)\"\)", _sources()))
+    assert provided
+    assert provided <= {name for pair in asked for name in pair}
