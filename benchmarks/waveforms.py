@@ -91,8 +91,8 @@ def _ours(folder: Path, out: Path) -> Callable[[], Any]:
 def _theirs(names: tuple[str, ...]) -> Callable[[Path, Path], Callable[[], Any]]:
     def prepare(folder: Path, out: Path) -> Callable[[], Any]:
         import spikeinterface as si
-        import spikeinterface.postprocessing
         import spikeinterface.metrics
+        import spikeinterface.postprocessing
         from spikeinterface.preprocessing import bandpass_filter
 
         recording, sorting = si.load(folder / "recording"), si.load(folder / "sorting")

@@ -32,14 +32,6 @@ def _answers(*command: str) -> str | None:
     return f"{' '.join(command)} fails: {last}" if done.returncode else None
 
 
-def _lacks_docker() -> str | None:
-    return _answers("docker", "info")
-
-
-def _lacks_octave() -> str | None:
-    return _answers("octave-cli", "--version")
-
-
 def _lacks_strace() -> str | None:
     return _answers("strace", "-o", os.devnull, "true")
 
@@ -47,13 +39,6 @@ def _lacks_strace() -> str | None:
 def _lacks_chromium() -> str | None:
     names = ("chromium", "chromium-browser", "google-chrome")
     return None if any(map(shutil.which, names)) else f"none of {', '.join(names)} is installed"
-
-
-def _lacks_rtsort() -> str | None:
-    python = os.environ.get("SPIKELAB_RTSORT_PYTHON")
-    if not python:
-        return "SPIKELAB_RTSORT_PYTHON names no interpreter with RT-Sort"
-    return None if shutil.which(python) else f"SPIKELAB_RTSORT_PYTHON={python} is no program"
 
 
 def _lacks_gpu() -> str | None:
@@ -73,10 +58,7 @@ def _lacks_gpu() -> str | None:
 
 _NEEDS: dict[str, Callable[[], str | None]] = {
     "chromium": _lacks_chromium,
-    "docker": _lacks_docker,
     "gpu": _lacks_gpu,
-    "octave": _lacks_octave,
-    "rtsort": _lacks_rtsort,
     "strace": _lacks_strace,
 }
 

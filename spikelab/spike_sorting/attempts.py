@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -150,7 +151,8 @@ def _attempt(work: Work, phase: Phase, config: SortingPipelineConfig) -> Failure
 def _environment(work: Work, config: SortingPipelineConfig) -> dict[str, str]:
     sorter = get_backend(config.sorter.sorter_name).environment(config)
     # HDF5 looks for its filters when the library starts: later is too late.
-    plugins = {"HDF5_PLUGIN_PATH": config.recording.hdf5_plugin_path} if config.recording.hdf5_plugin_path else {}
+    folders = [config.recording.hdf5_plugin_path, os.environ.get("HDF5_PLUGIN_PATH")]
+    plugins = {"HDF5_PLUGIN_PATH": os.pathsep.join(filter(None, folders))} if any(folders) else {}
     temporary = {"TMPDIR": str(work.job.run.fresh_scratch())}
     return {**host.worker_environment(work.n_threads), **temporary, **sorter, **plugins, RUN_COOKIE: work.run_id}
 

@@ -15,8 +15,11 @@ from spikelab.spike_sorting.supervision.publish import publish_json, publish_wit
 
 SUPPORTED_DTYPES = ("int16", "uint16", "int32", "float32")
 _BYTES_PER_PROCESS = 500_000_000
-_LARGEST_CHUNK_BYTES = 200_000_000
-_WIDER = {"int8": "int16", "uint8": "int16", "float64": "float32", "uint32": "float32", "int64": "float32"}
+_LARGEST_CHUNK_BYTES = 20_000_000
+_WIDER = {
+    **dict.fromkeys(("int8", "uint8"), "int16"),
+    **dict.fromkeys(("float16", "float64", "uint32", "int64", "uint64"), "float32"),
+}
 
 
 @dataclass(frozen=True)
@@ -61,9 +64,15 @@ def _own_file(recording: Any) -> FlatBinary | None:
     return FlatBinary(Path(described["file_paths"][0]), dtype, described["num_channels"])
 
 
+def _readable_dtype(dtype: Any) -> str:
+    """Return the type, in this machine's byte order, in which sorters can read samples of `dtype`."""
+    name = dtype.newbyteorder("=").name
+    return _WIDER.get(name, name)
+
+
 def _copy(job: SortJob, key: str) -> FlatBinary:
     recording, path = job.recording, job.run.binary
-    dtype = _WIDER.get(str(recording.dtype), str(recording.dtype))
+    dtype = _readable_dtype(recording.dtype)
     binary = FlatBinary(path, dtype, recording.get_num_channels())
     n_bytes = recording.get_num_samples() * binary.n_channels * _item_bytes(dtype)
     marker = path.with_suffix(".done.json")
