@@ -133,6 +133,8 @@ def exit_codes() -> Iterator[None]:
         raise KeyboardInterrupt
 
     stopping = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+    # What is ignored stays ignored: under nohup the terminal may close.
+    stopping = [number for number in stopping if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, interrupt) for number in stopping}
     try:
         yield

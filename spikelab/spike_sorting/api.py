@@ -321,18 +321,22 @@ def _run_all(
         return outcome
 
     with ThreadPoolExecutor(max_workers=n_parallel, thread_name_prefix="spikelab") as pool:
-        futures = [pool.submit(one, job) for job in jobs]
+        futures: list[Future[Outcome]] = []
         try:
+            futures += [pool.submit(one, job) for job in jobs]
             return [future.result() for future in futures]
         except KeyboardInterrupt:
             # Workers are stopped by their own threads; what is finished stays finished.
             stop.set()
             return [_interrupted(future) for future in futures]
+        except BaseException:
+            # Something else ends this call, such as a signal that raises SystemExit: it does not wait for the night.
+            stop.set()
+            raise
 
 
 def _interrupted(future: Future[Outcome]) -> Outcome:
-    outcome = future.result()
-    return replace(outcome, error=outcome.error or KeyboardInterrupt())
+    return replace(future.result(), error=KeyboardInterrupt())
 
 
 def _skipped(job: Job) -> Outcome:

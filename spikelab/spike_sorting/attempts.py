@@ -117,7 +117,7 @@ def run_phase(work: Work, phase: Phase) -> None:
             raise failure.error
         config = retry.config
         work.remarks.append(retry.remark)
-        work.job.run.journal.write("retry", phase=phase, remark=retry.remark, changed=dict(retry.changed))
+        work.job.run.journal.note("retry", phase=phase, remark=retry.remark, changed=dict(retry.changed))
 
 
 def _attempt(work: Work, phase: Phase, config: SortingPipelineConfig) -> Failure | None:
@@ -127,7 +127,7 @@ def _attempt(work: Work, phase: Phase, config: SortingPipelineConfig) -> Failure
     described = {"phase": phase, "job": replace(work.job, config=config).to_dict(), "keys": dict(work.keys)}
     publish_json(folder / "job.json", described)
     run.progress.unlink(missing_ok=True)
-    run.journal.write("worker_started", phase=phase, attempt=folder.name)
+    run.journal.note("worker_started", phase=phase, attempt=folder.name)
     with (
         WorkerProcess(
             [sys.executable, "-m", "spikelab.spike_sorting.worker", str(folder)],
@@ -144,7 +144,7 @@ def _attempt(work: Work, phase: Phase, config: SortingPipelineConfig) -> Failure
     status = describe_error(failure.error)["status"] if failure else SUCCESS
     seconds = round(time.monotonic() - started, 3)
     work.attempts.append(Attempt(phase, exited.name, seconds, status, failure.step if failure else None))
-    run.journal.write("worker_ended", phase=phase, exit=exited.name, wall_time_s=seconds, status=status)
+    run.journal.note("worker_ended", phase=phase, exit=exited.name, wall_time_s=seconds, status=status)
     return failure
 
 
@@ -173,9 +173,9 @@ def _stop(worker: WorkerProcess, trip: Trip | None, work: Work) -> ExitStatus:
     """Stop the worker for `trip`, or for the user, and write down who decided, why, and what it took."""
     journal, started = work.job.run.journal, time.monotonic()
     reason = {"reason": "the user"} if trip is None else {"reason": trip.sensor, "detail": trip.reading.detail}
-    journal.write("stopping", **reason)
+    journal.note("stopping", **reason)
     exited = worker.stop() if trip is None else stop_for(worker, trip)
-    journal.write("stopped", exit=exited.name, took_s=round(time.monotonic() - started, 3))
+    journal.note("stopped", exit=exited.name, took_s=round(time.monotonic() - started, 3))
     return exited
 
 
@@ -184,19 +184,19 @@ def _failure_of(
 ) -> Failure | None:
     """Return what a worker failed with: why it was stopped, what it said itself, or what its exit says."""
     progress = read_progress(work.job.run.progress) or Progress(phase)
+    if exited.returncode == 0 and not work.unfinished(phase):
+        return None
     if work.stop.is_set():
         return Failure(KeyboardInterrupt("stopped by the user"), progress.step)
     if trip is not None:
         free = watch.monitor.first.get("disk_free_inter_gb")
         return Failure(with_evidence(trip, work.job.run, free), progress.step)
     said = _read_exit(folder)
-    if said.get("status") == "failed":
-        return Failure(_rebuild_error(said), progress.step)
-    if exited.returncode == 0 and not work.unfinished(phase):
-        return None
-    if watch.kernel_killed(exited):
-        return Failure(kernel_out_of_memory(work.job, progress.stage), progress.step)
-    return Failure(_crash(work, exited, progress), progress.step)
+    error = _rebuild_error(said) if said.get("status") == "failed" else _crash(work, exited, progress)
+    if watch.kernel_killed() and isinstance(error, (SorterCrashedError, UnclassifiedSortError)):
+        # It may have been a process of the worker's own that was killed.
+        error = kernel_out_of_memory(work.job, progress.stage)
+    return Failure(error, progress.step)
 
 
 def _crash(work: Work, exited: ExitStatus, progress: Progress) -> SorterCrashedError:

@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from spikelab.spike_sorting import sources
 from spikelab.spike_sorting._exceptions import (
+    GpuMemoryWatchdogError,
+    GPUOutOfMemoryError,
+    HostMemoryWatchdogError,
+    HostOutOfMemoryError,
     InsufficientActivityError,
-    ResourceSortFailure,
     UnclassifiedSortError,
 )
 from spikelab.spike_sorting.attempts import Work, run_phase
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+_OUT_OF_MEMORY = (GPUOutOfMemoryError, HostOutOfMemoryError, GpuMemoryWatchdogError, HostMemoryWatchdogError)
 _PHASES: tuple[Phase, ...] = ("prepare", "sort")
 _WHOLE_RECORDING: dict[str, Any] = {
     "first_n_mins": None,
@@ -62,23 +66,23 @@ def send_canary(work: Work) -> None:
         _try(work, 0.0, seconds)
     except InsufficientActivityError as silent:
         start_s = busiest_start_s(work, seconds)
-        work.job.run.journal.write("canary_silent", error=str(silent), next_start_s=start_s)
+        work.job.run.journal.note("canary_silent", error=str(silent), next_start_s=start_s)
         _try(work, start_s, seconds)
 
 
 def _try(work: Work, start_s: float, seconds: float) -> None:
     """Sort one window in folders of its own; raise only what counts for the whole recording."""
     canary = _work_on_window(work, start_s, start_s + seconds)
-    work.job.run.journal.write("canary_started", start_s=start_s, duration_s=seconds)
+    work.job.run.journal.note("canary_started", start_s=start_s, duration_s=seconds)
     try:
         for phase in _PHASES:
             run_phase(canary, phase)
-    except (ResourceSortFailure, UnclassifiedSortError) as error:
+    except (*_OUT_OF_MEMORY, UnclassifiedSortError) as error:
         remark = f"The canary failed ({type(error).__name__}: {error}); the whole recording was sorted all the same."
         _log.warning("%s", remark)
         work.remarks.append(remark)
     finally:
-        work.job.run.journal.write("canary_ended", attempts=[attempt.status for attempt in canary.attempts])
+        work.job.run.journal.note("canary_ended", attempts=[attempt.status for attempt in canary.attempts])
         shutil.rmtree(canary.job.run.inter, ignore_errors=True)
 
 

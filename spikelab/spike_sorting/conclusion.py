@@ -17,14 +17,28 @@ _log = logging.getLogger(__name__)
 
 def close_run(work: Work, outcome: Outcome) -> Outcome:
     """Write the report, for failures too, and remove what a finished sort no longer needs."""
-    run, execution, result = work.job.run, work.job.config.execution, outcome.result
-    run.journal.write("run_ended", status=result.status, wall_time_s=result.wall_time_s)
+    run, result = work.job.run, outcome.result
     outcome = _reported(work, outcome)
+    # Last: whoever reads of an end in the journal finds the report.
+    run.journal.note("run_ended", status=result.status, wall_time_s=result.wall_time_s)
     # Without its report a sort does not count as finished: what it would go on from must stay.
-    if result.succeeded and run.report_json.exists():
-        tidy(work)
-        run.settle_log(execution.tee_log_policy)
+    if result.succeeded and run.reported_success():
+        outcome = _tidied(work, outcome)
     return outcome
+
+
+def _tidied(work: Work, outcome: Outcome) -> Outcome:
+    """Remove what is no longer needed; what cannot be removed is no reason to lose a result."""
+    try:
+        tidy(work)
+        work.job.run.settle_log(work.job.config.execution.tee_log_policy)
+    except OSError as error:
+        return _with_warning(outcome, f"Some files could not be removed: {error}")
+    return outcome
+
+
+def _with_warning(outcome: Outcome, warning: str) -> Outcome:
+    return replace(outcome, result=replace(outcome.result, warnings=(*outcome.result.warnings, warning)))
 
 
 def _reported(work: Work, outcome: Outcome) -> Outcome:
@@ -33,8 +47,7 @@ def _reported(work: Work, outcome: Outcome) -> Outcome:
         write_report(work.job.run, outcome.result, with_pages=work.job.config.execution.generate_sorting_report)
     except Exception as error:  # noqa: BLE001 - told in the log and in the result
         _log.exception("the report of %s could not be written", work.job.path)
-        warning = f"The report is incomplete: {type(error).__name__}: {error}"
-        return replace(outcome, result=replace(outcome.result, warnings=(*outcome.result.warnings, warning)))
+        return _with_warning(outcome, f"The report is incomplete: {type(error).__name__}: {error}")
     return outcome
 
 

@@ -235,7 +235,7 @@ class ExecutionConfig:
     canary_first_n_s: float = setting(0.0, "Try the sorter on the first N seconds first (s); 0: off.", low=0)
     canary_min_recording_s: float = setting(0.0, "No such trial for recordings shorter than this (s).", low=0)
     oom_retry_max: int = setting(3, "Retries after running out of memory.", low=0)
-    oom_retry_factor: float = setting(0.5, "Factor on the batch size per such retry.", above=0, high=1)
+    oom_retry_factor: float = setting(0.5, "Factor on the batch size per such retry.", above=0, high=0.95)
     host_ram_watchdog: bool = setting(True, "Watch the machine's memory.")
     host_ram_warn_pct: float = setting(85.0, "Warn above this use of memory (percent).", low=0, high=100)
     host_ram_abort_pct: float = setting(92.0, "Stop above this use of memory (percent).", low=0, high=100)

@@ -85,7 +85,7 @@ def run_recording(
 
 def is_finished(job: Job) -> bool:
     """Return whether the same call was finished before, so that nothing is left to do."""
-    if job.problem is not None or _to_recompute(job) or not job.run.report_json.exists():
+    if job.problem is not None or _to_recompute(job) or not job.run.reported_success():
         return False
     source = job.source
     if job.in_memory is not None:
@@ -142,7 +142,7 @@ def _to_recompute(job: Job) -> list[str]:
 
 
 def _is_finished(work: Work) -> bool:
-    return work.job.run.is_done(EXPORT, work.keys[EXPORT]) and work.job.run.report_json.exists()
+    return work.job.run.is_done(EXPORT, work.keys[EXPORT]) and work.job.run.reported_success()
 
 
 def _run_phase(work: Work, phase: Phase) -> None:
@@ -168,12 +168,13 @@ def _open_run(work: Work) -> None:
     job, run = work.job, work.job.run
     if job.in_memory is not None:
         sources.save_in_memory(job.in_memory, job.source)
-    # What lies in the results folder no longer is what these settings give.
+    # What lies in the results folder no longer is what these settings give; without a report, nothing is fine.
     run.forget([EXPORT])
+    run.remove_reports()
     work.n_threads = _threads(run)
     publish_json(run.config_used, _config_used(work))
     run.progress.unlink(missing_ok=True)
-    run.journal.write("run_started", run_id=work.run_id, recording=job.path, sorter=job.config.sorter.sorter_name)
+    run.journal.note("run_started", run_id=work.run_id, recording=job.path, sorter=job.config.sorter.sorter_name)
 
 
 def _threads(run: RunFolder) -> int:

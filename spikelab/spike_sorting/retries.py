@@ -118,7 +118,7 @@ def _fewer_jobs(config: SortingPipelineConfig, shortage: Shortage) -> Shrunk | N
 
 
 def _remark(failure: Failure, shrunk: Shrunk) -> str:
-    settings = ", ".join(f"{name} = {value:g}" for name, value in shrunk.changed.items())
+    settings = ", ".join(f"{name} = {value}" for name, value in shrunk.changed.items())
     effect = "the result may differ from that of the settings asked for" if shrunk.changes_result else "same result"
     where = f" in {failure.step}" if failure.step else ""
     return f"Ran out of memory{where} ({failure.error}); tried again with {settings}: {effect}."

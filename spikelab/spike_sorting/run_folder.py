@@ -174,6 +174,15 @@ class RunFolder:
         marker = self.read_marker("load") or {"summary": {}}
         return float(marker["summary"].get("duration_s", 0.0))
 
+    def reported_success(self) -> bool:
+        """Return whether the report tells of a sort that succeeded."""
+        return (_read_json(self.report_json) or {}).get("status") == "success"
+
+    def remove_reports(self) -> None:
+        """Remove what was reported of an earlier run."""
+        for path in (self.report_json, self.report_markdown, self.report_html):
+            path.unlink(missing_ok=True)
+
     def log_tail(self, n_lines: int = 30) -> str:
         """Return the last lines of the log, as they would stand in a terminal."""
         if not self.log.is_file():

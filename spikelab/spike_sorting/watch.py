@@ -62,11 +62,11 @@ class Watch:
         self._polled_s = now
         return self.monitor.poll()
 
-    def kernel_killed(self, exited: ExitStatus) -> bool:
-        """Return whether the kernel killed the worker for lack of memory, rather than somebody else."""
+    def kernel_killed(self) -> bool:
+        """Return whether the kernel has killed for lack of memory since the worker began."""
         after = self.readings.oom_kills()
         counted = after is not None and self.oom_kills_before is not None
-        return exited.name == "SIGKILL" and counted and (after or 0) > (self.oom_kills_before or 0)
+        return counted and (after or 0) > (self.oom_kills_before or 0)
 
 
 @contextmanager
@@ -159,7 +159,7 @@ def _gpu_index(config: SortingPipelineConfig, phase: Phase, gpu: NvmlGpu) -> int
 
 
 def _to_journal(run: RunFolder, event: MonitorEvent) -> None:
-    run.journal.write(
+    run.journal.note(
         "watch",
         kind=event.kind,
         sensor=event.sensor,

@@ -46,7 +46,9 @@ def main(arguments: list[str]) -> int:
 def describe_failure(job: Job, error: Exception) -> dict[str, Any]:
     """Return `error` as the orchestrator reads it: classified, or with its traceback."""
     progress = read_progress(job.run.progress)
-    classified = classify(job.config.sorter.sorter_name, job.run.inter, error)
+    # The sorter's log is evidence of the sorter's failures only.
+    evidence = job.run.inter if progress is not None and progress.stage == "sort" else job.run.scratch
+    classified = classify(job.config.sorter.sorter_name, evidence, error)
     return {
         "status": "failed",
         "stage": progress.stage if progress else None,

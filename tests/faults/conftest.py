@@ -155,7 +155,11 @@ def tally(record_property: Callable[[str, object], None]) -> Tally:
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Print the table, and write it where SPIKELAB_FAULTS_TABLE says."""
-    reports = [report for status in ("passed", "failed") for report in terminalreporter.stats.get(status, ())]
+    reports = [
+        report
+        for status in ("passed", "failed", "xfailed", "xpassed")
+        for report in terminalreporter.stats.get(status, ())
+    ]
     tallies = [value for report in reports for name, value in report.user_properties if name == "tally"]
     if not tallies:
         return

@@ -66,7 +66,7 @@ def _own_file(recording: Any) -> FlatBinary | None:
 
 def _readable_dtype(dtype: Any) -> str:
     """Return the type, in this machine's byte order, in which sorters can read samples of `dtype`."""
-    name = dtype.newbyteorder("=").name
+    name = str(dtype.newbyteorder("=").name)
     return _WIDER.get(name, name)
 
 

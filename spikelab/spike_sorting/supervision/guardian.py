@@ -64,14 +64,17 @@ def main(arguments: list[str]) -> int:
 def _obey(worker: subprocess.Popen[bytes]) -> None:
     """Do what the orchestrator asks, until it is gone."""
     signals = {b"T": signal.SIGTERM, b"A": signal.SIGABRT}
-    while order := os.read(0, 1):
-        if order in signals:
-            worker.send_signal(signals[order])
-        else:
-            kill_descendants(os.getpid())
-    kill_descendants(os.getpid())
-    # The main thread may wait for a worker that cannot die; there is nobody left whom that concerns.
-    os._exit(_EXIT_KILLED)
+    try:
+        while order := os.read(0, 1):
+            if order in signals:
+                worker.send_signal(signals[order])
+            else:
+                kill_descendants(os.getpid())
+        kill_descendants(os.getpid())
+    finally:
+        # The main thread may wait for a worker that cannot die; there is nobody left whom that concerns.
+        worker.kill()
+        os._exit(_EXIT_KILLED)
 
 
 def kill_descendants(me: int) -> list[Process]:
@@ -94,12 +97,14 @@ def kill_exactly(process: Process) -> None:
     One that runs as another user, as what ``sudo`` starts, is not ours to kill: that must not spare the others.
     """
     if not hasattr(os, "pidfd_open"):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(process.pid, _SIGKILL)
+        _kill_by_number(process)
         return
     try:
         handle = os.pidfd_open(process.pid)
     except ProcessLookupError:
+        return
+    except OSError:  # an old kernel, or a sandbox that does not allow it
+        _kill_by_number(process)
         return
     try:
         # The handle is of whoever has the number now; the start time says whether that is still the same.
@@ -109,6 +114,24 @@ def kill_exactly(process: Process) -> None:
                 signal.pidfd_send_signal(handle, _SIGKILL)
     finally:
         os.close(handle)
+
+
+def is_alive(process: Process) -> bool:
+    """Return whether `process` still lives, itself and not a later owner of its number; look for a second."""
+    for _ in range(100):
+        current = _read_process(process.pid)
+        if current is None or current.started != process.started:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def _kill_by_number(process: Process) -> None:
+    """Kill by number, at once after a look at whose number it is: the best there is without handles."""
+    current = _read_process(process.pid)
+    if process.started == "" or (current is not None and current.started == process.started):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(process.pid, _SIGKILL)
 
 
 def descendants(me: int) -> list[Process]:
@@ -143,7 +166,7 @@ def _read_process(pid: int) -> Process | None:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
             # The name in parentheses may itself hold spaces and parentheses.
             fields = file.read().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
+    except OSError:  # gone, or hidden from us
         return None
     state, parent, started = fields[0], int(fields[1]), fields[19]
     return None if state in {"Z", "X"} else Process(pid, parent, started)

@@ -65,7 +65,7 @@ def process_identity(pid: int) -> str | None:
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         ticks = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
-    except FileNotFoundError:
+    except OSError:
         return _identity_without_proc(pid)
     return f"{boot} {ticks}"
 

@@ -147,7 +147,19 @@ class WorkerProcess:
             exited = self.wait(seconds)
             if exited is not None:
                 return exited
-        raise self._unkillable([process.pid for process in guardian.descendants(self.pid)])
+        return self._without_guardian()
+
+    def _without_guardian(self) -> ExitStatus:
+        """End the guardian itself, which may be stopped, and sweep up what it stood over."""
+        below = guardian.descendants(self.pid)
+        self._guardian.kill()
+        exited = self.wait(1.0)
+        for process in below:
+            guardian.kill_exactly(process)
+        stubborn = [process.pid for process in below if guardian.is_alive(process)]
+        if exited is None or stubborn:
+            raise self._unkillable(stubborn)
+        return exited
 
     def abort(self, patience: Patience | None = None) -> ExitStatus:
         """End a worker that hangs: make it dump its stacks to the log, then kill it; raise as `stop` does."""

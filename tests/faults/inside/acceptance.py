@@ -102,7 +102,7 @@ def main(jobs: list[dict[str, Any]], template: str | None, folder: str, seconds:
         if time.monotonic() > until and _all_sorted(said):
             break
         if n_calls > 100 + seconds:
-            raise RuntimeError(f"it never finishes: {said[-1000:]} {complained[-2000:]}")
+            raise RuntimeError(f"it never finishes: {_failures(said)} {complained[-2000:]}")
     left = _wait_for_the_end()
     folders = [job[place] for job in jobs for place in ("inter", "results")]
     return {
@@ -118,6 +118,12 @@ def main(jobs: list[dict[str, Any]], template: str | None, folder: str, seconds:
 def _all_sorted(said: str) -> bool:
     records = json.loads(said.splitlines()[-1])["records"] if said else []
     return bool(records) and all(record["status"] == "success" for record in records)
+
+
+def _failures(said: str) -> list[Any]:
+    records = json.loads(said.splitlines()[-1])["records"] if said else []
+    told = ("results_folder", "status", "stage", "error_message", "attempts")
+    return [{name: record[name] for name in told} for record in records if record["status"] != "success"]
 
 
 def _wait_for_the_end() -> dict[int, str]:

@@ -83,8 +83,9 @@ def _generators() -> dict[str, Any]:
 
 def _restore_generators(state: Mapping[str, Any]) -> None:
     torch.set_rng_state(state["torch"])
-    if torch.cuda.is_available() and state["cuda"]:
-        torch.cuda.set_rng_state_all(state["cuda"])
+    if torch.cuda.is_available():
+        for device, generator in enumerate(state["cuda"][: torch.cuda.device_count()]):
+            torch.cuda.set_rng_state(generator, device)
     np.random.set_state(state["numpy"])  # noqa: NPY002 - as above
 
 

@@ -34,6 +34,9 @@ from spikelab.spike_sorting.supervision import host
 from spikelab.spike_sorting.supervision.progress import ProgressFile
 
 _log = logging.getLogger(__name__)
+
+VERSION = 1
+"""Raised by hand when a step leaves another state for the same input: older checkpoints are then passed over."""
 _KEPT = ("ops", "st", "tF", "clu", "Wall")
 """What passes from step to step and is kept; the open recording is rebuilt."""
 
@@ -181,9 +184,11 @@ def _open_corrected(state: State) -> Any:
 def step_keys(request: Request) -> list[str]:
     """Return the key of each step: it changes with the settings that this step or one before it reads."""
     settings = {**DEFAULT_SETTINGS, **request.settings}
-    arguments = {name: getattr(request, name) for name in ("key", "fs_Hz", "seed", "do_CAR", "invert_sign")}
+    names = ("key", "fs_Hz", "seed", "do_CAR", "invert_sign", "save_preprocessed_copy")
+    arguments = {name: getattr(request, name) for name in names}
     probe = {name: np.asarray(value).tolist() for name, value in request.probe.items()}
-    keys, upstream = [], digest([arguments, probe, request.binary.dtype, kilosort.__version__])
+    versions = [VERSION, kilosort.__version__, request.device.type]
+    keys, upstream = [], digest([arguments, probe, request.binary.dtype, versions])
     for name in STEPS:
         read = {key: value for key, value in settings.items() if _READ_FIRST_BY.get(key, _FIRST) == name}
         upstream = digest([upstream, name, thaw(read)])
