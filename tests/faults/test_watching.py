@@ -130,7 +130,7 @@ def test_a_small_disk_is_no_reason_to_stop(
     job = {"file": undisturbed.file, "inter": str(disk / "i"), "results": str(disk / "r"), "options": sort_options()}
     seen = in_namespace("batch", jobs=[job], template=undisturbed.inter, small_disk={str(disk): size})
     (record,) = seen["report"]["records"]
-    tally("P16", f"a small recording on a disk of {size}B, default limits", 1, record["status"] == "success")
+    tally("P16", f"a small recording on a disk of {size[:-1]} MB, default limits", 1, record["status"] == "success")
     assert record["status"] == "success", record
     assert seen["content"] == [reference]
 
