@@ -41,7 +41,8 @@ format: $(STAMP)  ## format, and repair what can be repaired
 
 faults: $(STAMP)  ## the promises about crashes, full disks and lost power: kills, cuts and starves on purpose
 	@if [ -d tests/faults ]; then \
-	    OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/faults tests/spike_sorting/test_pipeline.py -m "" $(ARGS); \
+	    OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/faults tests/spike_sorting/test_pipeline.py -m "" \
+	        -n $(JOBS) --dist loadfile $(ARGS); \
 	else \
 	    echo "There are no fault tests yet (tests/faults)."; \
 	fi

@@ -36,12 +36,21 @@ VERSION = 1
 
 def save(sd: SpikeData, path: str | os.PathLike[str]) -> None:
     """Write the file whole or not at all, as :meth:`SpikeData.save` promises."""
+    with _published(Path(path)) as partial:
+        # Built in memory: libhdf5 does not tell when its last write fails, as on a full disk; Python does.
+        partial.write_bytes(_image(sd))
+        seal(partial)
+
+
+def _image(sd: SpikeData) -> bytes:
+    """Return the content of the file."""
     import h5py
 
-    with _published(Path(path)) as partial:
-        with h5py.File(partial, "x") as file:
-            _write(sd, file)
-        seal(partial)
+    with h5py.File("spikedata.h5", "w", driver="core", backing_store=False) as file:
+        _write(sd, file)
+        file.flush()
+        image: bytes = file.id.get_file_image()
+    return image
 
 
 def _write(sd: SpikeData, file: Any) -> None:

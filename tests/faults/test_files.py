@@ -19,11 +19,6 @@ from spikelab.spike_sorting.sources import Source, identity
 pytestmark = [pytest.mark.timeout(400), pytest.mark.strace]
 FORMATS = ("files", "folder", "stages", "stages over an older run", "journal", "npy", "spikedata", "checkpoints")
 ERRORS = ("ENOSPC", "EIO", "EDQUOT")
-SWALLOWED = {
-    "npy": "np.save, as the stage waveforms uses it, says nothing when the last bytes do not fit",
-    "spikedata": "h5py says nothing when a write fails while a dataset is closed",
-}
-"""Known, and not yet mended: remove the entry with the bug."""
 
 
 def _every(quick: int, whole: int | None) -> list[object]:
@@ -45,13 +40,7 @@ def test_a_crash_at_any_call_is_recovered(
 
 @pytest.mark.parametrize("n_points", _every(4, 70), ids=["quick", "whole"])
 @pytest.mark.parametrize("error", ERRORS)
-@pytest.mark.parametrize(
-    "work",
-    [
-        pytest.param(work, marks=pytest.mark.xfail(reason=SWALLOWED[work], strict=False)) if work in SWALLOWED else work
-        for work in FORMATS
-    ],
-)
+@pytest.mark.parametrize("work", FORMATS)
 def test_a_failing_call_is_an_error(
     work: str, error: str, n_points: int, in_namespace: InNamespace, tmp_path: Path, tally: Tally
 ) -> None:
@@ -100,7 +89,6 @@ def test_a_full_disk_leaves_the_old_result(in_namespace: InNamespace, tmp_path: 
     assert all(refused.values()), refused
 
 
-@pytest.mark.xfail(reason="Journal.write does not look how much os.write has written", strict=False)
 def test_an_event_that_is_told_to_be_written_is_there(in_namespace: InNamespace, tmp_path: Path, tally: Tally) -> None:
     """P7: on the last bytes of a disk, an event of the journal is written whole, or its writing is an error."""
     journal = in_namespace("small_disk", folder=str(tmp_path))["journal"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 from spikelab.spike_sorting._exceptions import InsufficientActivityError
@@ -52,7 +53,10 @@ def run(stage: StageRun) -> Summary:
         stage.progress.report(extension, number / len(wanted))
         analyzer.compute({extension: options}, **job_kwargs(config.execution, recording))
     stage.progress.report("unfiltered templates", 1.0)
-    np.save(stage.folder / UNFILTERED, unfiltered_templates(recording, analyzer, config))
+    templates = io.BytesIO()
+    np.save(templates, unfiltered_templates(recording, analyzer, config))
+    # Unlike np.save, Python's own write tells when the end of a file did not reach a full disk.
+    (stage.folder / UNFILTERED).write_bytes(templates.getbuffer())
     return {"n_units": int(spikes.unit_ids.size), "extensions": list(wanted)}
 
 

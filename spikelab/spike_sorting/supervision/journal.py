@@ -33,7 +33,7 @@ class Journal:
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             start = "\n" if _is_torn(descriptor) else ""
-            os.write(descriptor, (start + line).encode())
+            _write_all(descriptor, (start + line).encode())
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
@@ -52,6 +52,12 @@ class Journal:
         lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines()
         parsed = (_parse(line) for line in lines)
         return [event for event in parsed if event is not None]
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    """Write all of `data`, in one write as long as the disk takes it."""
+    while data:
+        data = data[os.write(descriptor, data) :]
 
 
 def _is_torn(descriptor: int) -> bool:
