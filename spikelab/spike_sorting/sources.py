@@ -11,6 +11,7 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -202,11 +203,38 @@ def load_description(description: str) -> Any:
     import spikeinterface
 
     try:
+        _check_classes(json.loads(description))
         return without_downloads(spikeinterface.load(json.loads(description)))
     except _READ_ERRORS as error:
         path = min(map(str, _paths_in(description)), default=None)
         msg = f"the recording can no longer be opened from its description ({type(error).__name__}: {error})"
         raise RecordingUnreadableError(msg, path=path) from error
+
+
+def _check_classes(value: Any) -> None:
+    """Raise ValueError unless everything that a description makes is an extractor: it calls whatever it names."""
+    from spikeinterface.core.base import BaseExtractor
+
+    if isinstance(value, dict):
+        named = value.get("class")
+        if isinstance(named, str) and "kwargs" in value:
+            cls = _class_of(named)
+            if not (isinstance(cls, type) and issubclass(cls, BaseExtractor)):
+                msg = f"the description names {named!r}, which is no extractor of recordings"
+                raise ValueError(msg)
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            _check_classes(item)
+
+
+def _class_of(dotted: str) -> Any:
+    """Return what a dotted name stands for, or None when nothing installed has it."""
+    module, _, name = dotted.rpartition(".")
+    try:
+        return getattr(import_module(module), name, None) if module else None
+    except ImportError:
+        return None
 
 
 def describe(recording: Any) -> str:

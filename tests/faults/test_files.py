@@ -197,14 +197,11 @@ def _recording_json(folder: Path, bad: _Malicious) -> Callable[[], object]:
     return lambda: read_recording(folder / "recording.json")
 
 
-_RUNS = pytest.mark.xfail(reason="spikeinterface.load calls whatever the file names as a class", strict=False)
-
-
 @pytest.mark.parametrize(
     "prepare",
     [
         *(_spikes_npz, _sorter_output, _results_pickle, _results_hdf5, _checkpoint),
-        pytest.param(_recording_json, marks=_RUNS),
+        _recording_json,
     ],
 )
 def test_loading_runs_no_code(

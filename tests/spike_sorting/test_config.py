@@ -226,7 +226,7 @@ def test_an_unknown_name_is_named_with_the_nearest(name: str, hint: str) -> None
         ("snr_min", -1, "snr_min must be at least 0, got -1.0"),
         ("host_ram_warn_pct", 101, "host_ram_warn_pct must be between 0 and 100, got 101.0"),
         ("freq_min", 0, "freq_min must be above 0, got 0.0"),
-        ("oom_retry_factor", 1.5, "oom_retry_factor must be above 0 and at most 1, got 1.5"),
+        ("oom_retry_factor", 1.5, "oom_retry_factor must be above 0 and at most 0.95, got 1.5"),
         ("waveforms_ms_before", 0, "waveforms_ms_before must be above 0, got 0.0"),
         ("rec_chunks", [(-5, 10)], "rec_chunks must be at least 0, got -5"),
         ("fr_min", math.nan, "fr_min must be at least 0, got nan"),
