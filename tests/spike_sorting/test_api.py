@@ -20,6 +20,7 @@ from spikelab.spike_sorting import (
 from spikelab.spike_sorting._not_yet import NOT_YET
 from spikelab.spike_sorting.api import resolve_config
 from spikelab.spike_sorting.config import KILOSORT4, flat_settings
+from spikelab.spike_sorting.jobs import plan, plan_streams
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +78,8 @@ def test_every_setting_is_read_or_refused():
 def test_settings_of_later_versions_pass_at_their_default(name):
     """The presets themselves are never refused."""
     group, field = flat_settings()[name]
-    resolve_config(None, None, {name: getattr(getattr(KILOSORT4, group), field.name)})
+    default = getattr(getattr(KILOSORT4, group), field.name)
+    assert resolve_config(None, None, {name: default}) == KILOSORT4
 
 
 def test_kilosort_times_become_ours():
@@ -96,7 +98,12 @@ def test_the_report_is_filled_when_nothing_starts(file, tmp_path):
 
 
 def test_one_well_is_one_well(file):
-    """A file with one well is the same recording for both entry points."""
+    """A file with one well is the same recording, in the same folders, for both entry points."""
+    (job,) = plan(file, KILOSORT4)
+    assert plan_streams(file, KILOSORT4)["well000"].to_dict() == {
+        **job.to_dict(),
+        "config": KILOSORT4.override(stream_id="well000").to_dict(),
+    }
     with pytest.raises(ValueError, match="well000"):
         sort_multistream(file, ["well007"])
 
