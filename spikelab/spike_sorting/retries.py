@@ -14,6 +14,7 @@ from spikelab.spike_sorting._exceptions import (
 )
 from spikelab.spike_sorting.backends import get_backend
 from spikelab.spike_sorting.backends.base import Shortage, Shrunk
+from spikelab.spike_sorting.backends.binary import COPYING
 from spikelab.spike_sorting.config import SortingPipelineConfig
 from spikelab.spike_sorting.stages.stage import Phase
 from spikelab.spike_sorting.supervision import host
@@ -91,8 +92,10 @@ def decide(
         return _once_more(config, failures)
     if not last.is_shortage or sum(f.is_shortage for f in failures) > config.execution.oom_retry_max:
         return None
-    shortage = Shortage(_whose(last.error), last.step, config.execution.oom_retry_factor, extent_um)
-    shrunk = _smaller_sort(config, shortage) if phase == "sort" else _fewer_jobs(config, shortage)
+    n_before = sum(earlier.is_shortage and earlier.step == last.step for earlier in failures[:-1])
+    shortage = Shortage(_whose(last.error), last.step, config.execution.oom_retry_factor, extent_um, n_before)
+    is_sorter = phase == "sort" and last.step != COPYING
+    shrunk = _smaller_sort(config, shortage) if is_sorter else _fewer_jobs(config, shortage)
     return None if shrunk is None else Retry(shrunk.config, _remark(last, shrunk), shrunk.changed)
 
 

@@ -17,12 +17,14 @@ from spikelab.spike_sorting import (
     UnclassifiedSortError,
 )
 from spikelab.spike_sorting.backends.base import Shortage
+from spikelab.spike_sorting.backends.kilosort4.backend import Kilosort4Backend
 from spikelab.spike_sorting.backends.kilosort4.ladder import smaller
 from spikelab.spike_sorting.config import KILOSORT4
 from spikelab.spike_sorting.retries import Failure, decide
 
-STEPS = ["preprocessing", "drift correction", "spike detection", "first clustering", "spike extraction",
-         "final clustering", "merging", "saving"]  # fmt: skip
+STEPS = ["preprocessing", "drift correction", "spike detection", "first clustering", "template postprocessing",
+         "spike extraction", "final clustering", "merging", "saving"]  # fmt: skip
+FREED = {"clear_cache": True, "arrays_on_disk": True}
 
 
 @pytest.mark.parametrize(
@@ -88,12 +90,14 @@ def test_measuring_with_fewer_processes_keeps_the_result():
 # ------------------------------------------------------------------------------------------ Kilosort4's ladder
 
 
-def test_the_first_rung_on_a_gpu_changes_no_result():
-    """Freeing the cache comes first, since the spikes stay the same."""
-    shrunk = smaller(KILOSORT4, Shortage("gpu", "first clustering", 0.5))
+@pytest.mark.parametrize("of,freed", [("gpu", "clear_cache"), ("host", "arrays_on_disk")])
+def test_the_first_rung_changes_no_result(of, freed):
+    """Giving back what is not in use comes first, since the spikes stay the same: with the same key of the sort."""
+    shrunk = smaller(KILOSORT4, Shortage(of, "first clustering", 0.5))
     assert shrunk is not None
-    assert shrunk.changed == {"clear_cache": True}
+    assert shrunk.changed == {freed: True}
     assert not shrunk.changes_result
+    assert Kilosort4Backend().settings(shrunk.config) == Kilosort4Backend().settings(KILOSORT4)
 
 
 @pytest.mark.parametrize(
@@ -103,12 +107,13 @@ def test_the_first_rung_on_a_gpu_changes_no_result():
         ("spike extraction", "batch_size"),
         ("first clustering", "max_cluster_subset"),
         ("final clustering", "max_cluster_subset"),
+        ("template postprocessing", "dminx"),
         ("merging", "dminx"),
     ],
 )
 def test_a_rung_fits_the_step_that_ran_out(step, setting):
     """What shrinks is what the step that ran out needs its memory for."""
-    shrunk = smaller(KILOSORT4, Shortage("host", step, 0.5))
+    shrunk = smaller(KILOSORT4.override(kilosort_params=FREED), Shortage("host", step, 0.5))
     assert shrunk is not None
     assert list(shrunk.changed) == [setting]
     assert shrunk.changes_result
@@ -135,10 +140,28 @@ def test_the_ladder_ends(step, of, factor, width_um):
 
 def test_wide_arrays_get_more_centres():
     """On a wide 2-D array clustering is split into more groups, and on a narrow probe it is not."""
-    params = {"max_cluster_subset": 2000}
+    params = {"max_cluster_subset": 2000, "cluster_downsampling": 160, **FREED}
     wide = smaller(KILOSORT4.override(kilosort_params=params), Shortage("host", "first clustering", 0.5, (2000, 2000)))
     narrow = smaller(KILOSORT4.override(kilosort_params=params), Shortage("host", "first clustering", 0.5, (32, 4000)))
     assert wide is not None
     assert wide.changed == {"x_centers": 10}
-    assert narrow is not None
-    assert list(narrow.changed) == ["cluster_downsampling"]
+    assert narrow is None
+
+
+def test_a_step_that_runs_out_again_gets_another_rung():
+    """Within the usual three retries every kind of rung that could help a clustering is tried once."""
+    failures, config, changed = [], KILOSORT4, []
+    for _ in range(3):
+        failures.append(Failure(GPUOutOfMemoryError("full"), "first clustering"))
+        retry = decide(config, "sort", failures)
+        assert retry is not None
+        config = retry.config
+        changed += retry.changed
+    assert changed == ["clear_cache", "max_cluster_subset", "cluster_downsampling"]
+
+
+def test_a_copy_that_takes_too_much_memory_is_made_by_fewer_processes():
+    """A shortage while the recording is copied for the sorter is met with fewer processes: its spikes are the same."""
+    retry = decide(KILOSORT4.override(n_jobs=4), "sort", [Failure(HostOutOfMemoryError("full"), "copy to binary")])
+    assert retry is not None
+    assert list(retry.changed) == ["n_jobs"]

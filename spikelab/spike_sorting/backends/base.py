@@ -78,12 +78,15 @@ class Shortage:
         How hard to shrink: 0.5 halves.
     extent_um : tuple of float
         Width and height of the array (um).
+    n_before : int
+        How often it ran out in this step before.
     """
 
     of: Literal["gpu", "host"]
     step: str
     factor: float
     extent_um: tuple[float, float] = (0.0, 0.0)
+    n_before: int = 0
 
 
 @dataclass(frozen=True)

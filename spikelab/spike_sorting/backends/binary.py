@@ -13,6 +13,8 @@ from spikelab.spike_sorting.config import ExecutionConfig
 from spikelab.spike_sorting.supervision import host
 from spikelab.spike_sorting.supervision.publish import publish_json, publish_with
 
+COPYING = "copy to binary"
+"""Name of this step in the progress of a sort."""
 SUPPORTED_DTYPES = ("int16", "uint16", "int32", "float32")
 _BYTES_PER_PROCESS = 500_000_000
 _LARGEST_CHUNK_BYTES = 20_000_000
@@ -97,7 +99,7 @@ def _write(job: SortJob, path: Path, dtype: str) -> None:
     def count(n: int) -> None:
         nonlocal copied
         copied += n
-        job.progress.report("copy to binary", copied / n_samples)
+        job.progress.report(COPYING, copied / n_samples)
 
     executor = TimeSeriesChunkExecutor(
         job.recording,
@@ -105,7 +107,7 @@ def _write(job: SortJob, path: Path, dtype: str) -> None:
         _open_copy,
         (job.recording, str(path), dtype),
         gather_func=count,
-        job_name="copy to binary",
+        job_name=COPYING,
         **job_kwargs(job.config.execution, job.recording),
     )
     executor.run()

@@ -14,10 +14,12 @@ from spikelab.spike_sorting._settings import thaw
 from spikelab.spike_sorting.backends.base import Shortage, Shrunk, Sorting, SortJob
 from spikelab.spike_sorting.backends.binary import flat_binary
 from spikelab.spike_sorting.backends.kilosort4 import ladder
-from spikelab.spike_sorting.backends.kilosort4.parameters import OURS, RUN_ARGUMENTS, check_parameters
+from spikelab.spike_sorting.backends.kilosort4.parameters import HARMLESS, OURS, RUN_ARGUMENTS, check_parameters
 from spikelab.spike_sorting.config import SortingPipelineConfig
 
 OLDEST, BELOW = (4, 1, 7), (4, 2)
+_GLIBC_OWN_WAYS = {"MALLOC_MMAP_MAX_": "65536", "MALLOC_TRIM_THRESHOLD_": "131072"}
+"""The defaults of the C library, instead of an allocator that keeps what was freed."""
 
 
 class Kilosort4Backend:
@@ -49,7 +51,8 @@ class Kilosort4Backend:
 
     def settings(self, config: SortingPipelineConfig) -> Mapping[str, Any]:
         """Return what changes the spikes: parameters, pass band, seed, and the version."""
-        params = {name: value for name, value in config.sorter.sorter_params.items() if name != "torch_device"}
+        unread = HARMLESS | {"torch_device"}
+        params = {name: value for name, value in config.sorter.sorter_params.items() if name not in unread}
         return {
             "params": thaw(params),
             "freq_min": config.recording.freq_min,
@@ -75,6 +78,7 @@ class Kilosort4Backend:
             folder=job.folder,
             # Upstream's own seed is 1, so that our default seed of 0 gives upstream's result.
             seed=1 + job.config.execution.random_seed,
+            arrays_on_disk=params.get("arrays_on_disk", False),
             **{name: params[name] for name in RUN_ARGUMENTS if name in params},
         )
         with _log_file(job.folder / "kilosort4.log"):
@@ -92,9 +96,11 @@ class Kilosort4Backend:
         return ladder.smaller(config, shortage)
 
     def environment(self, config: SortingPipelineConfig) -> Mapping[str, str]:
-        """Return what makes torch give memory back in the sizes in which it is asked for, after a shortage."""
-        short = config.sorter.sorter_params.get("clear_cache", False)
-        return {"PYTORCH_ALLOC_CONF": "expandable_segments:True"} if short else {}
+        """Return what makes the allocators, after a shortage, give back what is not in use."""
+        params = config.sorter.sorter_params
+        on_gpu = {"PYTORCH_ALLOC_CONF": "expandable_segments:True"} if params.get("clear_cache") else {}
+        on_host = _GLIBC_OWN_WAYS if params.get("arrays_on_disk") else {}
+        return {**on_gpu, **on_host}
 
 
 def kilosort_settings(config: SortingPipelineConfig) -> dict[str, Any]:

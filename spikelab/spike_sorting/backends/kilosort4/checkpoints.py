@@ -30,10 +30,13 @@ class Checkpoints:
         Where they lie.
     keys : sequence of str
         Key of each step: what its output depends on. A checkpoint of another key is not used.
+    mapped : bool, default False
+        Whether arrays are read from the file as they are needed, rather than all into memory.
     """
 
     folder: Path
     keys: Sequence[str]
+    mapped: bool = False
 
     def save(self, step: int, values: Mapping[str, Any]) -> None:
         """Keep `values` as what is known after `step`, with the random generators."""
@@ -46,24 +49,25 @@ class Checkpoints:
     def load_latest(self, device: torch.device) -> tuple[int, dict[str, Any]] | None:
         """Return the last step that is finished, and what was known after it; restore the random generators."""
         for step in reversed(range(len(self.keys))):
-            values = self._load(step, device)
+            values = self.load(step, device)
             if values is not None:
                 _restore_generators(values.pop("generators"))
                 return step, values
         return None
 
-    def _path(self, step: int) -> Path:
-        return self.folder / f"step{step}.pt"
-
-    def _load(self, step: int, device: torch.device) -> dict[str, Any] | None:
+    def load(self, step: int, device: torch.device) -> dict[str, Any] | None:
+        """Return what was known after `step`, or None where there is no whole checkpoint of it."""
         path = self._path(step)
         if not _is_whole(path):
             return None
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=self.mapped)
         if content["key"] != self.keys[step]:
             return None
         values: dict[str, Any] = _decode(json.loads(content["tree"]), content["tensors"], device)
         return values
+
+    def _path(self, step: int) -> Path:
+        return self.folder / f"step{step}.pt"
 
 
 def _is_whole(path: Path) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from spikelab.spike_sorting.backends.base import Shortage, Shrunk
+from spikelab.spike_sorting.backends.kilosort4.parameters import HARMLESS
 from spikelab.spike_sorting.config import SortingPipelineConfig
 
 _SMALLEST_BATCH = 10_000
@@ -21,31 +22,42 @@ Rung = Callable[[Mapping[str, Any], Shortage], dict[str, Any] | None]
 def smaller(config: SortingPipelineConfig, shortage: Shortage) -> Shrunk | None:
     """Return a configuration that needs less memory in the step that ran out, or None when there is none left.
 
-    The first rung only frees memory between steps and changes no result; the later ones do, and say so.
+    The first rung only frees memory and changes no result; the later ones may, and say so. A step that runs out
+    again gets the next rung rather than more of the last one: what that took was not what it lacked.
 
     Parameters
     ----------
     config : SortingPipelineConfig
         What ran out.
     shortage : Shortage
-        Where, of what, and how hard to shrink.
+        Where, of what, how often before, and how hard to shrink.
     """
     params = dict(config.sorter.sorter_params)
-    if shortage.of == "gpu" and not params.get("clear_cache"):
-        return _shrunk(config, {"clear_cache": True}, changes_result=False)
-    for rung in _rungs(shortage.step):
+    rungs = _rungs(shortage)
+    turn = shortage.n_before % len(rungs)
+    for rung in (*rungs[turn:], *rungs[:turn]):
         changed = rung(params, shortage)
         if changed is not None:
-            return _shrunk(config, changed, changes_result=True)
+            return _shrunk(config, changed)
     return None
 
 
-def _rungs(step: str) -> tuple[Rung, ...]:
+def _rungs(shortage: Shortage) -> tuple[Rung, ...]:
+    """Return what can help, the first to be tried first."""
+    step = shortage.step
     if "clustering" in step:
-        return (_fewer_clustered, _more_centres, _downsampled)
+        return (_freed, _fewer_clustered, _downsampled, _more_centres)
+    if step == "template postprocessing":
+        return (_freed, _wider_templates)
     if step in {"merging", "saving"}:
-        return (_wider_templates, _smaller_batch)
-    return (_smaller_batch,)
+        return (_freed, _wider_templates, _smaller_batch)
+    return (_freed, _smaller_batch)
+
+
+def _freed(params: Mapping[str, Any], shortage: Shortage) -> dict[str, Any] | None:
+    """Give back what is not in use: the allocator's cache on a GPU, on the host the spikes of earlier steps."""
+    name = "clear_cache" if shortage.of == "gpu" else "arrays_on_disk"
+    return None if params.get(name) else {name: True}
 
 
 def _smaller_batch(params: Mapping[str, Any], shortage: Shortage) -> dict[str, Any] | None:
@@ -62,19 +74,19 @@ def _fewer_clustered(params: Mapping[str, Any], shortage: Shortage) -> dict[str,
     return {"max_cluster_subset": then} if then >= 2_000 else None
 
 
+def _downsampled(params: Mapping[str, Any], shortage: Shortage) -> dict[str, Any] | None:
+    """Only every n-th spike in each graph; the others are assigned afterwards."""
+    now = params.get("cluster_downsampling", _DEFAULTS["cluster_downsampling"])
+    then = max(now + 1, round(now / shortage.factor))
+    return {"cluster_downsampling": then} if then <= 160 else None
+
+
 def _more_centres(params: Mapping[str, Any], shortage: Shortage) -> dict[str, Any] | None:
     """More, smaller groups of templates across a 2-D array, where Kilosort4 would make one."""
     width_um = shortage.extent_um[0]
     if params.get("x_centers") is not None or width_um < 2 * _CENTRE_SPACING_UM:
         return None
     return {"x_centers": math.ceil(width_um / _CENTRE_SPACING_UM)}
-
-
-def _downsampled(params: Mapping[str, Any], shortage: Shortage) -> dict[str, Any] | None:
-    """Only every n-th spike in each graph; the others are assigned afterwards."""
-    now = params.get("cluster_downsampling", _DEFAULTS["cluster_downsampling"])
-    then = max(now + 1, round(now / shortage.factor))
-    return {"cluster_downsampling": then} if then <= 160 else None
 
 
 def _wider_templates(params: Mapping[str, Any], shortage: Shortage) -> dict[str, Any] | None:
@@ -84,6 +96,6 @@ def _wider_templates(params: Mapping[str, Any], shortage: Shortage) -> dict[str,
     return {"dminx": then} if then <= 256 else None
 
 
-def _shrunk(config: SortingPipelineConfig, changed: Mapping[str, Any], *, changes_result: bool) -> Shrunk:
+def _shrunk(config: SortingPipelineConfig, changed: Mapping[str, Any]) -> Shrunk:
     params = {**config.sorter.sorter_params, **changed}
-    return Shrunk(config.override(kilosort_params=params), dict(changed), changes_result)
+    return Shrunk(config.override(kilosort_params=params), dict(changed), changes_result=not changed.keys() <= HARMLESS)

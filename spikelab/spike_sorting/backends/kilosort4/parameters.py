@@ -14,8 +14,10 @@ from spikelab.spike_sorting._settings import closest
 
 RUN_ARGUMENTS = ("do_CAR", "invert_sign", "clear_cache", "save_preprocessed_copy")
 """Arguments of ``run_kilosort`` rather than settings; all are True or False."""
-OURS = (*RUN_ARGUMENTS, "bad_channels", "torch_device", "accelerated", "advise")
+OURS = (*RUN_ARGUMENTS, "bad_channels", "torch_device", "arrays_on_disk", "accelerated", "advise")
 """Everything that ``kilosort_params`` takes besides Kilosort4's settings."""
+HARMLESS = frozenset({"clear_cache", "arrays_on_disk"})
+"""Those of ours that cost time and save memory: the spikes are the same."""
 
 
 @dataclass(frozen=True)

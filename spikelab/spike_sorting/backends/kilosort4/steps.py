@@ -35,10 +35,12 @@ from spikelab.spike_sorting.supervision.progress import ProgressFile
 
 _log = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 """Raised by hand when a step leaves another state for the same input: older checkpoints are then passed over."""
 _KEPT = ("ops", "st", "tF", "clu", "Wall")
 """What passes from step to step and is kept; the open recording is rebuilt."""
+_PER_SPIKE = frozenset({"st", "tF", "clu"})
+"""What of it grows with the recording."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ class Request:
         Seed of the random generators; upstream's own is 1.
     do_CAR, invert_sign, clear_cache, save_preprocessed_copy : bool
         Arguments of ``run_kilosort`` of these names.
+    arrays_on_disk : bool
+        Whether spikes and their features are read from the checkpoints as they are needed: less memory, more time.
     """
 
     binary: FlatBinary
@@ -79,6 +83,7 @@ class Request:
     invert_sign: bool = False
     clear_cache: bool = False
     save_preprocessed_copy: bool = False
+    arrays_on_disk: bool = False
 
 
 @dataclass
@@ -128,7 +133,7 @@ def run_steps(request: Request, progress: ProgressFile, checkpoints: Path) -> No
     checkpoints : Path
         Folder for the state after each step.
     """
-    kept = Checkpoints(checkpoints, step_keys(request))
+    kept = Checkpoints(checkpoints, step_keys(request), mapped=request.arrays_on_disk)
     state = State(request, _StepProgress(progress))
     first = _restore(state, kept)
     for number, (name, step) in enumerate(STEPS.items()):
@@ -136,8 +141,17 @@ def run_steps(request: Request, progress: ProgressFile, checkpoints: Path) -> No
             continue
         state.progress.start(name)
         step(state)
-        if step is not save:
+        if step not in _NOT_KEPT:
             kept.save(number, {field: getattr(state, field) for field in _KEPT})
+            if request.arrays_on_disk:
+                _let_go(state, kept, number)
+
+
+def _let_go(state: State, kept: Checkpoints, number: int) -> None:
+    """Take the arrays that grow with the recording from the checkpoint just made, and out of memory."""
+    values = kept.load(number, state.request.device) or {}
+    for name in _PER_SPIKE & values.keys():
+        setattr(state, name, values[name])
 
 
 def _restore(state: State, kept: Checkpoints) -> int:
@@ -240,7 +254,7 @@ def detect(state: State) -> None:
 def cluster_first(state: State) -> None:
     """Cluster these spikes, to learn templates from them."""
     request = state.request
-    state.clu, walls = clustering_qr.run(
+    state.clu, state.Wall = clustering_qr.run(
         state.ops,
         state.st,
         state.tF,
@@ -249,8 +263,12 @@ def cluster_first(state: State) -> None:
         progress_bar=state.progress,
         clear_cache=request.clear_cache,
     )
+
+
+def postprocess_templates(state: State) -> None:
+    """Align the learned templates, and join those that are alike."""
     state.Wall = template_matching.postprocess_templates(
-        walls, state.ops, state.clu, state.st, state.tF, device=request.device
+        state.Wall, state.ops, state.clu, state.st, state.tF, device=state.request.device
     )
 
 
@@ -304,11 +322,14 @@ STEPS: Mapping[str, Callable[[State], None]] = {
     "drift correction": drift,
     "spike detection": detect,
     "first clustering": cluster_first,
+    "template postprocessing": postprocess_templates,
     "spike extraction": extract,
     "final clustering": cluster_final,
     "merging": merge,
     "saving": save,
 }
+_NOT_KEPT = frozenset({postprocess_templates, save})
+"""Steps without a checkpoint: the one takes less time than that would, after the other there is nothing to do."""
 _FIRST = "preprocessing"
 _READ_FIRST_BY = {
     **dict.fromkeys(
