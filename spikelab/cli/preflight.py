@@ -16,11 +16,9 @@ from spikelab.cli.findings import count_text, tell_findings
 from spikelab.cli.output import ExitCode, bytes_text, counted, make_console, say, say_table, say_whole
 from spikelab.spike_sorting.jobs import Job
 from spikelab.spike_sorting.pipeline import is_finished
-from spikelab.spike_sorting.preflight import Finding, Machine, error_from, findings_for
-from spikelab.spike_sorting.preflight.batch import Batch
-from spikelab.spike_sorting.preflight.checks import BATCH_CHECKS, RECORDING_CHECKS
-from spikelab.spike_sorting.preflight.facts import look
+from spikelab.spike_sorting.preflight import Finding, error_from, findings_for
 from spikelab.spike_sorting.preflight.projection import Projection
+from spikelab.spike_sorting.preflight.run import findings_on, look_at_batch
 
 GB = 1e9
 
@@ -85,13 +83,11 @@ class Examination:
 def examine(jobs: Sequence[Job], n_parallel: int) -> Examination:
     """Check what is not sorted yet, as the sort itself does before it starts, and project what it takes."""
     finished = frozenset(job.run.results for job in jobs if is_finished(job))
-    recordings = tuple(look(job) for job in jobs if job.run.results not in finished)
-    if not recordings:
+    unfinished = [job for job in jobs if job.run.results not in finished]
+    if not unfinished:
         return Examination(tuple(jobs), finished, (), {}, n_parallel)
-    batch = Batch(recordings, Machine(), n_parallel)
-    found = [finding for check in BATCH_CHECKS for finding in check(batch)]
-    found += [finding for facts in recordings for check in RECORDING_CHECKS for finding in check(facts)]
-    return Examination(tuple(jobs), finished, tuple(found), batch.projections, n_parallel)
+    batch = look_at_batch(unfinished, n_parallel=n_parallel)
+    return Examination(tuple(jobs), finished, tuple(findings_on(batch)), batch.projections, n_parallel)
 
 
 def tell_preflight(jobs: Sequence[Job], n_parallel: int, *, as_json: bool) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -400,3 +401,15 @@ def _traces_digest(recording: Any) -> str:
             traces = recording.get_traces(segment_index=segment, start_frame=start, end_frame=end)
             digest.update(traces.tobytes())
     return digest.hexdigest()
+
+
+# ------------------------------------------------------------------------------------------ plugins of HDF5
+
+
+def plugin_environment(hdf5_plugin_path: str | None) -> dict[str, str]:
+    """Return the variables with which a new process finds the HDF5 plugins of the settings, and those of this one.
+
+    HDF5 looks for them when its library starts: in a process that has it loaded, it is too late.
+    """
+    folders = [hdf5_plugin_path, os.environ.get("HDF5_PLUGIN_PATH")]
+    return {"HDF5_PLUGIN_PATH": os.pathsep.join(filter(None, folders))} if any(folders) else {}

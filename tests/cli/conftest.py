@@ -29,8 +29,9 @@ def spikelab() -> Run:
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
-    """Options for the fake sorter, which this process finds as a third party's."""
+    """Options for the fake sorter, which this process and those that it starts find as a third party's."""
     monkeypatch.syspath_prepend(FAKE_SORTER)
+    monkeypatch.setenv("PYTHONPATH", with_fake_sorter()["PYTHONPATH"])
     return ("--sorter", "fake", "--set", "n_jobs=1")
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spikelab.spike_sorting._exceptions import RecordingUnreadableError, SpikeSortingClassifiedError
+from spikelab.spike_sorting._exceptions import RecordingUnreadableError, SpikeSortingClassifiedError, error_from_dict
 from spikelab.spike_sorting.backends.binary import SUPPORTED_DTYPES
 from spikelab.spike_sorting.jobs import Job
-from spikelab.spike_sorting.preflight.hdf5 import look_at_filters
+from spikelab.spike_sorting.preflight.hdf5 import missing_filters
 from spikelab.spike_sorting.selection import Period, selected_periods
 from spikelab.spike_sorting.sources import open_source
 
@@ -65,6 +65,26 @@ class Header:
         """Length of what is sorted (s)."""
         return self.n_samples / self.fs_Hz if self.fs_Hz > 0 else 0.0
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        arrays = {
+            "locations_um": None if self.locations_um is None else self.locations_um.tolist(),
+            "shanks": self.shanks.tolist(),
+        }
+        return {**{field.name: getattr(self, field.name) for field in fields(self)}, **arrays}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Header:
+        """Return the header that `values` (from ``to_dict``) describes."""
+        import numpy as np
+
+        locations_um = values["locations_um"]
+        arrays = {
+            "locations_um": None if locations_um is None else np.array(locations_um, dtype=float),
+            "shanks": np.array(values["shanks"]),
+        }
+        return cls(**{**values, **arrays})
+
 
 @dataclass(frozen=True, eq=False)
 class RecordingFacts:
@@ -90,6 +110,26 @@ class RecordingFacts:
     misfits: tuple[str, ...] = ()
     silent: tuple[str, ...] = ()
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, without the job."""
+        return {
+            "header": self.header.to_dict() if self.header else None,
+            "error": self.error.to_dict() if self.error else None,
+            "misfits": list(self.misfits),
+            "silent": list(self.silent),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], job: Job) -> RecordingFacts:
+        """Return the facts on `job` that `values` (from ``to_dict``) describe."""
+        return cls(
+            job,
+            header=Header.from_dict(values["header"]) if values["header"] else None,
+            error=error_from_dict(values["error"]) if values["error"] else None,
+            misfits=tuple(values["misfits"]),
+            silent=tuple(values["silent"]),
+        )
+
 
 def look(job: Job) -> RecordingFacts:
     """Return what there is to know of the recording of `job`; what is wrong with it is in there, not raised."""
@@ -98,10 +138,8 @@ def look(job: Job) -> RecordingFacts:
     try:
         parts = [job.in_memory] if job.in_memory is not None else open_source(job.source)
         facts, periods = _described(job, parts)
-        filters = look_at_filters(job)
-        if filters.error is not None:
-            return replace(facts, error=filters.error)
-        return _read(facts, parts, periods) if filters.is_readable_here else facts
+        lacking = missing_filters(job)
+        return replace(facts, error=lacking) if lacking is not None else _read(facts, parts, periods)
     except SpikeSortingClassifiedError as error:
         return RecordingFacts(job, error=error)
     except _READ_ERRORS as error:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from spikelab.spike_sorting.jobs import Job
 from spikelab.spike_sorting.preflight.batch import Batch
 from spikelab.spike_sorting.preflight.checks import BATCH_CHECKS, RECORDING_CHECKS
-from spikelab.spike_sorting.preflight.facts import look
+from spikelab.spike_sorting.preflight.elsewhere import look_at_all
 from spikelab.spike_sorting.preflight.findings import Finding
 from spikelab.spike_sorting.preflight.machine import Machine
 
@@ -29,9 +29,15 @@ def run_preflight(jobs: Sequence[Job], *, machine: Machine | None = None, n_para
     list of Finding
         First on the machine and its folders, then on each recording in order.
     """
-    if not jobs:
-        return []
-    recordings = tuple(look(job) for job in jobs)
-    batch = Batch(recordings, machine or Machine(), n_parallel)
+    return findings_on(look_at_batch(jobs, machine=machine, n_parallel=n_parallel)) if jobs else []
+
+
+def look_at_batch(jobs: Sequence[Job], *, machine: Machine | None = None, n_parallel: int = 1) -> Batch:
+    """Return what the checks look at; the parameters are those of `run_preflight`."""
+    return Batch(look_at_all(jobs), machine or Machine(), n_parallel)
+
+
+def findings_on(batch: Batch) -> list[Finding]:
+    """Return what all checks find, first on the machine and its folders, then on each recording in order."""
     found = [finding for check in BATCH_CHECKS for finding in check(batch)]
-    return found + [finding for facts in recordings for check in RECORDING_CHECKS for finding in check(facts)]
+    return found + [finding for facts in batch.recordings for check in RECORDING_CHECKS for finding in check(facts)]

@@ -1,0 +1,71 @@
+"""Recordings are looked at in a process of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from spikelab.spike_sorting._exceptions import IOStallError, RecordingUnreadableError
+from spikelab.spike_sorting.jobs import Job
+from spikelab.spike_sorting.preflight.elsewhere import look_at_all
+from spikelab.spike_sorting.preflight.facts import look
+from spikelab.spike_sorting.sources import Source
+
+Make = Callable[..., Any]
+
+
+@pytest.fixture
+def misbehaving(make_job: Make, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Job]:
+    """Return a function that makes a job whose recording cannot be opened without harm."""
+    path = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))
+    monkeypatch.setenv("PYTHONPATH", path)
+
+    def make(kind: str) -> Job:
+        described = {"class": f"misbehaving.{kind}", "module": "misbehaving", "version": "1", "kwargs": {}}
+        described |= {"annotations": {}, "relative_paths": False}
+        return replace(make_job(name=kind), source=Source(description=json.dumps(described)))
+
+    return make
+
+
+def test_what_is_known_is_the_same_as_here(make_job: Make, maxwell: Path, tmp_path: Path) -> None:
+    """The facts that another process finds are those that this one would: header, probe, errors, misfits."""
+    jobs = [make_job(maxwell), make_job(maxwell, bad_channels=["nobody"]), make_job(tmp_path / "absent.raw.h5")]
+    for there, here in zip(look_at_all(jobs), map(look, jobs), strict=True):
+        assert (there.misfits, there.silent, str(there.error)) == (here.misfits, here.silent, str(here.error))
+        assert type(there.error) is type(here.error)
+        assert (there.header is None) == (here.header is None)
+        if there.header is not None and here.header is not None:
+            np.testing.assert_array_equal(there.header.locations_um, here.header.locations_um)
+            assert {**there.header.to_dict()} == {**here.header.to_dict()}
+
+
+def test_damage_that_crashes_a_library_costs_its_recording_only(
+    make_job: Make, maxwell: Path, misbehaving: Callable[[str], Job]
+) -> None:
+    """P3, F29: a recording that kills the process that opens it is unreadable; the one after it is looked at all the
+    same, and this process lives."""
+    crashing, sound = look_at_all([misbehaving("Crashes"), make_job(maxwell)])
+    assert isinstance(crashing.error, RecordingUnreadableError)
+    assert "SIGSEGV" in str(crashing.error)
+    assert sound.error is None
+    assert sound.header is not None
+
+
+def test_a_recording_that_does_not_answer_is_given_up(
+    make_job: Make, maxwell: Path, misbehaving: Callable[[str], Job]
+) -> None:
+    """P16: a recording on a dead share is given up after a while, and nothing is left of the attempt."""
+    before = {child.pid for child in psutil.Process().children(recursive=True)}
+    hanging, sound = look_at_all([misbehaving("Hangs"), make_job(maxwell)], patience_s=12)
+    assert isinstance(hanging.error, IOStallError)
+    assert sound.error is None
+    assert {child.pid for child in psutil.Process().children(recursive=True)} <= before
