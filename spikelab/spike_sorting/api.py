@@ -21,6 +21,7 @@ from spikelab.spike_sorting.preflight import Finding, error_from, findings_for, 
 from spikelab.spike_sorting.run_folder import EXPORT, RunFolder
 from spikelab.spike_sorting.supervision.arbiter import MemoryArbiter
 from spikelab.spike_sorting.supervision.awake import stay_awake
+from spikelab.spike_sorting.supervision.devices import Devices
 
 if TYPE_CHECKING:
     from spikelab.spikedata import SpikeData
@@ -308,12 +309,12 @@ def _run_all(
     observer: Observer | None,
     on_outcome: Callable[[Job, Outcome], None] | None,
 ) -> list[Outcome]:
-    stop, ended, arbiter = Event(), Event(), MemoryArbiter()
+    stop, ended, arbiter, devices = Event(), Event(), MemoryArbiter(), Devices()
 
     def one(job: Job) -> Outcome:
         if ended.is_set() or stop.is_set():
             return _skipped(job)
-        outcome = run_recording(job, observer=observer, stop=stop, arbiter=arbiter)
+        outcome = run_recording(job, observer=observer, stop=stop, arbiter=arbiter, devices=devices)
         if outcome.error is not None and on_error == "raise":
             ended.set()
         if on_outcome is not None:

@@ -3,99 +3,48 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from threading import Event
 from typing import Any
 
-from spikelab.spike_sorting._exceptions import SorterCrashedError, UnclassifiedSortError, error_from_dict
+from spikelab.spike_sorting._exceptions import (
+    GpuLostError,
+    IOStallError,
+    SorterCrashedError,
+    SpikeSortingClassifiedError,
+    UnclassifiedSortError,
+    UnkillableProcessError,
+    error_from_dict,
+)
 from spikelab.spike_sorting.backends import get_backend
 from spikelab.spike_sorting.config import SortingPipelineConfig
-from spikelab.spike_sorting.jobs import Job
 from spikelab.spike_sorting.outcome import SUCCESS, Attempt, describe_error
 from spikelab.spike_sorting.retries import Failure, decide
-from spikelab.spike_sorting.stages.stage import Phase, Stage
+from spikelab.spike_sorting.sources import plugin_environment
+from spikelab.spike_sorting.stages.stage import Phase
 from spikelab.spike_sorting.supervision import host
-from spikelab.spike_sorting.supervision.arbiter import MemoryArbiter
 from spikelab.spike_sorting.supervision.monitor import Trip
-from spikelab.spike_sorting.supervision.process import ExitStatus, WorkerProcess
-from spikelab.spike_sorting.supervision.progress import Progress, read_progress
+from spikelab.spike_sorting.supervision.process import EXIT_DISK_FULL, ExitStatus, WorkerProcess
+from spikelab.spike_sorting.supervision.progress import Progress
 from spikelab.spike_sorting.supervision.publish import publish_json
 from spikelab.spike_sorting.supervision.sweep import RUN_COOKIE
-from spikelab.spike_sorting.watch import Watch, kernel_out_of_memory, stop_for, watching, with_evidence
+from spikelab.spike_sorting.watch import (
+    Watch,
+    disk_full,
+    gpu_in_use,
+    kernel_out_of_memory,
+    stop_for,
+    watching,
+    with_evidence,
+)
+from spikelab.spike_sorting.work import Work
 
 TICK_S = 0.25
 """Time between two looks at a worker."""
-
-Observer = Callable[[Job, Progress], None]
-"""Told now and then how far a recording is."""
-
-
-@dataclass
-class Work:
-    """A job on its way: what it is, what it holds, and what has happened to it.
-
-    Parameters
-    ----------
-    job : Job
-        The recording, with the settings that were asked for.
-    stages : tuple of Stage
-        The whole sort.
-    run_id : str
-        Cookie of its processes.
-    started_s : float
-        When it began, on the monotonic clock.
-    observer : callable or None
-        Told of progress.
-    stop : Event
-        Set when the user wants to stop.
-    locks : tuple of int
-        Descriptors of the locks that it holds.
-    keys : mapping of str to str
-        Key of each stage.
-    attempts : list of Attempt
-        Workers so far.
-    remarks : list of str
-        What deserves a warning although it was overcome.
-    peaks : dict
-        The worst readings so far, by sensor.
-    arbiter : MemoryArbiter or None
-        Decides between the runs in flight when memory is short.
-    n_threads : int
-        Threads of each worker.
-    """
-
-    job: Job
-    stages: tuple[Stage, ...]
-    run_id: str
-    started_s: float
-    observer: Observer | None = None
-    stop: Event = field(default_factory=Event)
-    locks: tuple[int, ...] = ()
-    keys: Mapping[str, str] = field(default_factory=dict)
-    attempts: list[Attempt] = field(default_factory=list)
-    remarks: list[str] = field(default_factory=list)
-    peaks: dict[str, float] = field(default_factory=dict)
-    arbiter: MemoryArbiter | None = None
-    n_threads: int = 1
-
-    def keep_peaks(self, highest: Mapping[str, float]) -> None:
-        """Take in the worst readings of a worker: the highest, and of free space, which falls, the lowest."""
-        for name, value in highest.items():
-            worst = min if name.startswith("disk_free") else max
-            self.peaks[name] = worst(value, self.peaks.get(name, value))
-
-    def seconds(self) -> float:
-        """Return how long it has taken so far."""
-        return round(time.monotonic() - self.started_s, 3)
-
-    def unfinished(self, phase: Phase) -> bool:
-        """Return whether a stage of `phase` is still to be done."""
-        return not all(self.job.run.is_done(s.name, self.keys[s.name]) for s in self.stages if s.phase == phase)
 
 
 def run_phase(work: Work, phase: Phase) -> None:
@@ -117,86 +66,118 @@ def run_phase(work: Work, phase: Phase) -> None:
             raise failure.error
         config = retry.config
         work.remarks.append(retry.remark)
-        work.job.run.journal.note("retry", phase=phase, remark=retry.remark, changed=dict(retry.changed))
+        work.note("retry", phase=phase, remark=retry.remark, changed=dict(retry.changed))
 
 
 def _attempt(work: Work, phase: Phase, config: SortingPipelineConfig) -> Failure | None:
     """Let one worker do the unfinished stages of `phase`; return what it failed with."""
-    run, started = work.job.run, time.monotonic()
-    folder = run.new_attempt()
-    described = {"phase": phase, "job": replace(work.job, config=config).to_dict(), "keys": dict(work.keys)}
-    publish_json(folder / "job.json", described)
-    run.progress.unlink(missing_ok=True)
-    run.journal.note("worker_started", phase=phase, attempt=folder.name)
-    with (
-        WorkerProcess(
-            [sys.executable, "-m", "spikelab.spike_sorting.worker", str(folder)],
-            environment=_environment(work, config),
-            log_path=run.log,
-            status_path=folder / "status.json",
-            inherit=work.locks,
-        ) as worker,
-        watching(work.job, config, phase, worker, work.arbiter) as watch,
-    ):
-        exited, trip = _wait(worker, watch, work)
+    started, gpu_index = time.monotonic(), gpu_in_use(config, phase)
+    if gpu_index is not None:
+        work.devices.check(gpu_index)
+    folder, worker = work.patiently(lambda: _start_worker(work, phase, config))
+    with worker, watching(work, config, phase, worker, gpu_index) as watch:
+        work.note("worker_started", phase=phase, attempt=folder.name)
+        exited, trip = _wait(worker, watch, work, gpu_index)
         failure = _failure_of(work, phase, watch, exited, trip, folder)
         work.keep_peaks(watch.monitor.peaks)
     status = describe_error(failure.error)["status"] if failure else SUCCESS
     seconds = round(time.monotonic() - started, 3)
     work.attempts.append(Attempt(phase, exited.name, seconds, status, failure.step if failure else None))
-    run.journal.note("worker_ended", phase=phase, exit=exited.name, wall_time_s=seconds, status=status)
+    work.note("worker_ended", phase=phase, exit=exited.name, wall_time_s=seconds, status=status)
     return failure
+
+
+def _start_worker(work: Work, phase: Phase, config: SortingPipelineConfig) -> tuple[Path, WorkerProcess]:
+    """Start a worker on `phase`; return it with the folder that has its orders."""
+    run = work.job.run
+    folder = run.new_attempt()
+    described = {"phase": phase, "job": replace(work.job, config=config).to_dict(), "keys": dict(work.keys)}
+    publish_json(folder / "job.json", described)
+    run.progress.unlink(missing_ok=True)
+    worker = WorkerProcess(
+        [sys.executable, "-m", "spikelab.spike_sorting.worker", str(folder)],
+        environment=_environment(work, config),
+        log_path=run.log,
+        status_path=folder / "status.json",
+        inherit=work.locks,
+    )
+    return folder, worker
 
 
 def _environment(work: Work, config: SortingPipelineConfig) -> dict[str, str]:
     sorter = get_backend(config.sorter.sorter_name).environment(config)
-    # HDF5 looks for its filters when the library starts: later is too late.
-    folders = [config.recording.hdf5_plugin_path, os.environ.get("HDF5_PLUGIN_PATH")]
-    plugins = {"HDF5_PLUGIN_PATH": os.pathsep.join(filter(None, folders))} if any(folders) else {}
+    plugins = plugin_environment(config.recording.hdf5_plugin_path)
     temporary = {"TMPDIR": str(work.job.run.fresh_scratch())}
     return {**host.worker_environment(work.n_threads), **temporary, **sorter, **plugins, RUN_COOKIE: work.run_id}
 
 
-def _wait(worker: WorkerProcess, watch: Watch, work: Work) -> tuple[ExitStatus, Trip | None]:
+def _wait(worker: WorkerProcess, watch: Watch, work: Work, gpu_index: int | None) -> tuple[ExitStatus, Trip | None]:
     """Return how the worker ended and why it was stopped, if it was; tell the observer how far it is meanwhile."""
     while (exited := worker.wait(TICK_S)) is None:
         trip = None if work.stop.is_set() else watch.poll_when_due()
         if work.stop.is_set() or trip is not None:
-            return _stop(worker, trip, work), trip
-        progress = read_progress(work.job.run.progress)
+            return _stop(worker, trip, work, gpu_index), trip
+        progress = work.progress()
         if progress is not None and work.observer is not None:
             work.observer(work.job, progress)
     return exited, None
 
 
-def _stop(worker: WorkerProcess, trip: Trip | None, work: Work) -> ExitStatus:
+def _stop(worker: WorkerProcess, trip: Trip | None, work: Work, gpu_index: int | None) -> ExitStatus:
     """Stop the worker for `trip`, or for the user, and write down who decided, why, and what it took."""
-    journal, started = work.job.run.journal, time.monotonic()
+    started = time.monotonic()
     reason = {"reason": "the user"} if trip is None else {"reason": trip.sensor, "detail": trip.reading.detail}
-    journal.note("stopping", **reason)
-    exited = worker.stop() if trip is None else stop_for(worker, trip)
-    journal.note("stopped", exit=exited.name, took_s=round(time.monotonic() - started, 3))
+    work.note("stopping", **reason)
+    if trip is not None and isinstance(trip.error, GpuLostError):
+        _set_aside(gpu_index, trip.error, work)
+    try:
+        exited = worker.stop() if trip is None else stop_for(worker, trip)
+    except UnkillableProcessError as error:
+        _set_aside(gpu_index, error, work)
+        raise
+    work.note("stopped", exit=exited.name, took_s=round(time.monotonic() - started, 3))
     return exited
+
+
+def _set_aside(gpu_index: int | None, error: SpikeSortingClassifiedError, work: Work) -> None:
+    """Use the GPU no more in this batch: what hangs there would be in the way of every further recording."""
+    if gpu_index is not None:
+        work.devices.set_aside(gpu_index, error)
+        work.note("gpu_set_aside", gpu=gpu_index, reason=str(error))
 
 
 def _failure_of(
     work: Work, phase: Phase, watch: Watch, exited: ExitStatus, trip: Trip | None, folder: Path
 ) -> Failure | None:
     """Return what a worker failed with: why it was stopped, what it said itself, or what its exit says."""
-    progress = read_progress(work.job.run.progress) or Progress(phase)
+    progress = work.progress() or Progress(phase)
     if exited.returncode == 0 and not work.unfinished(phase):
         return None
     if work.stop.is_set():
         return Failure(KeyboardInterrupt("stopped by the user"), progress.step)
-    if trip is not None:
-        free = watch.monitor.first.get("disk_free_inter_gb")
-        return Failure(with_evidence(trip, work.job.run, free), progress.step)
-    said = _read_exit(folder)
-    error = _rebuild_error(said) if said.get("status") == "failed" else _crash(work, exited, progress)
-    if watch.kernel_killed() and isinstance(error, (SorterCrashedError, UnclassifiedSortError)):
-        # It may have been a process of the worker's own that was killed.
-        error = kernel_out_of_memory(work.job, progress.stage)
+    error = trip.error if trip is not None else _error_of_worker(work, watch, exited, progress, folder)
+    free_gb = watch.monitor.first.get("disk_free_inter_gb")
+    # Where the disk does not answer, what was seen in time is told without it.
+    with suppress(IOStallError):
+        error = work.patiently(lambda: with_evidence(error, work.job.run, free_gb))
     return Failure(error, progress.step)
+
+
+def _error_of_worker(work: Work, watch: Watch, exited: ExitStatus, progress: Progress, folder: Path) -> Exception:
+    """Return what a worker that ended by itself died of: its own word, or what the machine has to say of it."""
+    said = work.patiently(lambda: _read_exit(folder))
+    known = _rebuild_error(said) if said else None
+    if known is not None and not isinstance(known, (SorterCrashedError, UnclassifiedSortError)):
+        return known
+    if watch.kernel_killed():
+        # It may have been a process of the worker's own that was killed.
+        return kernel_out_of_memory(work.job, progress.stage)
+    full = watch.full_folder((work.job.run.inter, work.job.run.results))
+    if exited.returncode == EXIT_DISK_FULL and not said:
+        full = full or work.job.run.inter
+    if full is not None and not said:
+        return disk_full(full, progress.stage)
+    return known or work.patiently(lambda: _crash(work, exited, progress))
 
 
 def _crash(work: Work, exited: ExitStatus, progress: Progress) -> SorterCrashedError:

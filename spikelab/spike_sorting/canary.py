@@ -10,8 +10,10 @@ import json
 import logging
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from spikelab.spike_sorting import sources
 from spikelab.spike_sorting._exceptions import (
@@ -22,16 +24,12 @@ from spikelab.spike_sorting._exceptions import (
     InsufficientActivityError,
     UnclassifiedSortError,
 )
-from spikelab.spike_sorting.attempts import Work, run_phase
+from spikelab.spike_sorting.attempts import run_phase
 from spikelab.spike_sorting.jobs import Job
 from spikelab.spike_sorting.run_folder import RunFolder
-from spikelab.spike_sorting.stages.load import read_recording
-from spikelab.spike_sorting.stages.stage import Phase, stage_keys
-from spikelab.spike_sorting.stages.waveforms import filtered
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+from spikelab.spike_sorting.stages import scan
+from spikelab.spike_sorting.stages.stage import Phase, Stage, stage_keys
+from spikelab.spike_sorting.work import Work
 
 _log = logging.getLogger(__name__)
 
@@ -46,9 +44,9 @@ _WHOLE_RECORDING: dict[str, Any] = {
     "offset_to_uv": None,
     "bad_channels": None,
 }
-_N_GLANCES = 24
-_GLANCE_S = 0.5
-_THRESHOLD_MAD = 5.0
+
+SCAN = Stage("scan", "scan", scan.VERSION, scan.settings, scan.run)
+"""Done only when the first seconds are silent; nothing depends on it."""
 
 
 def send_canary(work: Work) -> None:
@@ -62,27 +60,44 @@ def send_canary(work: Work) -> None:
     seconds = work.job.config.execution.canary_first_n_s
     if seconds <= 0 or work.job.run.recorded_s() < max(seconds, work.job.config.execution.canary_min_recording_s):
         return
-    try:
-        _try(work, 0.0, seconds)
-    except InsufficientActivityError as silent:
-        start_s = busiest_start_s(work, seconds)
-        work.job.run.journal.note("canary_silent", error=str(silent), next_start_s=start_s)
-        _try(work, start_s, seconds)
+    with _telling_little(work):
+        try:
+            _try(work, 0.0, seconds)
+        except InsufficientActivityError as silent:
+            start_s = _busiest_start_s(work)
+            work.note("canary_silent", error=str(silent), next_start_s=start_s)
+            _try(work, start_s, seconds)
 
 
-def _try(work: Work, start_s: float, seconds: float) -> None:
-    """Sort one window in folders of its own; raise only what counts for the whole recording."""
-    canary = _work_on_window(work, start_s, start_s + seconds)
-    work.job.run.journal.note("canary_started", start_s=start_s, duration_s=seconds)
+@contextmanager
+def _telling_little(work: Work) -> Iterator[None]:
+    """Turn failures that say little about the whole recording into a remark."""
     try:
-        for phase in _PHASES:
-            run_phase(canary, phase)
+        yield
     except (*_OUT_OF_MEMORY, UnclassifiedSortError) as error:
         remark = f"The canary failed ({type(error).__name__}: {error}); the whole recording was sorted all the same."
         _log.warning("%s", remark)
         work.remarks.append(remark)
+
+
+def _busiest_start_s(work: Work) -> float:
+    """Return where the busiest seconds begin, found by a worker: the recording is read there and not here."""
+    job = work.job
+    keys = stage_keys((work.stages[0], SCAN), job.config, sources.identity(job.source), job.source.to_dict())
+    run_phase(replace(work, stages=(SCAN,), keys=keys, attempts=[]), SCAN.phase)
+    marker = work.patiently(lambda: job.run.read_marker(SCAN.name)) or {}
+    return float(marker["summary"]["start_s"])
+
+
+def _try(work: Work, start_s: float, seconds: float) -> None:
+    """Sort one window in folders of its own."""
+    canary = _work_on_window(work, start_s, start_s + seconds)
+    work.note("canary_started", start_s=start_s, duration_s=seconds)
+    try:
+        for phase in _PHASES:
+            run_phase(canary, phase)
     finally:
-        work.job.run.journal.note("canary_ended", attempts=[attempt.status for attempt in canary.attempts])
+        work.note("canary_ended", attempts=[attempt.status for attempt in canary.attempts])
         shutil.rmtree(canary.job.run.inter, ignore_errors=True)
 
 
@@ -98,26 +113,3 @@ def _work_on_window(work: Work, start_s: float, end_s: float) -> Work:
     job.run.results.mkdir(parents=True, exist_ok=True)
     keys = stage_keys(work.stages, config, sources.identity(source), source.to_dict())
     return replace(work, job=job, keys=keys, started_s=time.monotonic(), attempts=[], remarks=[])
-
-
-def busiest_start_s(work: Work, seconds: float) -> float:
-    """Return the start of the window of `seconds` around the busiest of a few glances at the recording."""
-    import numpy as np
-
-    recording, _ = read_recording(work.job.run.recording)
-    traces = filtered(recording, work.job.config)
-    fs_Hz, n_samples = recording.sampling_frequency, recording.get_num_samples()
-    length = int(_GLANCE_S * fs_Hz)
-    starts = np.linspace(0, n_samples - length, _N_GLANCES, dtype=int)
-    counts = [crossings(traces.get_traces(start_frame=int(start), end_frame=int(start) + length)) for start in starts]
-    centre_s = (starts[int(np.argmax(counts))] + length / 2) / fs_Hz
-    return float(np.clip(centre_s - seconds / 2, 0.0, n_samples / fs_Hz - seconds))
-
-
-def crossings(traces: NDArray[np.float32]) -> int:
-    """Return how often the channels of filtered `traces` (samples, channels) fall below five times their noise."""
-    import numpy as np
-
-    noise = np.median(np.abs(traces - np.median(traces, axis=0)), axis=0) / 0.6745
-    below = traces < -_THRESHOLD_MAD * noise
-    return int(np.count_nonzero(below[1:] & ~below[:-1]))

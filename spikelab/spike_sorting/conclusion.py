@@ -6,21 +6,44 @@ import json
 import logging
 from dataclasses import replace
 
-from spikelab.spike_sorting.attempts import Work
+from spikelab.spike_sorting._exceptions import IOStallError
 from spikelab.spike_sorting.outcome import SUCCESS, Outcome, RecordingResult, describe_error
 from spikelab.spike_sorting.report import write_report
 from spikelab.spike_sorting.run_folder import EXPORT
-from spikelab.spike_sorting.supervision.progress import read_progress
+from spikelab.spike_sorting.work import Work
+
+_CLOSE_S = 1800.0
+"""Time for a report of a thousand units on a slow share."""
 
 _log = logging.getLogger(__name__)
 
 
-def close_run(work: Work, outcome: Outcome) -> Outcome:
+def conclude(work: Work, error: BaseException | None = None) -> Outcome:
+    """Return what came of a run that ended with `error`, or well, reported; folders that hang are waited for no longer.
+
+    Parameters
+    ----------
+    work : Work
+        The run.
+    error : BaseException or None, default None
+        What it failed with.
+    """
+    try:
+        work.check_disks()
+        return work.patiently(lambda: _concluded(work, error), _CLOSE_S)
+    except IOStallError as silent:
+        reason = error or silent
+        outcome = Outcome(failed(work, reason), reason)
+        return _with_warning(outcome, f"There is no report of this run: {silent}")
+
+
+def _concluded(work: Work, error: BaseException | None) -> Outcome:
     """Write the report, for failures too, and remove what a finished sort no longer needs."""
+    outcome = Outcome(succeeded(work)) if error is None else Outcome(failed(work, error), error)
     run, result = work.job.run, outcome.result
     outcome = _reported(work, outcome)
     # Last: whoever reads of an end in the journal finds the report.
-    run.journal.note("run_ended", status=result.status, wall_time_s=result.wall_time_s)
+    work.note("run_ended", status=result.status, wall_time_s=result.wall_time_s)
     # Without its report a sort does not count as finished: what it would go on from must stay.
     if result.succeeded and run.reported_success():
         outcome = _tidied(work, outcome)
@@ -86,7 +109,7 @@ def succeeded(work: Work) -> RecordingResult:
 def failed(work: Work, error: BaseException) -> RecordingResult:
     """Return the record of a run that ended with `error`."""
     described = describe_error(error)
-    progress = read_progress(work.job.run.progress)
+    progress = work.progress()
     stage = getattr(error, "stage", None) or (progress.stage if progress else None)
     return replace(_result(work, described.pop("status")), stage=stage, warnings=tuple(work.remarks), **described)
 

@@ -63,6 +63,11 @@ class Job:
         return ", ".join(self.source.files) or self.name
 
     @property
+    def places(self) -> tuple[Path, ...]:
+        """What it reads and writes."""
+        return (*map(Path, self.source.owner_card()["files"]), self.run.inter, self.run.results)
+
+    @property
     def n_results(self) -> int:
         """How many SpikeData it contributes."""
         return len(self.source.files) if self.source.splits else 1

@@ -15,10 +15,11 @@ from threading import Event
 from typing import Any
 
 from spikelab.spike_sorting import sources
-from spikelab.spike_sorting.attempts import Observer, Work, run_phase
+from spikelab.spike_sorting._exceptions import IOStallError
+from spikelab.spike_sorting.attempts import run_phase
 from spikelab.spike_sorting.backends import get_backend
-from spikelab.spike_sorting.canary import send_canary
-from spikelab.spike_sorting.conclusion import close_run, failed, found, succeeded, tidy
+from spikelab.spike_sorting.canary import SCAN, send_canary
+from spikelab.spike_sorting.conclusion import conclude, failed, found, tidy
 from spikelab.spike_sorting.jobs import Job
 from spikelab.spike_sorting.outcome import Outcome, RecordingResult, SortRunReport
 from spikelab.spike_sorting.run_folder import EXPORT, RunFolder
@@ -26,8 +27,10 @@ from spikelab.spike_sorting.stages import assemble, curate, export, load, sort, 
 from spikelab.spike_sorting.stages.stage import Phase, Stage, ensure, stage_keys
 from spikelab.spike_sorting.supervision import host
 from spikelab.spike_sorting.supervision.arbiter import MemoryArbiter
+from spikelab.spike_sorting.supervision.devices import Devices
 from spikelab.spike_sorting.supervision.lock import hold
 from spikelab.spike_sorting.supervision.publish import publish_json
+from spikelab.spike_sorting.work import Observer, Work
 
 __all__ = ["PHASES", "STAGES", "Observer", "RecordingResult", "SortRunReport", "is_finished", "run_recording"]
 
@@ -57,6 +60,7 @@ def run_recording(
     observer: Observer | None = None,
     stop: Event | None = None,
     arbiter: MemoryArbiter | None = None,
+    devices: Devices | None = None,
 ) -> Outcome:
     """Sort one recording, or find that it is sorted already; always return an outcome.
 
@@ -70,9 +74,24 @@ def run_recording(
         When set, the worker is stopped and the outcome is "interrupted".
     arbiter : MemoryArbiter or None, default None
         Shared by recordings in flight together: the largest is stopped first when memory is short.
+    devices : Devices or None, default None
+        Shared by all recordings of a batch: GPUs that are not used any more.
     """
-    work = Work(job, STAGES, uuid.uuid4().hex, time.monotonic(), observer, stop=stop or Event(), arbiter=arbiter)
-    work.remarks.extend(job.remarks)
+    work = Work(
+        job,
+        STAGES,
+        uuid.uuid4().hex,
+        time.monotonic(),
+        observer,
+        stop or Event(),
+        remarks=list(job.remarks),
+        arbiter=arbiter,
+        devices=devices or Devices(),
+    )
+    try:
+        work.check_disks()
+    except IOStallError as dead:
+        return Outcome(failed(work, dead), dead)
     if job.problem is not None and not job.run.results.parent.parent.is_dir():
         # The recording's own folder is missing: none is made up for a report.
         return Outcome(failed(work, job.problem), job.problem)
@@ -109,8 +128,8 @@ def _run_locked(work: Work) -> Outcome:
                     send_canary(work)
                 _run_phase(work, phase)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - reported here, raised by the caller
-        return close_run(work, Outcome(failed(work, error), error))
-    return close_run(work, Outcome(succeeded(work)))
+        return conclude(work, error)
+    return conclude(work)
 
 
 def _identified(work: Work) -> Work:
@@ -155,7 +174,7 @@ def _run_phase(work: Work, phase: Phase) -> None:
 
 def run_stages(job: Job, keys: Mapping[str, str], phase: Phase) -> None:
     """Run the unfinished stages of `phase` in this process."""
-    for stage in STAGES:
+    for stage in (*STAGES, SCAN):
         if stage.phase == phase:
             ensure(stage, job, keys[stage.name])
 
@@ -174,7 +193,7 @@ def _open_run(work: Work) -> None:
     work.n_threads = _threads(run)
     publish_json(run.config_used, _config_used(work))
     run.progress.unlink(missing_ok=True)
-    run.journal.note("run_started", run_id=work.run_id, recording=job.path, sorter=job.config.sorter.sorter_name)
+    work.note("run_started", run_id=work.run_id, recording=job.path, sorter=job.config.sorter.sorter_name)
 
 
 def _threads(run: RunFolder) -> int:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 
 from spikelab.spike_sorting._exceptions import (
     DiskExhaustionError,
@@ -14,13 +16,11 @@ from spikelab.spike_sorting._exceptions import (
     HostOutOfMemoryError,
     IOStallError,
     SorterTimeoutError,
-    SpikeSortingClassifiedError,
 )
 from spikelab.spike_sorting.config import SortingPipelineConfig
 from spikelab.spike_sorting.jobs import Job
 from spikelab.spike_sorting.run_folder import RunFolder
 from spikelab.spike_sorting.stages.stage import Phase
-from spikelab.spike_sorting.supervision.arbiter import MemoryArbiter
 from spikelab.spike_sorting.supervision.curve import CurveWriter
 from spikelab.spike_sorting.supervision.disk import disk_report
 from spikelab.spike_sorting.supervision.gpu import NvmlGpu
@@ -29,8 +29,11 @@ from spikelab.spike_sorting.supervision.process import ExitStatus, WorkerProcess
 from spikelab.spike_sorting.supervision.publish import publish_json
 from spikelab.spike_sorting.supervision.readings import SystemReadings
 from spikelab.spike_sorting.supervision.sensors import Watched, build_sensors
+from spikelab.spike_sorting.work import Work
 
 POLL_S = 1.0
+_FULL_BYTES = 1 << 20
+"""Less is free on a disk that is full: the last bytes of a volume are too few for a block, or for its metadata."""
 _STACK_LINES = 60
 _STACK_BEGINS = "Fatal Python error"
 
@@ -62,6 +65,17 @@ class Watch:
         self._polled_s = now
         return self.monitor.poll()
 
+    def full_folder(self, folders: Iterable[Path]) -> Path | None:
+        """Return one of `folders` on whose volume nothing can be written any more, or None."""
+        return next((folder for folder in folders if self._is_full(folder)), None)
+
+    def _is_full(self, folder: Path) -> bool:
+        try:
+            disk = self.readings.disk(folder)
+        except OSError:
+            return False
+        return disk.free_bytes < _FULL_BYTES or disk.free_inodes == 0
+
     def kernel_killed(self) -> bool:
         """Return whether the kernel has killed for lack of memory since the worker began."""
         after = self.readings.oom_kills()
@@ -71,10 +85,10 @@ class Watch:
 
 @contextmanager
 def watching(
-    job: Job, config: SortingPipelineConfig, phase: Phase, worker: WorkerProcess, arbiter: MemoryArbiter | None
+    work: Work, config: SortingPipelineConfig, phase: Phase, worker: WorkerProcess, gpu_index: int | None
 ) -> Iterator[Watch]:
-    """Watch `worker` inside the ``with`` block."""
-    run, execution = job.run, config.execution
+    """Watch `worker`, and the GPU that it uses, inside the ``with`` block."""
+    run, arbiter = work.job.run, work.arbiter
     readings = SystemReadings(worker.pid, run.log, run.progress)
     gpu = NvmlGpu()
     watched = Watched(
@@ -84,15 +98,15 @@ def watching(
         inter_folder=run.inter,
         results_folder=run.results,
         sorter=config.sorter.sorter_name,
-        recording_min=run.recorded_s() / 60,
-        gpu_index=_gpu_index(config, phase, gpu),
+        recording_min=work.patiently(run.recorded_s) / 60,
+        gpu_index=gpu_index,
         phase=phase,
     )
-    curve = CurveWriter(run.curve, clock=time.monotonic)
+    curve = work.patiently(lambda: CurveWriter(run.curve, clock=time.monotonic))
     monitor = Monitor(
-        build_sensors(execution, watched, readings, gpu, arbiter=arbiter),
+        build_sensors(config.execution, watched, readings, gpu, arbiter=arbiter),
         clock=time.monotonic,
-        on_event=lambda event: _to_journal(run, event),
+        on_event=lambda event: _to_journal(work, event),
         curve=curve,
     )
     try:
@@ -112,14 +126,19 @@ def stop_for(worker: WorkerProcess, trip: Trip) -> ExitStatus:
     return worker.stop()
 
 
-def with_evidence(trip: Trip, run: RunFolder, started_free_gb: float | None) -> SpikeSortingClassifiedError:
-    """Return the trip's error with what only shows after the stop: the stack of a hang, what fills the disk."""
-    error = trip.error
+def with_evidence(error: Exception, run: RunFolder, started_free_gb: float | None) -> Exception:
+    """Return `error` with what only shows after the end: the stack of a hang, what fills the disk."""
     if isinstance(error, SorterTimeoutError):
         error.stack = stack_in(run.log_tail(4 * _STACK_LINES))
     if isinstance(error, DiskExhaustionError):
         _explain_disk(error, run, started_free_gb)
     return error
+
+
+def disk_full(folder: Path, stage: str) -> DiskExhaustionError:
+    """Return the failure of a worker that could not even say that the disk is full."""
+    msg = f"the disk of {folder} is full: in stage {stage} the worker could not write any more, not even why it ended"
+    return DiskExhaustionError(msg, folder=str(folder), free_gb_at_trip=0.0)
 
 
 def kernel_out_of_memory(job: Job, stage: str) -> HostOutOfMemoryError:
@@ -137,29 +156,34 @@ def stack_in(log: str) -> str | None:
 
 
 def _explain_disk(error: DiskExhaustionError, run: RunFolder, started_free_gb: float | None) -> None:
-    """Write what fills the disk; small enough for the last free bytes, and left out where even they are gone."""
-    folder = run.inter if error.folder is None else type(run.inter)(error.folder)
+    """Write what fills the disk, after making room for that: what the worker left half-written is of no use."""
+    folder = run.inter if error.folder is None else Path(error.folder)
     report = disk_report(folder, error.free_gb_at_trip or 0.0, error.abort_threshold_gb or 0.0, None, started_free_gb)
     path = run.results / "disk_exhaustion_report.json"
     try:
+        run.remove_leftovers()
+        run.remove_scratch()
         publish_json(path, report)
         error.report = str(path)
     except OSError:
         error.report = None
 
 
-def _gpu_index(config: SortingPipelineConfig, phase: Phase, gpu: NvmlGpu) -> int | None:
-    """Return the GPU that a worker uses: the first, while it sorts, unless it is told to use the processor."""
-    if phase != "sort" or config.sorter.sorter_params.get("torch_device") == "cpu":
+def gpu_in_use(config: SortingPipelineConfig, phase: Phase) -> int | None:
+    """Return the GPU that a worker uses, as NVML counts, or None where it uses none or that cannot be told."""
+    device = str(config.sorter.sorter_params.get("torch_device", "auto"))
+    if phase != "sort" or device == "cpu":
         return None
-    try:
-        return 0 if gpu.count() else None
-    except OSError:
-        return None
+    _, _, number = device.partition(":")
+    with closing(NvmlGpu()) as gpu:
+        try:
+            return gpu.index_of(int(number or 0), os.environ.get("CUDA_VISIBLE_DEVICES")) if gpu.count() else None
+        except (OSError, ValueError):
+            return None
 
 
-def _to_journal(run: RunFolder, event: MonitorEvent) -> None:
-    run.journal.note(
+def _to_journal(work: Work, event: MonitorEvent) -> None:
+    work.note(
         "watch",
         kind=event.kind,
         sensor=event.sensor,

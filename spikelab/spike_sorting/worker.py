@@ -1,11 +1,12 @@
 """The only entry point of a worker: ``python -m spikelab.spike_sorting.worker ATTEMPT_FOLDER``.
 
-It does the unfinished stages of the phase that ``job.json`` in ATTEMPT_FOLDER names, and leaves ``exit.json``
-there: how it ended, in words that the orchestrator can turn back into an error.
+It does the unfinished stages of the phase that ``job.json`` in ATTEMPT_FOLDER names. A failure leaves ``exit.json``
+there: what it was, in words that the orchestrator can turn back into an error.
 """
 
 from __future__ import annotations
 
+import errno
 import faulthandler
 import json
 import logging
@@ -18,8 +19,11 @@ from typing import Any
 from spikelab.spike_sorting._classifier import classify
 from spikelab.spike_sorting.jobs import Job
 from spikelab.spike_sorting.pipeline import run_stages
+from spikelab.spike_sorting.supervision.process import EXIT_DISK_FULL
 from spikelab.spike_sorting.supervision.progress import read_progress
 from spikelab.spike_sorting.supervision.publish import publish_json
+
+_log = logging.getLogger(__name__)
 
 
 def main(arguments: list[str]) -> int:
@@ -35,12 +39,22 @@ def main(arguments: list[str]) -> int:
     job, phase = Job.from_dict(described["job"]), described["phase"]
     try:
         run_stages(job, described["keys"], phase)
-    except Exception as error:
-        logging.getLogger(__name__).exception("phase %s failed", phase)
-        publish_json(folder / "exit.json", describe_failure(job, error))
-        return 1
-    publish_json(folder / "exit.json", {"status": "success"})
+    except Exception as error:  # noqa: BLE001 - the boundary of this process: told, and raised again by its caller
+        _log.exception("phase %s failed", phase)
+        return _tell(folder, describe_failure(job, error))
     return 0
+
+
+def _tell(folder: Path, failure: dict[str, Any]) -> int:
+    """Write down what this worker failed with, and return the exit code that goes with it."""
+    try:
+        publish_json(folder / "exit.json", failure)
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            raise
+        _log.exception("how this worker ended could not be written down")
+        return EXIT_DISK_FULL
+    return 1
 
 
 def describe_failure(job: Job, error: Exception) -> dict[str, Any]:

@@ -56,12 +56,7 @@ def _job(behaviour: str, folder: Path, undisturbed: Undisturbed, silent: Path) -
     }
 
 
-FULL_DISK = pytest.mark.xfail(
-    reason="on a disk that is full the worker cannot write exit.json, and the reason is lost", strict=False
-)
-
-
-@pytest.mark.parametrize("behaviour", [pytest.param(b, marks=FULL_DISK if b == "fill disk" else ()) for b in EXPECTED])
+@pytest.mark.parametrize("behaviour", EXPECTED)
 def test_each_failure_is_named(behaviour: str, night: dict[str, Any], tally: Tally) -> None:
     """P21: one outcome each, in order: five named failures, with advice and the exit's name, and one success."""
     record = night["report"]["records"][list(EXPECTED).index(behaviour)]
@@ -130,7 +125,6 @@ def test_a_failure_has_a_report_too(night: dict[str, Any], tally: Tally) -> None
     assert "_hang" in str(hang["recording_report.json"]), "no stack of the hang in the report"
 
 
-@FULL_DISK
 def test_a_full_disk_is_explained(night: dict[str, Any], tally: Tally) -> None:
     """P23: of a full disk a report says what fills it."""
     report = night["files"][2]["disk_exhaustion_report.json"]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faults.harness import InNamespace, Tally, Undisturbed, slow, sort_options
+from faults.harness import InNamespace, JobOf, Tally, Undisturbed, slow, sort_options
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -153,7 +153,6 @@ def test_memory_of_the_run_is_watched(
 
 
 @slow
-@pytest.mark.xfail(reason="on a disk that is full the worker cannot write exit.json", strict=False)
 def test_a_disk_that_fills_up_costs_one_recording(
     undisturbed: Undisturbed, in_namespace: InNamespace, tmp_path: Path, tally: Tally
 ) -> None:
@@ -168,3 +167,30 @@ def test_a_disk_that_fills_up_costs_one_recording(
     tally("P7", "the sorter fills the disk on which everything lies", 1, statuses == ["disk_exhausted", "success"])
     assert statuses == ["disk_exhausted", "success"], seen["report"]["records"]
     assert not seen["left"]
+
+
+@slow
+@pytest.mark.parametrize("place", ["first", "second"])
+def test_a_disk_that_dies_costs_its_recording_only(
+    place: str, undisturbed: Undisturbed, in_namespace: InNamespace, job_of: JobOf, tally: Tally, reference: Any
+) -> None:
+    """P2, P16: when the disk of one recording stops to answer, that one fails by name and the other is sorted.
+
+    The disk of the first recording dies while it is sorted, that of the second before it begins.
+    """
+    limits = {"io_stall_s": 3.0, "sorter_inactivity_base_s": 6.0, "sorter_inactivity_per_min_s": 0.0}
+    jobs = [job_of("first", "work quietly", limits), job_of("second", "ok", limits)]
+    dying = str(Path(jobs[place == "second"]["inter"]).parent)
+    seen = in_namespace(
+        "dead_disk", jobs=jobs, dying=dying, dies_in=jobs[0]["inter"], template=undisturbed.inter, limit_s=110
+    )
+    if "skip" in seen:
+        pytest.skip(seen["skip"])
+    records = seen["report"]["records"]
+    dead, alive = (0, 1) if place == "first" else (1, 0)
+    # What waits there for a name that another process asks for hangs in the kernel, where no signal reaches it.
+    held = records[dead]["status"] in {"io_stall", "unkillable"} and records[alive]["status"] == "success"
+    tally("P16", f"the disk of the {place} of two recordings stops to answer", 1, held)
+    assert held, records
+    assert seen["content"][alive] == reference
+    assert seen["seconds"] < 60

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from support import simulate_maxwell, with_fake_sorter
 
-from spikelab.spike_sorting.canary import crossings
 from spikelab.spike_sorting.run_folder import RunFolder
+from spikelab.spike_sorting.stages.scan import crossings
 from spikelab.spike_sorting.state import clean, run_state, status_of
 
 _SCRIPT = """
@@ -86,7 +86,7 @@ def test_each_death_has_a_name(file, run, behaviour, status, exit_name):
 
 def test_a_hang_is_ended_with_its_stack(file, run):
     """P2, P22: a silent worker is stopped, the report has the line where it hung, the journal who decided and why."""
-    record = sort(file, run, "hang", sorter_inactivity_base_s=2, sorter_inactivity_max_s=2)
+    record = sort(file, run, "hang", sorter_inactivity_base_s=5, sorter_inactivity_max_s=5)
     assert record["status"] == "sorter_timeout"
     assert "in _hang" in run.log_tail(200)
     journal = {event["event"]: event for event in run.journal.read()}

@@ -16,7 +16,7 @@ from spikelab.spike_sorting.supervision.progress import ProgressFile
 
 _log = logging.getLogger(__name__)
 
-Phase = Literal["prepare", "sort", "finish"]
+Phase = Literal["prepare", "sort", "finish", "scan"]
 Summary = Mapping[str, Any]
 
 
@@ -47,7 +47,7 @@ class Stage:
     ----------
     name : str
         Name of the step and of its folder.
-    phase : {"prepare", "sort", "finish"}
+    phase : {"prepare", "sort", "finish", "scan"}
         Worker process that does it.
     version : int
         Raised by hand when its output changes for the same input.

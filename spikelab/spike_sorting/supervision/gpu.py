@@ -116,6 +116,32 @@ class NvmlGpu:
         """
         return self._deadline.call(lambda: self._sample(index))
 
+    def index_of(self, cuda_index: int, visible_devices: str | None) -> int:
+        """Return the index that NVML gives to CUDA's device `cuda_index`.
+
+        Parameters
+        ----------
+        cuda_index : int
+            As in ``cuda:1``, in a process with ``CUDA_DEVICE_ORDER=PCI_BUS_ID``.
+        visible_devices : str or None
+            That process's ``CUDA_VISIBLE_DEVICES``: numbers, or identities such as "GPU-8f2e...".
+
+        Raises
+        ------
+        ValueError
+            The variable lists no such device.
+        OSError
+            The driver does not know it, or does not answer.
+        """
+        if not visible_devices:
+            return cuda_index
+        listed = [name.strip() for name in visible_devices.split(",")]
+        if cuda_index >= len(listed):
+            msg = f"CUDA_VISIBLE_DEVICES={visible_devices!r} lists {len(listed)} devices, not a device {cuda_index}"
+            raise ValueError(msg)
+        name = listed[cuda_index]
+        return int(name) if name.isdigit() else self._deadline.call(lambda: self._index_of_uuid(name))
+
     def close(self) -> None:
         """Let the driver go; it is asked again when needed."""
         if self._is_open:
@@ -164,6 +190,15 @@ class NvmlGpu:
                 return 0
             raise
 
+    def _index_of_uuid(self, beginning: str) -> int:
+        nvml = self._open()
+        for index in range(self._count()):
+            uuid = self._ask(nvml.nvmlDeviceGetUUID, self._ask(nvml.nvmlDeviceGetHandleByIndex, index))
+            if (uuid.decode() if isinstance(uuid, bytes) else str(uuid)).startswith(beginning):
+                return index
+        msg = f"the driver knows no GPU {beginning}"
+        raise OSError(msg)
+
     def _sample(self, index: int) -> GpuSample:
         try:
             return self._read(index)
@@ -199,30 +234,6 @@ class NvmlGpu:
                 if bits is not None:
                     return tuple(text for bit, text in _THROTTLE_REASONS.items() if bits & bit)
         return ()
-
-
-def nvml_index(cuda_index: int, visible_devices: str | None) -> int:
-    """Return the index that NVML gives to CUDA's device `cuda_index`.
-
-    Parameters
-    ----------
-    cuda_index : int
-        As in ``cuda:1``, in a process with ``CUDA_DEVICE_ORDER=PCI_BUS_ID``.
-    visible_devices : str or None
-        That process's ``CUDA_VISIBLE_DEVICES``.
-
-    Raises
-    ------
-    ValueError
-        The variable does not list that device by its number.
-    """
-    if not visible_devices:
-        return cuda_index
-    listed = visible_devices.split(",")
-    if cuda_index >= len(listed) or not listed[cuda_index].strip().isdigit():
-        msg = f"CUDA_VISIBLE_DEVICES={visible_devices!r} does not give device {cuda_index} as a number"
-        raise ValueError(msg)
-    return int(listed[cuda_index])
 
 
 class _NvmlError(OSError):

@@ -26,6 +26,10 @@ from pathlib import Path
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _SIGKILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 _EXIT_KILLED = 137
+_SHELL_SIGNAL = 128
+"""What shells add to the number of a signal in the exit code of what it killed."""
+_TELL_S = 5.0
+"""A disk that takes longer for one line does not answer any more."""
 _ROUND_S, _LONGEST_ROUND_S = 0.002, 0.1
 _KILL_S = 60.0
 """A process that ignores SIGKILL for so long hangs in the kernel; no further one will reach it."""
@@ -57,8 +61,10 @@ def main(arguments: list[str]) -> int:
     threading.Thread(target=_obey, args=(worker,), daemon=True).start()
     returncode = worker.wait()
     survivors = kill_descendants(os.getpid())
-    _write_status(status_path, returncode, survivors)
-    return 0
+    if _is_told(status_path, returncode, survivors):
+        return 0
+    # Our own exit says as much as it can.
+    return returncode if returncode >= 0 else _SHELL_SIGNAL - returncode
 
 
 def _obey(worker: subprocess.Popen[bytes]) -> None:
@@ -198,6 +204,21 @@ def _dies_with_us() -> Callable[[], None] | None:
 def _prctl(option: int, value: int) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+
+
+def _is_told(path: Path, returncode: int, survivors: list[Process]) -> bool:
+    """Write down how the worker ended; return whether that worked, on a disk that may be full or dead."""
+    told = threading.Event()
+
+    def tell() -> None:
+        with contextlib.suppress(OSError):
+            _write_status(path, returncode, survivors)
+            told.set()
+
+    telling = threading.Thread(target=tell, daemon=True)
+    telling.start()
+    telling.join(_TELL_S)
+    return told.is_set()
 
 
 def _write_status(path: Path, returncode: int, survivors: list[Process]) -> None:

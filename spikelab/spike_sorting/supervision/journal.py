@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import time
 from dataclasses import dataclass
@@ -11,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from spikelab.spike_sorting.supervision import host
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -37,13 +34,6 @@ class Journal:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-    def note(self, event: str, **fields: Any) -> None:
-        """Append one event if the disk lets us: what the orchestrator has to tell must not cost what it has to do."""
-        try:
-            self.write(event, **fields)
-        except OSError as error:
-            _log.warning("%s lacks the event %s %s: %s", self.path, event, fields, error)
 
     def read(self) -> list[dict[str, Any]]:
         """Return all events; a line torn by a crash is left out."""

@@ -12,7 +12,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,14 @@ from filelock import lock_descriptor
 
 from spikelab.spike_sorting._exceptions import ConcurrentSortError, EnvironmentSortFailure
 from spikelab.spike_sorting.supervision import host, sweep
+from spikelab.spike_sorting.supervision.deadline import Deadline
 
 LOCK_NAME = ".spikelab.lock"
 _SURVIVORS_END_S = 5.0
 _GLANCE_S = 0.2
 """A lock that is held for longer is a run's; `holder_of` holds it for an instant only."""
 _POLL_S = 0.02
+_RELEASE_S = 5.0
 
 
 @contextmanager
@@ -62,7 +64,13 @@ def _hold_one(folder: Path, run_id: str | None) -> Iterator[int]:
         _write_card(descriptor, run_id)
         yield descriptor
     finally:
-        os.close(descriptor)
+        _release(descriptor, path)
+
+
+def _release(descriptor: int, path: Path) -> None:
+    """Close the lock; on a disk that does not answer that is left to the kernel, which does it when it can."""
+    with suppress(TimeoutError):
+        Deadline(f"the disk of {path}", _RELEASE_S).call(lambda: os.close(descriptor))
 
 
 def _taken_from_the_dead(descriptor: int, path: Path) -> bool:

@@ -20,6 +20,11 @@ from typing import Any
 
 from spikelab.spike_sorting._exceptions import UnkillableProcessError
 from spikelab.spike_sorting.supervision import guardian, host, sweep
+from spikelab.spike_sorting.supervision.deadline import Deadline
+
+EXIT_DISK_FULL = 74
+"""With this a worker ends that could not write down how it ended: the disk is full."""
+_SHELL_SIGNAL = 128
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,7 @@ class WorkerProcess:
         inherit: Sequence[int] = (),
     ) -> None:
         self._status_path = status_path
+        self._status_disk = Deadline(f"the disk of {status_path}")
         self._cookie = environment.get(sweep.RUN_COOKIE)
         self._is_abandoned = False
         status_path.unlink(missing_ok=True)
@@ -127,7 +133,7 @@ class WorkerProcess:
         told = self._told_status()
         if told.get("survivors"):
             raise self._unkillable(told["survivors"])
-        return ExitStatus(told["returncode"]) if told else self._status_of_lost_guardian(returncode)
+        return ExitStatus(told["returncode"]) if told else self._status_of_mute_guardian(returncode)
 
     def stop(self, patience: Patience | None = None) -> ExitStatus:
         """End the worker: ask, then make it dump its stacks, then kill it and all below it.
@@ -193,15 +199,16 @@ class WorkerProcess:
     def _told_status(self) -> dict[str, Any]:
         """Return what the guardian wrote at the end of the worker; nothing when it did not come to that."""
         try:
-            return dict(json.loads(self._status_path.read_text(encoding="utf-8")))
-        except (FileNotFoundError, ValueError):
+            return dict(json.loads(self._status_disk.call(lambda: self._status_path.read_text(encoding="utf-8"))))
+        except (FileNotFoundError, TimeoutError, ValueError):
             return {}
 
-    def _status_of_lost_guardian(self, returncode: int) -> ExitStatus:
-        """The guardian died without a word: the kernel killed the worker; what it had started is swept up."""
+    def _status_of_mute_guardian(self, returncode: int) -> ExitStatus:
+        """The guardian left no word: it was killed, or its disk is full or dead; what is left is swept up."""
         if self._cookie is not None:
             sweep.kill_by_cookie(sweep.RUN_COOKIE, self._cookie)
-        return ExitStatus(returncode if returncode != 0 else -signal.SIGTERM)
+        # As a shell does, the guardian adds 128 to the number of the signal that ended the worker.
+        return ExitStatus(returncode if returncode <= _SHELL_SIGNAL else _SHELL_SIGNAL - returncode)
 
     def _unkillable(self, pids: Sequence[int]) -> UnkillableProcessError:
         """Give up, once: another round would not end what survived this one."""

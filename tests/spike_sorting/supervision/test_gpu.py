@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from spikelab.spike_sorting.supervision.gpu import GpuSample, NvmlGpu, nvml_index
+from spikelab.spike_sorting.supervision.gpu import GpuSample, NvmlGpu
 
 
 class NVMLError(Exception):
@@ -33,6 +33,7 @@ ANSWERS = {
     "DeviceGetCount": 2,
     "DeviceGetHandleByIndex": "a device",
     "DeviceGetName": b"Scripted 3000",
+    "DeviceGetUUID": b"GPU-8f2e41d0",
     "DeviceGetMemoryInfo": SimpleNamespace(used=2_000_000_000, total=10_000_000_000),
     "DeviceGetComputeRunningProcesses": PROCESSES,
     "DeviceGetTemperature": 61,
@@ -190,14 +191,16 @@ def test_own_memory_is_that_of_our_processes():
 
 
 def test_the_index_follows_cuda_visible_devices():
-    """CUDA's second visible device is whatever the variable lists second."""
-    assert nvml_index(1, None) == 1
-    assert nvml_index(1, "") == 1
-    assert nvml_index(1, "3, 2") == 2
-    with pytest.raises(ValueError, match="does not give device 2"):
-        nvml_index(2, "3,2")
-    with pytest.raises(ValueError, match="does not give device 0"):
-        nvml_index(0, "GPU-8f1c")
+    """CUDA's second visible device is whatever the variable lists second, by number or by (the start of) its UUID."""
+    gpu = NvmlGpu(ScriptedNvml())
+    assert gpu.index_of(1, None) == 1
+    assert gpu.index_of(1, "") == 1
+    assert gpu.index_of(1, "3, 2") == 2
+    assert gpu.index_of(1, "3, GPU-8f2e") == 0
+    with pytest.raises(ValueError, match="not a device 2"):
+        gpu.index_of(2, "3,2")
+    with pytest.raises(OSError, match="no GPU MIG-1"):
+        gpu.index_of(0, "MIG-1")
 
 
 # ------------------------------------------------------------------------------- the real pynvml, a fake driver
