@@ -86,19 +86,10 @@ def sort(
     as_json: AsJson = False,
 ) -> None:
     """Sort recordings; the same command again continues where it stopped."""
-    from spikelab.cli.sort import read_options, sort_files
+    from spikelab.cli.sort import Options, Places, read_config, sort_files
 
-    options = read_options(
-        sorter=sorter,
-        config_file=config,
-        assignments=assignments or (),
-        results=results,
-        inter=intermediate,
-        on_error=on_error,
-        parallel=parallel,
-        dry_run=dry_run,
-        as_json=as_json,
-    )
+    settings = read_config(sorter, config, assignments or ())
+    options = Options(settings, Places(results, intermediate), on_error, parallel, dry_run=dry_run, as_json=as_json)
     raise typer.Exit(sort_files(files, options))
 
 
@@ -119,19 +110,10 @@ def multistream(
     as_json: AsJson = False,
 ) -> None:
     """Sort the streams of one file, such as the wells of a plate, each as a recording of its own."""
-    from spikelab.cli.sort import read_options, sort_streams
+    from spikelab.cli.sort import Options, Places, read_config, sort_streams
 
-    options = read_options(
-        sorter=sorter,
-        config_file=config,
-        assignments=assignments or (),
-        results=results,
-        inter=intermediate,
-        on_error=on_error,
-        parallel=parallel,
-        dry_run=dry_run,
-        as_json=as_json,
-    )
+    settings = read_config(sorter, config, assignments or ())
+    options = Options(settings, Places(results, intermediate), on_error, parallel, dry_run=dry_run, as_json=as_json)
     chosen = None if streams is None else [name.strip() for name in streams.split(",") if name.strip()]
     raise typer.Exit(sort_streams(file, chosen, options))
 
@@ -154,19 +136,10 @@ def preflight(
 
     Exit code 3: something speaks against a start; with --set preflight_strict=true, a warning is enough.
     """
-    from spikelab.cli.sort import preflight_files, read_options
+    from spikelab.cli.sort import Options, Places, preflight_files, read_config
 
-    options = read_options(
-        sorter=sorter,
-        config_file=config,
-        assignments=assignments or (),
-        results=results,
-        inter=intermediate,
-        on_error=on_error,
-        parallel=parallel,
-        dry_run=False,
-        as_json=as_json,
-    )
+    settings = read_config(sorter, config, assignments or ())
+    options = Options(settings, Places(results, intermediate), on_error, parallel, dry_run=False, as_json=as_json)
     raise typer.Exit(preflight_files(files, options))
 
 

@@ -82,23 +82,12 @@ class Options:
     as_json: bool
 
 
-def read_options(
-    *,
-    sorter: str | None,
-    config_file: Path | None,
-    assignments: Sequence[str],
-    results: Path | None,
-    inter: Path | None,
-    on_error: OnError,
-    parallel: int | None,
-    dry_run: bool,
-    as_json: bool,
-) -> Options:
-    """Return the options, with the settings read and checked, those of the sorter too."""
+def read_config(sorter: str | None, config_file: Path | None, assignments: Sequence[str]) -> SortingPipelineConfig:
+    """Return the settings that the options of a command describe, checked, those of the sorter too."""
     config = read_settings(sorter, config_file, assignments)
     with usage_errors():
         get_backend(config.sorter.sorter_name).check_params(config)
-    return Options(config, Places(results, inter), on_error, parallel, dry_run, as_json)
+    return config
 
 
 def sort_files(files: Sequence[Path], options: Options) -> int:
