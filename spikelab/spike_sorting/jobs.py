@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from spikelab.spike_sorting._exceptions import RecordingUnreadableError, SpikeSortingClassifiedError
+from spikelab.spike_sorting._exceptions import SpikeSortingClassifiedError
 from spikelab.spike_sorting.config import SortingPipelineConfig
+from spikelab.spike_sorting.inputs import Input, absolute, as_list, find_input
 from spikelab.spike_sorting.run_folder import RunFolder
-from spikelab.spike_sorting.sources import (
-    Source,
-    describe,
-    described_path,
-    described_stream,
-    find_streams,
-    is_recording,
-    is_recording_path,
-    recordings_in,
-)
+from spikelab.spike_sorting.sources import Source, find_streams
 from spikelab.spike_sorting.supervision.lock import LOCK_NAME
 
 Recordings = Any
@@ -93,17 +85,6 @@ class Job:
         )
 
 
-@dataclass(frozen=True)
-class _Input:
-    """A recording before its folders are known."""
-
-    name: str
-    source: Source
-    beside: Path | None = None
-    in_memory: Any = None
-    problem: RecordingUnreadableError | None = None
-
-
 def plan(
     recording_files: Recordings,
     config: SortingPipelineConfig,
@@ -128,21 +109,11 @@ def plan(
         Lists of unequal length; a file with several streams and no ``stream_id``; two jobs with one folder;
         a folder that belongs to another recording, or to something else altogether.
     """
-    items = _as_list(recording_files)
+    items = as_list(recording_files)
     inter = _folder_list("intermediate_folders", intermediate_folders, len(items))
     results = _folder_list("results_folders", results_folders, len(items))
-    inputs = [_find_input(item, config.recording.stream_id) for item in items]
-    jobs = tuple(
-        Job(
-            name=found.name,
-            source=found.source,
-            run=_folders(found, config.sorter.sorter_name, given_inter, given_results),
-            config=config,
-            in_memory=found.in_memory,
-            problem=found.problem,
-        )
-        for found, given_inter, given_results in zip(inputs, inter, results, strict=True)
-    )
+    inputs = [find_input(item, config.recording.stream_id) for item in items]
+    jobs = tuple(_job(found, config, *folders) for found, *folders in zip(inputs, inter, results, strict=True))
     _check_folders(jobs)
     return jobs
 
@@ -166,20 +137,24 @@ def plan_streams(
     RecordingUnreadableError
         The file is missing or damaged.
     """
-    present = find_streams(_absolute(recording))
+    present = find_streams(absolute(recording))
     if not present:
         msg = f"{recording} has no streams; use sort_recording"
         raise ValueError(msg)
     wanted = _wanted_streams(stream_ids, present)
     inter = _folder_list("intermediate_folders", intermediate_folders, len(wanted))
     results = _folder_list("results_folders", results_folders, len(wanted))
-    jobs = {}
-    for stream, given_inter, given_results in zip(wanted, inter, results, strict=True):
-        found = _find_input(recording, stream)
-        run = _folders(found, config.sorter.sorter_name, given_inter, given_results)
-        jobs[stream] = Job(found.name, found.source, run, config.override(stream_id=stream), problem=found.problem)
+    jobs = {
+        stream: _job(find_input(recording, stream), config.override(stream_id=stream), *folders)
+        for stream, *folders in zip(wanted, inter, results, strict=True)
+    }
     _check_folders(tuple(jobs.values()))
     return jobs
+
+
+def _job(found: Input, config: SortingPipelineConfig, inter: Path | None, results: Path | None) -> Job:
+    run = _folders(found, config.sorter.sorter_name, inter, results)
+    return Job(found.name, found.source, run, config, in_memory=found.in_memory, problem=found.problem)
 
 
 def _wanted_streams(stream_ids: Sequence[str] | None, present: Sequence[str]) -> Sequence[str]:
@@ -192,118 +167,6 @@ def _wanted_streams(stream_ids: Sequence[str] | None, present: Sequence[str]) ->
     return wanted
 
 
-# ---------------------------------------------------------------------------------------------------- inputs
-
-
-def _as_list(recording_files: Recordings) -> list[Any]:
-    if isinstance(recording_files, (str, os.PathLike)) or is_recording(recording_files):
-        return [recording_files]
-    if not isinstance(recording_files, Sequence):
-        msg = f"recording_files must be a path, a recording or a list of those, got {type(recording_files).__name__}"
-        raise TypeError(msg)
-    items = list(recording_files)
-    if not items:
-        msg = "recording_files is empty: give at least one recording"
-        raise ValueError(msg)
-    return items
-
-
-def _absolute(path: str | os.PathLike[str]) -> Path:
-    return Path(path).expanduser().absolute()
-
-
-def _find_input(item: Any, stream_id: str | None) -> _Input:
-    if is_recording(item):
-        return _from_object(item)
-    if isinstance(item, (str, os.PathLike)):
-        path = _absolute(item)
-        return _from_folder(path, stream_id) if _is_folder_of_recordings(path) else _from_file(path, stream_id)
-    if isinstance(item, Sequence):
-        return _from_nested(item, stream_id)
-    msg = f"a recording must be a path, a list of paths or a SpikeInterface recording, got {type(item).__name__}"
-    raise TypeError(msg)
-
-
-def _is_folder_of_recordings(path: Path) -> bool:
-    return path.is_dir() and not is_recording_path(path)
-
-
-def _from_object(recording: Any) -> _Input:
-    beside = described_path(recording)
-    if beside is None and not recording.check_serializability("json"):
-        return _Input(name="recording", source=Source(), in_memory=recording)
-    description = describe(recording)
-    stream = described_stream(description)
-    name = _name_of(beside.name if beside else "recording", stream)
-    return _Input(name=name, source=Source(description=description), beside=beside)
-
-
-def _name_of(file: str, stream: str | None) -> str:
-    return f"{file}_{stream}" if stream else file
-
-
-def _from_file(path: Path, stream_id: str | None) -> _Input:
-    try:
-        streams = find_streams(path)
-    except RecordingUnreadableError as error:
-        return _Input(name=path.name, source=Source((str(path),), stream_id), beside=path, problem=error)
-    chosen = _choose_stream(path, streams, stream_id)
-    name = _name_of(path.name, chosen if len(streams) > 1 else None)
-    return _Input(name=name, source=Source((str(path),), chosen), beside=path)
-
-
-def _choose_stream(path: Path, streams: list[str], stream_id: str | None) -> str | None:
-    if stream_id is None:
-        if len(streams) > 1:
-            msg = f"{path} has several streams: {streams}; use sort_multistream, or name one with stream_id"
-            raise ValueError(msg)
-        return streams[0] if streams else None
-    if stream_id not in streams:
-        msg = f"{path} has no stream {stream_id!r}; it has {streams or 'no streams'}"
-        raise ValueError(msg)
-    return stream_id
-
-
-def _from_folder(folder: Path, stream_id: str | None) -> _Input:
-    paths = recordings_in(folder)
-    if not paths:
-        problem = RecordingUnreadableError(
-            f"{folder} holds no recordings; expected .raw.h5 files or SpikeInterface folders",
-            path=str(folder),
-        )
-        return _Input(name=folder.name, source=Source((str(folder),)), beside=folder, problem=problem)
-    return replace(_from_files(paths, stream_id, folder.name), beside=folder)
-
-
-def _from_nested(items: Sequence[Any], stream_id: str | None) -> _Input:
-    if not items:
-        msg = "a nested list of recordings is empty"
-        raise ValueError(msg)
-    for item in items:
-        if not isinstance(item, (str, os.PathLike)):
-            msg = (
-                f"a nested list must hold paths, got {type(item).__name__}; join recordings "
-                "with spikeinterface.concatenate_recordings"
-            )
-            raise TypeError(msg)
-    paths = [_absolute(item) for item in items]
-    name = paths[0].name if len(paths) == 1 else f"{paths[0].name}_and_{len(paths) - 1}_more"
-    return _from_files(paths, stream_id, name)
-
-
-def _from_files(paths: list[Path], stream_id: str | None, name: str) -> _Input:
-    """Return the files as one recording; one file alone has nothing to be split back."""
-    parts = [_from_file(path, stream_id) for path in paths]
-    first = parts[0]
-    stream = first.source.stream_id if first.name != paths[0].name else None
-    return _Input(
-        name=_name_of(name, stream),
-        source=Source(tuple(map(str, paths)), first.source.stream_id, splits=len(paths) > 1),
-        beside=paths[0],
-        problem=next((part.problem for part in parts if part.problem), None),
-    )
-
-
 # --------------------------------------------------------------------------------------------------- folders
 
 
@@ -314,10 +177,10 @@ def _folder_list(name: str, folders: Any, n: int) -> list[Path | None]:
     if len(listed) != n:
         msg = f"{name} and the recordings must have the same length, got {len(listed)} and {n}"
         raise ValueError(msg)
-    return [_absolute(folder) for folder in listed]
+    return [absolute(folder) for folder in listed]
 
 
-def _folders(found: _Input, sorter: str, inter: Path | None, results: Path | None) -> RunFolder:
+def _folders(found: Input, sorter: str, inter: Path | None, results: Path | None) -> RunFolder:
     if found.beside is not None:
         parent = found.beside.parent
         default_results = parent / f"sorted_{sorter}" / found.name

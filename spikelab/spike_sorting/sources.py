@@ -12,18 +12,22 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from spikelab.spike_sorting._exceptions import RecordingUnreadableError
+from spikelab.spike_sorting.descriptions import (
+    READ_ERRORS,
+    described_paths,
+    described_stream,
+    is_recording,
+    load_description,
+    without_downloads,
+)
 from spikelab.spike_sorting.supervision.publish import PARTIAL_SUFFIX, publish_folder, publish_text
 
 _DIGEST_BLOCK_BYTES = 1 << 16
-_DOWNLOADER = "MaxwellRecordingExtractor"
 _RECORDING_SUFFIXES = (".h5", ".zarr")
-_READ_ERRORS = (OSError, ValueError, TypeError, LookupError, NotImplementedError, AssertionError)
-"""What the readers of others raise for files that are damaged, or of a kind that they do not know."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ class Source:
     def owner_card(self) -> dict[str, Any]:
         """Return which recording this is, whatever is done to it: its files and its stream, where it has any."""
         if self.description is not None:
-            paths = sorted(str(path) for path in _paths_in(self.description))
+            paths = sorted(str(path) for path in described_paths(self.description))
             return {"files": paths, "stream_id": described_stream(self.description)}
         files = list(self.files) if self.content is None else []
         return {"files": files, "stream_id": self.stream_id}
@@ -169,7 +173,7 @@ def _read_maxwell(path: Path, stream_id: str | None) -> Any:
 
     try:
         return read_maxwell(path, stream_id=stream_id, install_maxwell_plugin=False)
-    except _READ_ERRORS as error:
+    except READ_ERRORS as error:
         msg = f"{path} cannot be read as a Maxwell file ({type(error).__name__}: {error})"
         raise RecordingUnreadableError(msg, path=str(path)) from error
 
@@ -179,103 +183,13 @@ def _load_spikeinterface(path: Path) -> Any:
 
     try:
         loaded = spikeinterface.load(path)
-    except _READ_ERRORS as error:
+    except READ_ERRORS as error:
         msg = f"{path} is not a complete SpikeInterface recording ({type(error).__name__}: {error})"
         raise RecordingUnreadableError(msg, path=str(path)) from error
     if not is_recording(loaded):
         msg = f"{path} holds a {type(loaded).__name__}; expected a recording"
         raise RecordingUnreadableError(msg, path=str(path))
     return loaded
-
-
-def is_recording(item: object) -> bool:
-    """Return whether `item` is a SpikeInterface recording, without importing SpikeInterface."""
-    return hasattr(item, "get_traces") and hasattr(item, "get_num_segments")
-
-
-def load_description(description: str) -> Any:
-    """Return the recording that `description` (from `describe`) describes.
-
-    Raises
-    ------
-    RecordingUnreadableError
-        What it reads is no longer there.
-    """
-    import spikeinterface
-
-    try:
-        _check_classes(json.loads(description))
-        return without_downloads(spikeinterface.load(json.loads(description)))
-    except _READ_ERRORS as error:
-        path = min(map(str, _paths_in(description)), default=None)
-        msg = f"the recording can no longer be opened from its description ({type(error).__name__}: {error})"
-        raise RecordingUnreadableError(msg, path=path) from error
-
-
-def _check_classes(value: Any) -> None:
-    """Raise ValueError unless everything that a description makes is an extractor: it calls whatever it names."""
-    from spikeinterface.core.base import BaseExtractor
-
-    if isinstance(value, dict):
-        named = value.get("class")
-        if isinstance(named, str) and "kwargs" in value:
-            cls = _class_of(named)
-            if not (isinstance(cls, type) and issubclass(cls, BaseExtractor)):
-                msg = f"the description names {named!r}, which is no extractor of recordings"
-                raise ValueError(msg)
-        value = list(value.values())
-    if isinstance(value, list):
-        for item in value:
-            _check_classes(item)
-
-
-def _class_of(dotted: str) -> Any:
-    """Return what a dotted name stands for, or None when nothing installed has it."""
-    module, _, name = dotted.rpartition(".")
-    try:
-        return getattr(import_module(module), name, None) if module else None
-    except ImportError:
-        return None
-
-
-def describe(recording: Any) -> str:
-    """Return `recording` as JSON from which another process can open it."""
-    from spikeinterface.core.core_tools import SIJsonEncoder
-
-    values = recording.to_dict(recursive=True, include_annotations=True, include_properties=True)
-    return json.dumps(_told_not_to_download(json.loads(json.dumps(values, cls=SIJsonEncoder))), sort_keys=True)
-
-
-def _told_not_to_download(value: Any) -> Any:
-    """Maxwell's reader fetches a plugin from the network whenever it is opened, unless told not to."""
-    if isinstance(value, list):
-        return [_told_not_to_download(item) for item in value]
-    if not isinstance(value, dict):
-        return value
-    cleaned = {key: _told_not_to_download(item) for key, item in value.items()}
-    if str(cleaned.get("class", "")).endswith(_DOWNLOADER):
-        cleaned["kwargs"]["install_maxwell_plugin"] = False
-    return cleaned
-
-
-def without_downloads(recording: Any) -> Any:
-    """Return `recording`, whose copies in other processes and files will not fetch a plugin from the network.
-
-    Maxwell's reader does not remember that it was told not to; whoever opens it again, from a pickle or from the
-    description that an analyzer keeps, would.
-    """
-    waiting = [recording]
-    while waiting:
-        extractor = waiting.pop()
-        if isinstance(extractor, (list, tuple)):
-            waiting += extractor
-        elif isinstance(extractor, dict):
-            waiting += extractor.values()
-        elif is_recording(extractor):
-            if type(extractor).__name__ == _DOWNLOADER:
-                extractor._kwargs["install_maxwell_plugin"] = False
-            waiting += extractor._kwargs.values()
-    return recording
 
 
 # ----------------------------------------------------------------------------------------------- its identity
@@ -285,52 +199,9 @@ def identity(source: Source) -> dict[str, Any]:
     """Return what tells this input from another: for each file its size, time and sampled content."""
     if source.content is not None:
         return {"content": source.content}
-    paths = [Path(file) for file in source.files] or sorted(_paths_in(source.description))
+    paths = [Path(file) for file in source.files] or sorted(described_paths(source.description))
     read = {"stream_id": source.stream_id, "splits": source.splits, "description": source.description}
     return {"read": read, "files": [_file_identity(path) for path in paths]}
-
-
-def described_path(recording: Any) -> Path | None:
-    """Return a file that `recording` reads, or None when it is not backed by one."""
-    if not recording.check_serializability("json"):
-        return None
-    return min(_paths_in(describe(recording)), default=None)
-
-
-def described_stream(description: str) -> str | None:
-    """Return the stream that a described recording reads, where its format has streams."""
-    found: list[str] = []
-    _collect_streams(json.loads(description), found)
-    return found[0] if found else None
-
-
-def _collect_streams(value: Any, found: list[str]) -> None:
-    if isinstance(value, list):
-        for item in value:
-            _collect_streams(item, found)
-    elif isinstance(value, dict):
-        if isinstance(value.get("stream_id"), str):
-            found.append(value["stream_id"])
-        for item in value.values():
-            _collect_streams(item, found)
-
-
-def _paths_in(description: str | None) -> set[Path]:
-    """Return the existing absolute paths among the arguments of the readers in a description."""
-    found: set[Path] = set()
-    _collect_paths(json.loads(description) if description else None, found)
-    return found
-
-
-def _collect_paths(value: Any, found: set[Path]) -> None:
-    if isinstance(value, dict):
-        # Annotations and properties may hold any text: only what a reader is called with names its files.
-        value = list((value["kwargs"] if "class" in value and "kwargs" in value else value).values())
-    if isinstance(value, list):
-        for item in value:
-            _collect_paths(item, found)
-    elif isinstance(value, str) and Path(value).is_absolute() and Path(value).exists():
-        found.add(Path(value))
 
 
 def _file_identity(path: Path) -> dict[str, Any]:

@@ -18,11 +18,9 @@ from spikeinterface.extractors import read_maxwell
 
 from spikelab.simulation import simulate_recording, write_maxwell
 from spikelab.spike_sorting._exceptions import RecordingUnreadableError
+from spikelab.spike_sorting.descriptions import describe, described_path, described_stream
 from spikelab.spike_sorting.sources import (
     Source,
-    describe,
-    described_path,
-    described_stream,
     find_streams,
     identity,
     in_memory_source,

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from spikelab.spike_sorting._settings import thaw
 from spikelab.spike_sorting.backends.base import Sorting
 from spikelab.spike_sorting.config import SortingPipelineConfig, WaveformConfig
+from spikelab.spike_sorting.descriptions import describe
 from spikelab.spike_sorting.jobs import Job
 from spikelab.spike_sorting.selection import Epoch
-from spikelab.spike_sorting.sources import describe
 from spikelab.spike_sorting.stages.load import read_recording
 from spikelab.spike_sorting.stages.sort import read_spikes
 from spikelab.spike_sorting.stages.stage import StageRun, Summary

@@ -11,9 +11,10 @@ from typing import Any
 from spikelab.spike_sorting._exceptions import NoGoodChannelsError, RecordingUnreadableError
 from spikelab.spike_sorting._settings import thaw
 from spikelab.spike_sorting.config import RecordingConfig, SortingPipelineConfig
+from spikelab.spike_sorting.descriptions import describe, load_description
 from spikelab.spike_sorting.jobs import Job
 from spikelab.spike_sorting.selection import Epoch, epochs_of, selected_periods
-from spikelab.spike_sorting.sources import describe, load_description, open_source
+from spikelab.spike_sorting.sources import open_source
 from spikelab.spike_sorting.stages.stage import StageRun, Summary
 
 VERSION = 1
