@@ -40,22 +40,14 @@ format: $(STAMP)  ## format, and repair what can be repaired
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
 
 faults: $(STAMP)  ## the promises about crashes, full disks and lost power: kills, cuts and starves on purpose
-	@if [ -d tests/faults ]; then \
-	    OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/faults tests/spike_sorting/test_pipeline.py -m "" \
-	        -n $(JOBS) --dist loadfile $(ARGS); \
-	else \
-	    echo "There are no fault tests yet (tests/faults)."; \
-	fi
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/faults tests/spike_sorting/test_pipeline.py -m "" \
+	    -n $(JOBS) --dist loadfile $(ARGS)
 
 gpu-check: $(STAMP)  ## on a machine with a GPU: kill Kilosort4 in each step, survive a shortage of GPU memory
 	@$(BIN)/python -m pytest tests/gpu -m gpu -v $(ARGS)
 
 bench: $(STAMP)  ## measure: each script in benchmarks/ prints a table
-	@if ls benchmarks/*.py >/dev/null 2>&1; then \
-	    for script in benchmarks/*.py; do echo "$$script"; $(BIN)/python "$$script" || exit 1; done; \
-	else \
-	    echo "There are no benchmarks yet (benchmarks/*.py)."; \
-	fi
+	@for script in benchmarks/[!_]*.py; do echo "$$script"; $(BIN)/python "$$script" || exit 1; done
 
 docs:  ## where the documentation is
 	@echo "The documentation is plain Markdown for now: begin with docs/index.md"

@@ -7,16 +7,15 @@ Run it from the repository: ``python benchmarks/overhead.py``.
 from __future__ import annotations
 
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 from datetime import datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from _machine import machine
 
 REPOSITORY = Path(__file__).parents[1]
 N_REPEATS = 3
@@ -35,7 +34,7 @@ print(json.dumps({"called": called, "seconds": seconds, "record": report.records
 
 def main() -> None:
     rows = [*_imports(), *_sorts()]
-    print(f"{_machine()}\n")
+    print(f"{machine()}\n")
     print("| what | median (s) | from | to | to reach |\n|---|---:|---:|---:|---|")
     for what, seconds, goal in rows:
         print(f"| {what} | {statistics.median(seconds):.2f} | {min(seconds):.2f} | {max(seconds):.2f} | {goal} |")
@@ -97,12 +96,6 @@ def _to_first_stage_s(said: dict[str, Any], file: Path) -> float:
     events = map(json.loads, journal.read_text().splitlines())
     began = next(event["time"] for event in events if event["event"] == "stage_started")
     return (datetime.fromisoformat(began) - datetime.fromisoformat(said["called"])).total_seconds()
-
-
-def _machine() -> str:
-    packages = ", ".join(f"{name} {version(name)}" for name in ("spikelab", "spikeinterface", "numpy"))
-    cores, load = os.cpu_count(), os.getloadavg()[0]
-    return f"{platform.platform()}, {cores} cores (load {load:.1f}), Python {platform.python_version()}, {packages}"
 
 
 if __name__ == "__main__":

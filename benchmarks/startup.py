@@ -5,25 +5,20 @@ Run it from the repository: ``python benchmarks/startup.py``.
 
 from __future__ import annotations
 
-import os
-import platform
 import statistics
 import subprocess
 import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
+
+from _machine import machine
 
 N_REPEATS = 7
 SORT = "from spikelab.spike_sorting import sort_recording"
 COMMANDS = {
     "an interpreter that does nothing": ["python", "-c", "pass"],
     "`import spikelab`": ["python", "-c", "import spikelab"],
-    "`from spikelab.spike_sorting import sort_recording`": [
-        "python",
-        "-c",
-        "from spikelab.spike_sorting import sort_recording",
-    ],
+    f"`{SORT}`": ["python", "-c", SORT],
     "`spikelab --version`": ["spikelab", "--version"],
     "`spikelab --help`": ["spikelab", "--help"],
     "`spikelab sort --help`": ["spikelab", "sort", "--help"],
@@ -46,12 +41,6 @@ def _run_s(arguments: list[str]) -> float:
     started = time.perf_counter()
     subprocess.run([program, *arguments[1:]], capture_output=True, check=True)
     return time.perf_counter() - started
-
-
-def machine() -> str:
-    packages = ", ".join(f"{name} {version(name)}" for name in ("spikelab", "spikeinterface", "numpy"))
-    cores, load = os.cpu_count(), os.getloadavg()[0]
-    return f"{platform.platform()}, {cores} cores (load {load:.1f}), Python {platform.python_version()}, {packages}"
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import resource
 import statistics
 import subprocess
@@ -16,9 +15,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from _machine import machine
 
 N_REPEATS = 3
 SAME = ("random_spikes", "noise_levels", "templates", "spike_amplitudes", "unit_locations", "quality_metrics")
@@ -120,12 +120,6 @@ def _measure(what: str, folder: Path, out: Path) -> None:
     run()
     seconds = time.perf_counter() - started
     print(json.dumps({"seconds": seconds, "peak_MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
-
-
-def machine() -> str:
-    packages = ", ".join(f"{name} {version(name)}" for name in ("spikelab", "spikeinterface", "numpy"))
-    cores, load = os.cpu_count(), os.getloadavg()[0]
-    return f"{platform.platform()}, {cores} cores (load {load:.1f}), Python {platform.python_version()}, {packages}"
 
 
 if __name__ == "__main__":
