@@ -5,9 +5,9 @@ Every ``evaluate_*`` returns the verdict on all units; every ``curate_by_*`` app
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
-
-import numpy as np
+import operator
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
 from spikelab.curation import _metrics
 from spikelab.curation._result import CriterionResult, apply, judge, require_not_negative
@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from spikelab.spikedata import SpikeData
 
 IsiMethod = Literal["percent", "hill"]
+
+_WAVEFORM_RULES: Mapping[str, tuple[str, Callable[[Any, Any], Any]]] = {
+    "snr": ("min_snr", operator.ge),
+    "std_norm": ("max_std_norm", operator.le),
+}
+"""What the threshold of each metric is called, and how a metric that passes compares with it."""
 
 
 def curate_by_min_spikes(sd: SpikeData, min_spikes: int = 30) -> tuple[SpikeData, CriterionResult]:
@@ -175,7 +181,7 @@ def curate_by_snr(
     >>> curate_by_snr(sd)[1]["passed"].tolist()
     [True, False]
     """
-    return apply(sd, evaluate_snr(sd, min_snr, ms_before, ms_after))
+    return apply(sd, evaluate_waveforms(sd, {"snr": min_snr}, ms_before, ms_after)["snr"])
 
 
 def curate_by_std_norm(
@@ -223,7 +229,8 @@ def curate_by_std_norm(
     >>> curate_by_std_norm(sd)[1]["passed"].tolist()
     [True, False]
     """
-    return apply(sd, evaluate_std_norm(sd, max_std_norm, ms_before, ms_after, at_peak=at_peak))
+    results = evaluate_waveforms(sd, {"std_norm": max_std_norm}, ms_before, ms_after, at_peak=at_peak)
+    return apply(sd, results["std_norm"])
 
 
 def evaluate_min_spikes(sd: SpikeData, min_spikes: int) -> CriterionResult:
@@ -252,20 +259,16 @@ def evaluate_isi_violations(
     return judge(violation, violation <= max_violation)
 
 
-def evaluate_snr(sd: SpikeData, min_snr: float, ms_before: float, ms_after: float) -> CriterionResult:
-    """Judge all units by their signal-to-noise ratio."""
-    require_not_negative(min_snr=min_snr)
-    snr = measure_or_recall(sd, ("snr",), ms_before, ms_after)["snr"]
-    return judge(snr, np.greater_equal(snr, min_snr))
-
-
-def evaluate_std_norm(
-    sd: SpikeData, max_std_norm: float, ms_before: float, ms_after: float, *, at_peak: bool
-) -> CriterionResult:
-    """Judge all units by the spread of their waveforms."""
-    require_not_negative(max_std_norm=max_std_norm)
-    std_norm = measure_or_recall(sd, ("std_norm",), ms_before, ms_after, at_peak=at_peak)["std_norm"]
-    return judge(std_norm, np.less_equal(std_norm, max_std_norm))
+def evaluate_waveforms(
+    sd: SpikeData, thresholds: Mapping[str, float], ms_before: float, ms_after: float, *, at_peak: bool = True
+) -> dict[str, CriterionResult]:
+    """Judge all units by "snr" and "std_norm", as far as `thresholds` names them; the raw data are filtered once."""
+    require_not_negative(**{_WAVEFORM_RULES[name][0]: value for name, value in thresholds.items()})
+    values = measure_or_recall(sd, tuple(thresholds), ms_before, ms_after, at_peak=at_peak)
+    return {
+        name: judge(values[name], _WAVEFORM_RULES[name][1](values[name], threshold))
+        for name, threshold in thresholds.items()
+    }
 
 
 def _check_isi(max_violation: float, threshold_ms: float, min_isi_ms: float, method: str) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from spikelab.curation import criteria
-from spikelab.curation._result import CriterionResult, judge, require_not_negative
-from spikelab.curation.waveform_metrics import measure_or_recall, recall
+from spikelab.curation._result import CriterionResult, judge
+from spikelab.curation.waveform_metrics import recall
 
 if TYPE_CHECKING:
     from spikelab.spikedata import SpikeData
@@ -101,25 +101,14 @@ def curate(
             sd, isi_max, isi_threshold_ms, isi_min_ms, isi_method
         )
     thresholds = {"snr": min_snr, "std_norm": max_std_norm}
-    results |= _evaluate_waveforms(sd, thresholds, ms_before, ms_after, at_peak=at_peak)
+    asked = {name: threshold for name, threshold in thresholds.items() if threshold is not None}
+    results |= criteria.evaluate_waveforms(sd, asked, ms_before, ms_after, at_peak=at_peak)
     for name, rule in (metrics or {}).items():
         if name in results:
             msg = f"criterion {name!r} is asked for twice: as an argument of its own and in metrics"
             raise ValueError(msg)
         results[name] = _evaluate_attribute(sd, name, rule)
     return _keep_passing_all(sd, results), results
-
-
-def _evaluate_waveforms(
-    sd: SpikeData, thresholds: Mapping[str, float | None], ms_before: float, ms_after: float, *, at_peak: bool
-) -> dict[str, CriterionResult]:
-    """Judge SNR and std_norm, measured together so that the raw data are filtered once for both."""
-    asked = {name: value for name, value in thresholds.items() if value is not None}
-    for name, value in asked.items():
-        require_not_negative(**{"min_snr" if name == "snr" else "max_std_norm": value})
-    values = measure_or_recall(sd, tuple(asked), ms_before, ms_after, at_peak=at_peak)
-    compare = {"snr": operator.ge, "std_norm": operator.le}
-    return {name: judge(values[name], compare[name](values[name], asked[name])) for name in asked}
 
 
 def _evaluate_attribute(sd: SpikeData, name: str, rule: tuple[str, float]) -> CriterionResult:
