@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from spikelab.cli.output import UsageProblem, usage_errors
-from spikelab.spike_sorting._settings import thaw
+from spikelab.spike_sorting._settings import parse_toml, thaw
 from spikelab.spike_sorting.config import SortingPipelineConfig, flat_settings
 
 _WORDS: Mapping[str, Any] = {"true": True, "false": False, "none": None}
@@ -64,10 +63,9 @@ def parse_value(text: str) -> Any:
     text = text.strip()
     if text.lower() in _WORDS:
         return _WORDS[text.lower()]
-    toml = _toml()
     try:
-        return toml.loads(f"value = {text}")["value"]
-    except toml.TOMLDecodeError:
+        return parse_toml(f"value = {text}")["value"]
+    except ValueError:
         return text
 
 
@@ -117,12 +115,3 @@ def _mapping(name: str, values: Mapping[str, Any], config: SortingPipelineConfig
         msg = f"{name} is a single value and has no entries"
         raise UsageProblem(msg, f"Give --set {name}=VALUE.")
     return dict(present)
-
-
-def _toml() -> Any:
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-
-    return tomllib

@@ -12,6 +12,7 @@ import json
 import math
 import os
 import re
+import sys
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
@@ -319,6 +320,22 @@ def memory_bytes(memory: str | int) -> int:
         msg = f'total_memory must be a number of bytes or a text such as "16G", above 0, got {memory!r}'
         raise ValueError(msg)
     return n_bytes
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Return what a TOML document says.
+
+    Raises
+    ------
+    ValueError
+        It is none.
+    """
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+
+    return tomllib.loads(text)
 
 
 def closest(name: str, names: Sequence[str]) -> str:

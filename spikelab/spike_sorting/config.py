@@ -7,7 +7,6 @@ A configuration never changes: `SortingPipelineConfig.override` returns a new on
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -24,6 +23,7 @@ from spikelab.spike_sorting._settings import (
     closest,
     flat_name,
     memory_bytes,
+    parse_toml,
     setting,
     thaw,
 )
@@ -376,7 +376,7 @@ class SortingPipelineConfig:
         """
         path = Path(path)
         try:
-            return cls.from_dict(_parse_toml(path))
+            return cls.from_dict(parse_toml(path.read_text(encoding="utf-8")))
         except (TypeError, ValueError) as error:
             msg = f"{path}: {error}"
             raise ValueError(msg) from error
@@ -436,15 +436,6 @@ def _build_group(cls: type[Any], group: str, values: Any) -> Any:
     except (TypeError, ValueError) as error:
         msg = f"[{group}] {error}"
         raise type(error)(msg) from error
-
-
-def _parse_toml(path: Path) -> dict[str, Any]:
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-
-    return tomllib.loads(path.read_text(encoding="utf-8"))
 
 
 def _for_toml(value: Any) -> Any:
