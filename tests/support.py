@@ -1,4 +1,4 @@
-"""Simulated recordings, and sorts of them, that several tests share."""
+"""Simulated recordings, sorts of them, and what pyproject.toml says: shared by several tests."""
 
 from __future__ import annotations
 
@@ -8,6 +8,14 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+REPOSITORY = Path(__file__).parents[1]
+PYPROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
 
 FAST = {"kilosort_params": {"nblocks": 0}, "n_jobs": 1}
 """Settings that sort a tiny recording in seconds."""

@@ -10,14 +10,9 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from support import PYPROJECT, REPOSITORY
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-REPOSITORY = Path(__file__).parents[2]
-PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+PROJECT = PYPROJECT["project"]
 
 MODULES = {"nvidia-ml-py": "pynvml"}
 """Distributions whose module has another name than they."""

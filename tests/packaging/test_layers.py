@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import re
-import sys
-from pathlib import Path
 
 import pytest
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-REPOSITORY = Path(__file__).parents[2]
+from support import PYPROJECT, REPOSITORY
 
 
 @pytest.mark.parametrize("folder", ["spikelab", "spikelab/spike_sorting"])
 def test_every_module_has_its_layer(folder: str) -> None:
     """No module escapes import-linter by not being listed."""
-    tools = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
-    contracts = tools["importlinter"]["contracts"]
+    contracts = PYPROJECT["tool"]["importlinter"]["contracts"]
     (layers,) = (contract["layers"] for contract in contracts if contract["type"] == "layers")
     listed = set(re.findall(r"[\w.]+", " ".join(layers)))
 

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from support import PYPROJECT, REPOSITORY
 
-TESTS = Path(__file__).parents[1]
-PROJECT = tomllib.loads((TESTS.parent / "pyproject.toml").read_text(encoding="utf-8"))
+TESTS = REPOSITORY / "tests"
 
 
 def _sources() -> str:
@@ -21,7 +16,7 @@ def _sources() -> str:
 
 def test_every_marker_has_a_test() -> None:
     """No marker is declared that no test bears."""
-    declared = {line.split(":")[0] for line in PROJECT["tool"]["pytest"]["ini_options"]["markers"]}
+    declared = {line.split(":")[0] for line in PYPROJECT["tool"]["pytest"]["ini_options"]["markers"]}
     used = set(re.findall(r"\bmark\.(\w+)", _sources()))
     assert declared <= used, f"no test bears {sorted(declared - used)}: remove them from pyproject.toml and conftest.py"
 

@@ -14,14 +14,8 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
-from support import FAKE_SORTER, simulate_maxwell
+from support import FAKE_SORTER, PYPROJECT, REPOSITORY, simulate_maxwell
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-REPOSITORY = Path(__file__).parents[2]
 SOURCE = REPOSITORY / "spikelab"
 
 
@@ -142,7 +136,7 @@ def test_public_names_import_from_the_wheel(installed: Installation) -> None:
     )
     origin, version = installed.run("python", "-c", code).splitlines()
     assert Path(origin).resolve() == (installed.package / "__init__.py").resolve()
-    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    project = PYPROJECT["project"]
     assert version == project["version"]
 
 
