@@ -114,8 +114,9 @@ def wall_clock_s() -> float:
 
 
 def waiting_in_kernel(pid: int) -> str | None:
-    """Return where in the kernel the process `pid` waits, where that can be read."""
+    """Return where in the kernel the process or thread `pid` waits, where that can be read."""
     try:
-        return Path(f"/proc/{pid}/wchan").read_text(encoding="utf-8").strip("\0\n") or None
+        place = Path(f"/proc/{pid}/wchan").read_text(encoding="utf-8", errors="replace").strip("\0\n")
     except OSError:
         return None
+    return place if place not in {"", "0"} else None  # the kernel says 0 for what it does not tell

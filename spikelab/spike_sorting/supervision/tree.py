@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from spikelab.spike_sorting.supervision import host
 from spikelab.spike_sorting.supervision.deadline import Deadline
 
 if TYPE_CHECKING:
@@ -95,7 +96,8 @@ class Tree:
         for process in self._members:
             for task in _tasks(process.pid):
                 if _letter(task) == "D":
-                    yield int(task.name), _place(task)
+                    number = int(task.name)
+                    yield number, host.waiting_in_kernel(number) or "an unknown place"
 
     def _list_when_due(self) -> None:
         started_s = self._clock()
@@ -118,19 +120,6 @@ class Tree:
         else:
             self._counted_twice = max(0, rss_bytes - pss_bytes)
         self._pss_at_s = started_s + max(_PSS_AT_LEAST_S, _PSS_EVERY * (self._clock() - started_s))
-
-
-def process_state(pid: int, *, proc: Path = PROC) -> tuple[str, str] | None:
-    """Return the kernel's letter for the state of `pid` (``D``: hangs in the kernel) and where it waits.
-
-    Returns
-    -------
-    tuple of (str, str) or None
-        None when it is gone, or there is no /proc.
-    """
-    folder = proc / str(pid)
-    letter = _letter(folder)
-    return None if letter is None else (letter, _place(folder))
 
 
 @dataclass(frozen=True)
@@ -215,19 +204,10 @@ def _tasks(pid: int) -> list[Path]:
         return []
 
 
-def _letter(folder: Path) -> str | None:
-    """Return the letter for the state of the process or thread that `folder` shows."""
+def _letter(task: Path) -> str | None:
+    """Return the letter for the state of the thread with the folder `task`; None when it is gone."""
     try:
         # The name in parentheses may itself hold spaces and parentheses.
-        return (folder / "stat").read_bytes().rpartition(b") ")[2][:1].decode() or None
+        return (task / "stat").read_bytes().rpartition(b") ")[2][:1].decode() or None
     except OSError:
         return None
-
-
-def _place(folder: Path) -> str:
-    """Return where in the kernel it waits."""
-    try:
-        place = (folder / "wchan").read_text(encoding="utf-8", errors="replace").strip("\0\n")
-    except OSError:
-        place = ""
-    return place if place not in {"", "0"} else "an unknown place"

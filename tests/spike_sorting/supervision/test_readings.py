@@ -14,9 +14,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from spikelab.spike_sorting.supervision import host
 from spikelab.spike_sorting.supervision.progress import Progress, ProgressFile
 from spikelab.spike_sorting.supervision.readings import SystemReadings, Words, disk_use, oom_kills
-from spikelab.spike_sorting.supervision.tree import TreeUse, process_state
+from spikelab.spike_sorting.supervision.tree import TreeUse
 
 linux_only = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="there is no /proc here")
 
@@ -37,6 +38,13 @@ def child(code: str) -> Iterator[subprocess.Popen[str]]:
     finally:
         os.killpg(process.pid, signal.SIGKILL)  # its group lives as long as it is not waited for
         process.communicate()
+
+
+def go_on(process: subprocess.Popen[str]) -> None:
+    """Let a child that waits for a line do its next part; return when it says that it has."""
+    process.stdin.write("\n")
+    process.stdin.flush()
+    process.stdout.readline()
 
 
 class Clock:
@@ -70,9 +78,7 @@ def test_memory_of_the_run_follows_what_it_allocates(tmp_path: Path):
     with child(code) as process:
         seen = readings(process.pid, tmp_path)
         before = seen.tree().memory_bytes
-        process.stdin.write("\n")
-        process.stdin.flush()
-        process.stdout.readline()
+        go_on(process)
         assert 115e6 < seen.tree().memory_bytes - before < 140e6
 
 
@@ -128,9 +134,7 @@ def test_reading_from_the_page_cache_moves_bytes(tmp_path: Path):
     with child(code) as process:
         seen = readings(process.pid, tmp_path)
         before = seen.tree().io_bytes
-        process.stdin.write("\n")
-        process.stdin.flush()
-        process.stdout.readline()
+        go_on(process)
         assert seen.tree().io_bytes - before >= 5_000_000
 
 
@@ -173,8 +177,7 @@ def test_a_thread_that_hangs_in_the_kernel_is_named(tmp_path: Path, require_prog
         while not (blocked := seen.blocked()):
             assert time.monotonic() < give_up
             time.sleep(0.02)
-        assert set(blocked) == {process.pid}
-        assert process_state(process.pid) == ("D", blocked[process.pid])
+        assert blocked == {process.pid: host.waiting_in_kernel(process.pid) or "an unknown place"}
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -187,12 +190,11 @@ def test_further_processes_may_belong_to_the_run(tmp_path: Path):
         assert {os.getpid(), process.pid} <= seen.tree().pids
 
 
-def test_a_process_that_is_gone_has_no_state(tmp_path: Path):
-    """Without the process, or without /proc, there is no state and no error."""
+def test_a_process_that_is_gone_waits_nowhere():
+    """Without the process there is no place and no error."""
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
-    assert process_state(process.pid) is None
-    assert process_state(os.getpid(), proc=tmp_path) is None
+    assert host.waiting_in_kernel(process.pid) is None
 
 
 # -------------------------------------------------------------------------------------------- machine and files
