@@ -1,18 +1,25 @@
-"""Simulated recordings, sorts of them, and what pyproject.toml says: shared by several tests."""
+"""Simulated recordings, and sorts of them, that several tests share."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+if TYPE_CHECKING:
+    from spikelab.spike_sorting.run_folder import RunFolder
+    from spikelab.spike_sorting.supervision.process import ExitStatus
+    from spikelab.spike_sorting.supervision.progress import Progress
 
 REPOSITORY = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
@@ -54,8 +61,6 @@ def simulate_maxwell(path: Path, layout: str = "linear", **options: Any) -> Any:
 
 def sort_in_subprocess(files: list[str], **options: Any) -> dict[str, Any]:
     """Sort in a fresh process, as a script would, and return what it saw."""
-    import json
-
     done = subprocess.run(
         [sys.executable, "-c", _SCRIPT, json.dumps([files, options])],
         capture_output=True,
@@ -65,6 +70,29 @@ def sort_in_subprocess(files: list[str], **options: Any) -> dict[str, Any]:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout)
+
+
+def kill_worker(run: RunFolder, phase: str, is_there: Callable[[Progress], bool], n_threads: int = 1) -> ExitStatus:
+    """Do `phase` in a worker of our own, with the orders of the first attempt; kill it once its progress says so."""
+    from spikelab.spike_sorting.supervision import host
+    from spikelab.spike_sorting.supervision.process import WorkerProcess
+    from spikelab.spike_sorting.supervision.progress import read_progress
+
+    run.progress.unlink(missing_ok=True)
+    attempt = run.new_attempt()
+    described = json.loads((attempt.parent / "1" / "job.json").read_text())
+    (attempt / "job.json").write_text(json.dumps({**described, "phase": phase}))
+    with WorkerProcess(
+        [sys.executable, "-m", "spikelab.spike_sorting.worker", str(attempt)],
+        environment=host.worker_environment(n_threads),
+        log_path=run.log,
+        status_path=attempt / "status.json",
+    ) as worker:
+        while (exited := worker.wait(0.001)) is None:
+            progress = read_progress(run.progress)
+            if progress is not None and is_there(progress):
+                return worker.kill()
+        return exited
 
 
 FAKE_SORTER = Path(__file__).with_name("fake_sorter")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import time
@@ -10,14 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import simulate_maxwell
+from support import kill_worker, simulate_maxwell
 
 from spikelab.spike_sorting import SortRunReport, sort_recording
 from spikelab.spike_sorting.run_folder import RunFolder
-from spikelab.spike_sorting.supervision import host
 from spikelab.spike_sorting.supervision.gpu import NvmlGpu
-from spikelab.spike_sorting.supervision.process import WorkerProcess
-from spikelab.spike_sorting.supervision.progress import read_progress
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(900)]
 
@@ -61,21 +57,7 @@ def test_memory_comes_back_within_5_s_of_a_kill(file: Path, first: dict[str, Any
     run = RunFolder(file.parent / "inter_kilosort4" / file.name, Path(first["results_folder"]))
     run.forget(["sort", "waveforms", "assemble", "curate", "export"])
     run.remove_checkpoints()
-    run.progress.unlink(missing_ok=True)
-    attempt = run.new_attempt()
-    described = json.loads((attempt.parent / "1" / "job.json").read_text())
-    (attempt / "job.json").write_text(json.dumps({**described, "phase": "sort"}))
-    with WorkerProcess(
-        [sys.executable, "-m", "spikelab.spike_sorting.worker", str(attempt)],
-        environment=host.worker_environment(2),
-        log_path=run.log,
-        status_path=attempt / "status.json",
-    ) as worker:
-        while worker.wait(0.005) is None:
-            progress = read_progress(run.progress)
-            if progress is not None and progress.step == step:
-                worker.kill()
-                break
+    kill_worker(run, "sort", lambda progress: progress.step == step, n_threads=2)
     killed_s = time.monotonic()
     while used_bytes(gpu) > baseline + NEAR_BYTES:
         assert time.monotonic() - killed_s < 5, "GPU memory did not come back"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import FAST, Sorted, simulate_maxwell, sort_in_subprocess
+from support import FAST, Sorted, kill_worker, simulate_maxwell, sort_in_subprocess
 
 from spikelab.simulation import simulate_recording
 from spikelab.spike_sorting import (
@@ -27,9 +27,7 @@ from spikelab.spike_sorting import (
 from spikelab.spike_sorting.jobs import Job
 from spikelab.spike_sorting.pipeline import PHASES, STAGES
 from spikelab.spike_sorting.run_folder import RunFolder
-from spikelab.spike_sorting.supervision import host
 from spikelab.spike_sorting.supervision.lock import hold
-from spikelab.spike_sorting.supervision.process import WorkerProcess
 from spikelab.spike_sorting.supervision.progress import read_progress
 
 pytestmark = pytest.mark.timeout(300)
@@ -172,22 +170,8 @@ def killed_in(sorted_: Sorted, name: str, step: str = "") -> RunFolder:
     """Redo from the stage `name` on in a worker of our own, and kill it once it is there."""
     run = RunFolder(sorted_.inter, sorted_.results)
     run.forget(NAMES[NAMES.index(name) :])
-    run.progress.unlink(missing_ok=True)
-    attempt = run.new_attempt()
-    described = json.loads((attempt.parent / "1" / "job.json").read_text())
     phase = next(stage.phase for stage in STAGES if stage.name == name)
-    (attempt / "job.json").write_text(json.dumps({**described, "phase": phase}))
-    with WorkerProcess(
-        [sys.executable, "-m", "spikelab.spike_sorting.worker", str(attempt)],
-        environment=host.worker_environment(1),
-        log_path=run.log,
-        status_path=attempt / "status.json",
-    ) as worker:
-        while (exited := worker.wait(0.001)) is None:
-            progress = read_progress(run.progress)
-            if progress is not None and progress.stage == name and step in progress.step:
-                exited = worker.kill()
-                break
+    exited = kill_worker(run, phase, lambda progress: progress.stage == name and step in progress.step)
     assert exited.name in {"SIGKILL", "exit 0"}
     return run
 
