@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
-import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+
+from spikelab._publish import published
 
 if TYPE_CHECKING:
     from spikeinterface.core import BaseRecording
@@ -97,8 +97,11 @@ def write_maxwell(
     """
     target = Path(path)
     plans = _plan(wells, layout, recording_name)
-    with _replaced_when_whole(target) as temporary_path:
-        _write_file(temporary_path, plans, layout)
+    if not target.parent.is_dir():
+        message = f"Cannot write {target.name}: the folder {target.parent} does not exist. Create it first."
+        raise FileNotFoundError(message)
+    with published(target) as partial:
+        _write_file(partial, plans, layout)
     return target
 
 
@@ -262,27 +265,6 @@ def _channel_numbers(recording: BaseRecording) -> list[int]:
 
 
 # -- writing --------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def _replaced_when_whole(path: Path) -> Iterator[Path]:
-    """Give a name beside `path` to write to; rename it over `path` at the end, remove it on an error."""
-    if not path.parent.is_dir():
-        message = f"Cannot write {path.name}: the folder {path.parent} does not exist. Create it first."
-        raise FileNotFoundError(message)
-    temporary_path = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
-    try:
-        yield temporary_path
-        _flush_to_disk(temporary_path)
-        temporary_path.replace(path)
-    finally:
-        temporary_path.unlink(missing_ok=True)
-
-
-def _flush_to_disk(path: Path) -> None:
-    # Without this a power cut after the rename may leave an empty file under the final name.
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
 
 
 def _write_file(path: Path, plans: list[_Well], layout: str) -> None:

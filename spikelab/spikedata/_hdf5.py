@@ -15,14 +15,12 @@ in it.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import numpy as np
 
+from spikelab._publish import published
 from spikelab.spikedata import _columns
 from spikelab.spikedata._seal import check_seal, seal
 from spikelab.spikedata._values import MISSING, Attributes, attribute_names
@@ -36,7 +34,7 @@ VERSION = 1
 
 def save(sd: SpikeData, path: str | os.PathLike[str]) -> None:
     """Write the file whole or not at all, as :meth:`SpikeData.save` promises."""
-    with _published(Path(path)) as partial:
+    with published(Path(path)) as partial:
         # Built in memory: libhdf5 does not tell when its last write fails, as on a full disk; Python does.
         partial.write_bytes(_image(sd))
         seal(partial)
@@ -61,34 +59,6 @@ def _write(sd: SpikeData, file: Any) -> None:
     _write_spikes(file.create_group("spikes"), sd)
     _write_units(file.create_group("units", track_order=True), sd.neuron_attributes)
     _write_metadata(file, sd.metadata)
-
-
-@contextmanager
-def _published(path: Path) -> Iterator[Path]:
-    """Yield a path beside the given one; what was written there takes its place when it is on the disk."""
-    partial = path.with_name(f".{path.name}.{uuid4().hex[:8]}.partial")
-    try:
-        yield partial
-        _flush_to_disk(partial)
-        partial.replace(path)
-        _flush_folder(path.parent)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _flush_to_disk(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
-
-
-def _flush_folder(folder: Path) -> None:
-    if os.name == "nt":  # Windows cannot open a folder, and needs no flush of it
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _write_spikes(group: Any, sd: SpikeData) -> None:
