@@ -86,7 +86,8 @@ def sort(
     as_json: AsJson = False,
 ) -> None:
     """Sort recordings; the same command again continues where it stopped."""
-    from spikelab.cli.sort import Options, Places, read_config, sort_files
+    from spikelab.cli.planning import Places
+    from spikelab.cli.sort import Options, read_config, sort_files
 
     settings = read_config(sorter, config, assignments or ())
     options = Options(settings, Places(results, intermediate), on_error, parallel, dry_run=dry_run, as_json=as_json)
@@ -110,7 +111,8 @@ def multistream(
     as_json: AsJson = False,
 ) -> None:
     """Sort the streams of one file, such as the wells of a plate, each as a recording of its own."""
-    from spikelab.cli.sort import Options, Places, read_config, sort_streams
+    from spikelab.cli.planning import Places
+    from spikelab.cli.sort import Options, read_config, sort_streams
 
     settings = read_config(sorter, config, assignments or ())
     options = Options(settings, Places(results, intermediate), on_error, parallel, dry_run=dry_run, as_json=as_json)
@@ -136,7 +138,8 @@ def preflight(
 
     Exit code 3: something speaks against a start; with --set preflight_strict=true, a warning is enough.
     """
-    from spikelab.cli.sort import Options, Places, preflight_files, read_config
+    from spikelab.cli.planning import Places
+    from spikelab.cli.sort import Options, preflight_files, read_config
 
     settings = read_config(sorter, config, assignments or ())
     options = Options(settings, Places(results, intermediate), on_error, parallel, dry_run=False, as_json=as_json)

@@ -16,7 +16,8 @@ from spikelab.cli.dry_run import tell_plan
 from spikelab.cli.findings import count_text, tell_findings
 from spikelab.cli.options import OnError
 from spikelab.cli.outcomes import summary_lines
-from spikelab.cli.output import ExitCode, UsageProblem, counted, make_console, say, say_whole, usage_errors
+from spikelab.cli.output import ExitCode, counted, make_console, say, say_whole, usage_errors
+from spikelab.cli.planning import Places, plan_all_streams, plan_files, plan_streams
 from spikelab.cli.preflight import tell_preflight
 from spikelab.cli.progress import make_display
 from spikelab.cli.settings import read_settings
@@ -24,34 +25,12 @@ from spikelab.spike_sorting._exceptions import SpikeSortingClassifiedError
 from spikelab.spike_sorting.api import run_jobs
 from spikelab.spike_sorting.backends import get_backend
 from spikelab.spike_sorting.config import SortingPipelineConfig
-from spikelab.spike_sorting.jobs import Job, plan, plan_streams
+from spikelab.spike_sorting.jobs import Job
 from spikelab.spike_sorting.outcome import Outcome, SortRunReport
 from spikelab.spike_sorting.preflight import Finding, error_from
-from spikelab.spike_sorting.sources import find_streams
 
 MOST_TOLD = 4
 """Names, and messages of one kind, that are told before a sort starts; ``spikelab preflight`` tells all."""
-
-
-@dataclass(frozen=True)
-class Places:
-    """Folders under which each recording gets one of its own; None means beside the recording.
-
-    Parameters
-    ----------
-    results, inter : Path or None
-        For results, and for intermediate files.
-    """
-
-    results: Path | None = None
-    inter: Path | None = None
-
-    def of(self, name: str) -> dict[str, list[Path] | None]:
-        """Return the folders of the recording `name` as ``jobs.plan`` takes them."""
-        return {
-            "results_folders": None if self.results is None else [self.results / name],
-            "intermediate_folders": None if self.inter is None else [self.inter / name],
-        }
 
 
 @dataclass(frozen=True)
@@ -93,93 +72,22 @@ def read_config(sorter: str | None, config_file: Path | None, assignments: Seque
 def sort_files(files: Sequence[Path], options: Options) -> int:
     """Sort each of `files`, or say what would be sorted; return the exit code."""
     with usage_errors():
-        jobs = _plan_files(files, options)
+        jobs = plan_files(files, options.config, options.places)
     return _sort_or_tell(jobs, options)
 
 
 def sort_streams(file: Path, streams: Sequence[str] | None, options: Options) -> int:
     """Sort streams of `file`, each as a recording of its own; return the exit code."""
     with usage_errors():
-        jobs = _plan_streams(file, streams, options)
+        jobs = plan_streams(file, streams, options.config, options.places)
     return _sort_or_tell(jobs, options)
 
 
 def preflight_files(files: Sequence[Path], options: Options) -> int:
     """Say what speaks against sorting `files`, all streams of each, and what that takes; return the exit code."""
     with usage_errors():
-        jobs = _checked([job for file in files for job in _plan_any(file, options)])
+        jobs = plan_all_streams(files, options.config, options.places)
     return tell_preflight(jobs, options.parallel or 1, as_json=options.as_json)
-
-
-# --------------------------------------------------------------------------------------------------- planning
-
-
-def _plan_any(file: Path, options: Options) -> tuple[Job, ...]:
-    """Return the job of `file`, or one for each of its streams where several are there and none is chosen."""
-    several = options.config.recording.stream_id is None and len(_streams_or_none(file)) > 1
-    return _plan_streams(file, None, options) if several else _plan_files([file], options)
-
-
-def _plan_files(files: Sequence[Path], options: Options) -> tuple[Job, ...]:
-    _check_streams(files, options.config)
-    if options.places == Places():
-        return plan(list(files), options.config)
-    return _checked([_plan_one(file, options.config, options.places) for file in files])
-
-
-def _plan_streams(file: Path, streams: Sequence[str] | None, options: Options) -> tuple[Job, ...]:
-    present = find_streams(file)
-    if options.places == Places() or not present:
-        return tuple(plan_streams(file, options.config, streams).values())
-    wanted = dict.fromkeys(streams or present)
-    return tuple(_plan_one(file, options.config.override(stream_id=stream), options.places) for stream in wanted)
-
-
-def _plan_one(file: Path, config: SortingPipelineConfig, places: Places) -> Job:
-    (job,) = plan(file, config, **places.of(_name(file, config)))
-    return job
-
-
-def _name(file: Path, config: SortingPipelineConfig) -> str:
-    """Return the name that planning gives to `file`, without a look at the folders beside it."""
-    nowhere = file.absolute().parent / ".spikelab-unused"
-    (job,) = plan(file, config, intermediate_folders=[nowhere / "inter"], results_folders=[nowhere / "results"])
-    return job.name
-
-
-def _checked(jobs: Sequence[Job]) -> tuple[Job, ...]:
-    seen: dict[Path, Job] = {}
-    for job in jobs:
-        for folder in (job.run.results, job.run.inter):
-            if folder in seen:
-                msg = f"{seen[folder].path} and {job.path} would share the folder {folder}"
-                raise UsageProblem(msg, "Sort them with two commands that name two folders.")
-            seen[folder] = job
-    return tuple(jobs)
-
-
-def _check_streams(files: Sequence[Path], config: SortingPipelineConfig) -> None:
-    """Refuse a file with several streams in the words of the command line."""
-    if config.recording.stream_id is not None:
-        return
-    for file in files:
-        if file.is_file() and len(streams := _streams_or_none(file)) > 1:
-            msg = f"{file} has several streams: {', '.join(streams)}"
-            advice = f"spikelab multistream {file} sorts all of them; --set stream_id={streams[0]} chooses one."
-            raise UsageProblem(msg, advice)
-
-
-def _streams_or_none(file: Path) -> list[str]:
-    """Return the streams of `file`; one that cannot be read fails later, as a recording of its own."""
-    from spikelab.spike_sorting._exceptions import RecordingUnreadableError
-
-    try:
-        return find_streams(file)
-    except RecordingUnreadableError:
-        return []
-
-
-# ---------------------------------------------------------------------------------------------------- running
 
 
 def _sort_or_tell(jobs: Sequence[Job], options: Options) -> int:
