@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import jinja2
 
 _TEMPLATES = Path(__file__).parent / "templates"
+_SCREEN_DPI = 96
+"""What a pixel of a style sheet is a part of."""
 _COLUMNS = ("unit", "curation", "channel", "x (µm)", "y (µm)", *(metric.title for metric in METRICS), "label")
 
 
@@ -38,6 +40,9 @@ def to_html(facts: Facts) -> str:
             units=[_cells(facts, index) for index in range(len(facts.units))],
             color_kept=_color(figures.color_kept, "#0072B2"),
             color_removed=_color(figures.color_removed, "#D55E00"),
+            label_kept=figures.label_kept,
+            label_removed=figures.label_removed,
+            image_scale=round(figures.dpi / _SCREEN_DPI, 3),
             font_px=round(figures.font_size * 1.2, 1),
             with_bars=figures.create_figures,
         )

@@ -59,7 +59,10 @@ def make_plots(facts: Facts) -> list[Plot]:
 def groups(facts: Facts) -> list[tuple[str, str, Sequence[Unit]]]:
     """Return (name, colour, units) of the units kept and removed, without empty groups."""
     figures = facts.config.figures
-    both = [("kept", figures.color_kept, facts.kept), ("removed", figures.color_removed, facts.removed)]
+    both = [
+        (figures.label_kept, figures.color_kept, facts.kept),
+        (figures.label_removed, figures.color_removed, facts.removed),
+    ]
     return [group for group in both if group[2]]
 
 

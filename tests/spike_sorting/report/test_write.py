@@ -95,6 +95,17 @@ def test_the_page_draws_units_kept_and_removed(finished):
     assert {"≥ 4", "≤ 1", "≥ 30", "≥ 50", "unit 107 on 5, 114 µV"} <= set(labels)
 
 
+def test_figures_are_named_and_saved_as_the_settings_say(finished):
+    """Names of the two groups, and the resolution of a figure that is saved from the page, follow the settings."""
+    run, result = finished
+    run.add_config(KILOSORT4.override(label_kept="good cells", label_removed="the rest", dpi=192))
+    write_report(run.folder, result)
+    page = run.texts()[1]
+    assert {"good cells", "the rest"} <= {trace.get("name") for trace in _figures(page)[0]["data"]}
+    assert "the rest by curation" in page
+    assert 'data-image-scale="2.0"' in page
+
+
 def test_the_page_fetches_nothing(finished):
     """The page has no address to load from, and a policy that forbids the browser to try."""
     run, result = finished

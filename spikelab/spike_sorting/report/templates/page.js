@@ -59,6 +59,7 @@ function draw() {
       displaylogo: false,
       displayModeBar: canvas.closest(".tiles") ? false : "hover",
       modeBarButtons: [["toImage", "pan2d", "resetScale2d"]],
+      toImageButtonOptions: { scale: Number(document.body.dataset.imageScale) },
     });
   }
 }
