@@ -117,8 +117,7 @@ def _wait(worker: WorkerProcess, watch: Watch, work: Work, gpu_index: int | None
         trip = None if work.stop.is_set() else watch.poll_when_due()
         if work.stop.is_set() or trip is not None:
             return _stop(worker, trip, work, gpu_index), trip
-        progress = work.progress()
-        if progress is not None and work.observer is not None:
+        if work.observer is not None and (progress := work.progress()) is not None:
             work.observer(work.job, progress)
     return exited, None
 

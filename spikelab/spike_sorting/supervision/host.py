@@ -7,7 +7,10 @@ degrades in one named place.
 from __future__ import annotations
 
 import os
+import select
 import socket
+import subprocess
+import sys
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
@@ -106,6 +109,36 @@ def worker_environment(n_threads: int) -> Mapping[str, str]:
         "PYTHONUNBUFFERED": "1",
         "PYTHONFAULTHANDLER": "1",
     }
+
+
+def wait_for_exit(process: subprocess.Popen[bytes], timeout_s: float) -> int | None:
+    """Return the exit code of a child, or None when it still runs after `timeout_s` seconds.
+
+    ``subprocess`` itself looks twenty times a second, which over a night is most of what watching costs: where the
+    kernel can tell, it is asked to.
+    """
+    if process.poll() is None and (handle := _pidfd(process.pid)) is not None:
+        try:
+            ended = select.poll()
+            ended.register(handle, select.POLLIN)
+            ended.poll(1000 * timeout_s)
+        finally:
+            os.close(handle)
+        return process.poll()
+    try:
+        return process.wait(timeout_s)
+    except subprocess.TimeoutExpired:
+        return None
+
+
+def _pidfd(pid: int) -> int | None:
+    """Return a handle on our child `pid`, which is not reaped yet, or None where the system has none."""
+    if sys.platform != "linux":
+        return None
+    try:
+        return os.pidfd_open(pid)
+    except OSError:  # an old kernel, or a sandbox that does not allow it
+        return None
 
 
 def wall_clock_s() -> float:

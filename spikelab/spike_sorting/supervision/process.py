@@ -126,9 +126,8 @@ class WorkerProcess:
         UnkillableProcessError
             It has ended, and left a process behind that survives SIGKILL.
         """
-        try:
-            returncode = self._guardian.wait(timeout_s)
-        except subprocess.TimeoutExpired:
+        returncode = host.wait_for_exit(self._guardian, timeout_s)
+        if returncode is None:
             return None
         told = self._told_status()
         if told.get("survivors"):

@@ -15,6 +15,6 @@ def test_a_gpu_that_was_set_aside_is_refused_by_name():
     devices.set_aside(1, UnkillableProcessError("process 7 survives SIGKILL", pid=7, wchan="nv_wait"))
     devices.set_aside(1, GpuLostError("gone", device_index=1))
     devices.check(0)
-    with pytest.raises(UnkillableProcessError, match="GPU 1 is not used any more.*process 7") as raised:
+    with pytest.raises(UnkillableProcessError, match=r"GPU 1 is not used any more.*process 7") as raised:
         devices.check(1)
     assert raised.value.pid == 7
