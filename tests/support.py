@@ -82,12 +82,14 @@ def kill_worker(run: RunFolder, phase: str, is_there: Callable[[Progress], bool]
     attempt = run.new_attempt()
     described = json.loads((attempt.parent / "1" / "job.json").read_text())
     (attempt / "job.json").write_text(json.dumps({**described, "phase": phase}))
-    with WorkerProcess(
-        [sys.executable, "-m", "spikelab.spike_sorting.worker", str(attempt)],
-        environment=host.worker_environment(n_threads),
-        log_path=run.log,
-        status_path=attempt / "status.json",
-    ) as worker:
+    with run.log.open("ab") as log:
+        started = WorkerProcess(
+            [sys.executable, "-m", "spikelab.spike_sorting.worker", str(attempt)],
+            environment=host.worker_environment(n_threads),
+            log=log,
+            status_path=attempt / "status.json",
+        )
+    with started as worker:
         while (exited := worker.wait(0.001)) is None:
             progress = read_progress(run.progress)
             if progress is not None and is_there(progress):

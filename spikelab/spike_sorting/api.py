@@ -6,11 +6,12 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any, Literal
 
-from spikelab.spike_sorting._exceptions import BiologicalSortFailure, SpikeSortingClassifiedError
+from spikelab.spike_sorting._exceptions import BiologicalSortFailure, IOStallError, SpikeSortingClassifiedError
 from spikelab.spike_sorting._not_yet import check_supported
 from spikelab.spike_sorting.backends import get_backend
 from spikelab.spike_sorting.config import SortingPipelineConfig
@@ -21,7 +22,9 @@ from spikelab.spike_sorting.preflight import Finding, error_from, findings_for, 
 from spikelab.spike_sorting.run_folder import EXPORT, RunFolder
 from spikelab.spike_sorting.supervision.arbiter import MemoryArbiter
 from spikelab.spike_sorting.supervision.awake import stay_awake
+from spikelab.spike_sorting.supervision.deadline import unanswered
 from spikelab.spike_sorting.supervision.devices import Devices
+from spikelab.spike_sorting.supervision.disk import ask_disks
 
 if TYPE_CHECKING:
     from spikelab.spikedata import SpikeData
@@ -275,11 +278,14 @@ def _checked(
         backend = get_backend(config.sorter.sorter_name)
         backend.check_params(config)
         backend.check_installed()
+    jobs = _with_dead_disks_marked(jobs)
     if on_error == "raise":
         for job in jobs:
             if job.problem is not None:
                 raise job.problem
-    wanted = [job for job in jobs if job.config.execution.preflight and not is_finished(job)]
+    wanted = [
+        job for job in jobs if job.config.execution.preflight and not _is_on_dead_disk(job) and not is_finished(job)
+    ]
     findings = run_preflight(wanted, n_parallel=n_parallel)
     on_findings(findings)
     strict = any(job.config.execution.preflight_strict for job in wanted)
@@ -287,6 +293,18 @@ def _checked(
         raise_for(findings, strict=strict)
     raise_for(findings_for(findings, None), strict=strict)
     return [_with_findings(job, findings_for(findings, job), strict=strict) for job in jobs]
+
+
+def _with_dead_disks_marked(jobs: Sequence[Job]) -> list[Job]:
+    """Return the jobs, those of which a disk does not answer with that as their problem: nobody waits for it twice."""
+    limit_s = max((job.config.execution.io_stall_s for job in jobs), default=0.0)
+    dead = unanswered([partial(ask_disks, job.places) for job in jobs], limit_s)
+    error = IOStallError(f"a disk does not answer within {limit_s:g} s", stall_s=limit_s)
+    return [replace(job, problem=error) if number in dead else job for number, job in enumerate(jobs)]
+
+
+def _is_on_dead_disk(job: Job) -> bool:
+    return isinstance(job.problem, IOStallError)
 
 
 def _with_findings(job: Job, findings: list[Finding], *, strict: bool) -> Job:

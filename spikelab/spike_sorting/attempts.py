@@ -7,9 +7,9 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from spikelab.spike_sorting._exceptions import (
     GpuLostError,
@@ -29,7 +29,7 @@ from spikelab.spike_sorting.stages.stage import Phase
 from spikelab.spike_sorting.supervision import host
 from spikelab.spike_sorting.supervision.monitor import Trip
 from spikelab.spike_sorting.supervision.process import EXIT_DISK_FULL, ExitStatus, WorkerProcess
-from spikelab.spike_sorting.supervision.progress import Progress
+from spikelab.spike_sorting.supervision.progress import Progress, read_progress
 from spikelab.spike_sorting.supervision.publish import publish_json
 from spikelab.spike_sorting.supervision.sweep import RUN_COOKIE
 from spikelab.spike_sorting.watch import (
@@ -61,7 +61,7 @@ def run_phase(work: Work, phase: Phase) -> None:
         if failure is None:
             return
         failures.append(failure)
-        retry = decide(config, phase, failures, _extent_um(work))
+        retry = decide(config, phase, failures, _extent_um(work), asked=work.job.config)
         if retry is None:
             raise failure.error
         config = retry.config
@@ -69,39 +69,59 @@ def run_phase(work: Work, phase: Phase) -> None:
         work.note("retry", phase=phase, remark=retry.remark, changed=dict(retry.changed))
 
 
+@dataclass(frozen=True)
+class _Orders:
+    """What a worker is started with: its folder, its environment, and the file that it prints into."""
+
+    folder: Path
+    environment: Mapping[str, str]
+    log: IO[bytes]
+
+
 def _attempt(work: Work, phase: Phase, config: SortingPipelineConfig) -> Failure | None:
     """Let one worker do the unfinished stages of `phase`; return what it failed with."""
     started, gpu_index = time.monotonic(), gpu_in_use(config, phase)
     if gpu_index is not None:
         work.devices.check(gpu_index)
-    folder, worker = work.patiently(lambda: _start_worker(work, phase, config))
-    with worker, watching(work, config, phase, worker, gpu_index) as watch:
-        work.note("worker_started", phase=phase, attempt=folder.name)
-        exited, trip = _wait(worker, watch, work, gpu_index)
-        failure = _failure_of(work, phase, watch, exited, trip, folder)
-        work.keep_peaks(watch.monitor.peaks)
+    orders = work.patiently(lambda: _prepare(work, phase, config))
+    try:
+        with _started(work, orders) as worker, watching(work, config, phase, worker, gpu_index) as watch:
+            work.note("worker_started", phase=phase, attempt=orders.folder.name)
+            exited, trip = _wait(worker, watch, work)
+            failure = _failure_of(work, phase, watch, exited, trip, orders.folder)
+            work.keep_peaks(watch.monitor.peaks)
+    except UnkillableProcessError as error:
+        failure, exited_name = Failure(error), "unkillable"
+    else:
+        exited_name = exited.name
+    if failure is not None and isinstance(failure.error, (GpuLostError, UnkillableProcessError)):
+        _set_aside(gpu_index, failure.error, work)
     status = describe_error(failure.error)["status"] if failure else SUCCESS
     seconds = round(time.monotonic() - started, 3)
-    work.attempts.append(Attempt(phase, exited.name, seconds, status, failure.step if failure else None))
-    work.note("worker_ended", phase=phase, exit=exited.name, wall_time_s=seconds, status=status)
+    work.attempts.append(Attempt(phase, exited_name, seconds, status, failure.step if failure else None))
+    work.note("worker_ended", phase=phase, exit=exited_name, wall_time_s=seconds, status=status)
     return failure
 
 
-def _start_worker(work: Work, phase: Phase, config: SortingPipelineConfig) -> tuple[Path, WorkerProcess]:
-    """Start a worker on `phase`; return it with the folder that has its orders."""
+def _prepare(work: Work, phase: Phase, config: SortingPipelineConfig) -> _Orders:
+    """Write down what the next worker is to do, and make room for it."""
     run = work.job.run
     folder = run.new_attempt()
     described = {"phase": phase, "job": replace(work.job, config=config).to_dict(), "keys": dict(work.keys)}
     publish_json(folder / "job.json", described)
     run.progress.unlink(missing_ok=True)
-    worker = WorkerProcess(
-        [sys.executable, "-m", "spikelab.spike_sorting.worker", str(folder)],
-        environment=_environment(work, config),
-        log_path=run.log,
-        status_path=folder / "status.json",
-        inherit=work.locks,
-    )
-    return folder, worker
+    return _Orders(folder, _environment(work, config), run.log.open("ab"))
+
+
+def _started(work: Work, orders: _Orders) -> WorkerProcess:
+    with orders.log as log:
+        return WorkerProcess(
+            [sys.executable, "-m", "spikelab.spike_sorting.worker", str(orders.folder)],
+            environment=orders.environment,
+            log=log,
+            status_path=orders.folder / "status.json",
+            inherit=work.locks,
+        )
 
 
 def _environment(work: Work, config: SortingPipelineConfig) -> dict[str, str]:
@@ -111,29 +131,23 @@ def _environment(work: Work, config: SortingPipelineConfig) -> dict[str, str]:
     return {**host.worker_environment(work.n_threads), **temporary, **sorter, **plugins, RUN_COOKIE: work.run_id}
 
 
-def _wait(worker: WorkerProcess, watch: Watch, work: Work, gpu_index: int | None) -> tuple[ExitStatus, Trip | None]:
+def _wait(worker: WorkerProcess, watch: Watch, work: Work) -> tuple[ExitStatus, Trip | None]:
     """Return how the worker ended and why it was stopped, if it was; tell the observer how far it is meanwhile."""
     while (exited := worker.wait(TICK_S)) is None:
         trip = None if work.stop.is_set() else watch.poll_when_due()
         if work.stop.is_set() or trip is not None:
-            return _stop(worker, trip, work, gpu_index), trip
+            return _stop(worker, trip, work), trip
         if work.observer is not None and (progress := work.progress()) is not None:
             work.observer(work.job, progress)
     return exited, None
 
 
-def _stop(worker: WorkerProcess, trip: Trip | None, work: Work, gpu_index: int | None) -> ExitStatus:
+def _stop(worker: WorkerProcess, trip: Trip | None, work: Work) -> ExitStatus:
     """Stop the worker for `trip`, or for the user, and write down who decided, why, and what it took."""
     started = time.monotonic()
     reason = {"reason": "the user"} if trip is None else {"reason": trip.sensor, "detail": trip.reading.detail}
     work.note("stopping", **reason)
-    if trip is not None and isinstance(trip.error, GpuLostError):
-        _set_aside(gpu_index, trip.error, work)
-    try:
-        exited = worker.stop() if trip is None else stop_for(worker, trip)
-    except UnkillableProcessError as error:
-        _set_aside(gpu_index, error, work)
-        raise
+    exited = worker.stop() if trip is None else stop_for(worker, trip)
     work.note("stopped", exit=exited.name, took_s=round(time.monotonic() - started, 3))
     return exited
 
@@ -149,17 +163,24 @@ def _failure_of(
     work: Work, phase: Phase, watch: Watch, exited: ExitStatus, trip: Trip | None, folder: Path
 ) -> Failure | None:
     """Return what a worker failed with: why it was stopped, what it said itself, or what its exit says."""
-    progress = work.progress() or Progress(phase)
     if exited.returncode == 0 and not work.unfinished(phase):
         return None
+    progress = _last_progress(work) or Progress(phase)
     if work.stop.is_set():
         return Failure(KeyboardInterrupt("stopped by the user"), progress.step)
     error = trip.error if trip is not None else _error_of_worker(work, watch, exited, progress, folder)
     free_gb = watch.monitor.first.get("disk_free_inter_gb")
-    # Where the disk does not answer, what was seen in time is told without it.
-    with suppress(IOStallError):
+    # Where the disk fails or does not answer, what was seen in time is told without it.
+    with suppress(IOStallError, OSError):
         error = work.patiently(lambda: with_evidence(error, work.job.run, free_gb))
     return Failure(error, progress.step)
+
+
+def _last_progress(work: Work) -> Progress | None:
+    """Return what the worker was at: the step decides which smaller settings help."""
+    with suppress(IOStallError, OSError):
+        return work.patiently(lambda: read_progress(work.job.run.progress))
+    return None
 
 
 def _error_of_worker(work: Work, watch: Watch, exited: ExitStatus, progress: Progress, folder: Path) -> Exception:
@@ -171,24 +192,26 @@ def _error_of_worker(work: Work, watch: Watch, exited: ExitStatus, progress: Pro
     if watch.kernel_killed():
         # It may have been a process of the worker's own that was killed.
         return kernel_out_of_memory(work.job, progress.stage)
+    if known is not None:
+        return known
     full = watch.full_folder((work.job.run.inter, work.job.run.results))
-    if exited.returncode == EXIT_DISK_FULL and not said:
-        full = full or work.job.run.inter
-    if full is not None and not said:
-        return disk_full(full, progress.stage)
-    return known or work.patiently(lambda: _crash(work, exited, progress))
+    if full is not None or exited.returncode == EXIT_DISK_FULL:
+        return disk_full(full or work.job.run.inter, progress.stage)
+    return _crash(work, exited, progress)
 
 
 def _crash(work: Work, exited: ExitStatus, progress: Progress) -> SorterCrashedError:
     what = "ended without results" if exited.returncode == 0 else f"died ({exited.name})"
     step = f", {progress.step}" if progress.step else ""
-    return SorterCrashedError(
+    error = SorterCrashedError(
         f"the worker {what} in stage {progress.stage}{step}",
         sorter=work.job.config.sorter.sorter_name,
         exit_name=exited.name,
         log_path=str(work.job.run.log),
-        log_tail=work.job.run.log_tail(),
     )
+    with suppress(IOStallError, OSError):
+        error.log_tail = work.patiently(work.job.run.log_tail)
+    return error
 
 
 def _read_exit(folder: Path) -> dict[str, Any]:
@@ -203,6 +226,6 @@ def _rebuild_error(said: Mapping[str, Any]) -> Exception:
 
 
 def _extent_um(work: Work) -> tuple[float, float]:
-    marker = work.job.run.read_marker("load") or {"summary": {}}
+    marker = work.patiently(lambda: work.job.run.read_marker("load")) or {"summary": {}}
     width, height = marker["summary"].get("extent_um", (0.0, 0.0))
     return width, height

@@ -11,7 +11,7 @@ import logging
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +22,8 @@ from spikelab.spike_sorting._exceptions import (
     HostMemoryWatchdogError,
     HostOutOfMemoryError,
     InsufficientActivityError,
+    IOStallError,
+    SpikeSortingClassifiedError,
     UnclassifiedSortError,
 )
 from spikelab.spike_sorting.attempts import run_phase
@@ -33,7 +35,14 @@ from spikelab.spike_sorting.work import Work
 
 _log = logging.getLogger(__name__)
 
-_OUT_OF_MEMORY = (GPUOutOfMemoryError, HostOutOfMemoryError, GpuMemoryWatchdogError, HostMemoryWatchdogError)
+_SAY_LITTLE = (
+    GPUOutOfMemoryError,
+    HostOutOfMemoryError,
+    GpuMemoryWatchdogError,
+    HostMemoryWatchdogError,
+    UnclassifiedSortError,
+)
+"""Failures of so short a window that say little about the whole recording."""
 _PHASES: tuple[Phase, ...] = ("prepare", "sort")
 _WHOLE_RECORDING: dict[str, Any] = {
     "first_n_mins": None,
@@ -57,48 +66,55 @@ def send_canary(work: Work) -> None:
     SpikeSortingClassifiedError
         The canary failed in a way in which the whole sort would fail too.
     """
-    seconds = work.job.config.execution.canary_first_n_s
-    if seconds <= 0 or work.job.run.recorded_s() < max(seconds, work.job.config.execution.canary_min_recording_s):
+    execution = work.job.config.execution
+    seconds = execution.canary_first_n_s
+    if seconds <= 0 or work.patiently(work.job.run.recorded_s) < max(seconds, execution.canary_min_recording_s):
         return
-    with _telling_little(work):
+    with _telling_little(work, _SAY_LITTLE):
         try:
             _try(work, 0.0, seconds)
         except InsufficientActivityError as silent:
             start_s = _busiest_start_s(work)
-            work.note("canary_silent", error=str(silent), next_start_s=start_s)
-            _try(work, start_s, seconds)
+            if start_s is not None:
+                work.note("canary_silent", error=str(silent), next_start_s=start_s)
+                _try(work, start_s, seconds)
 
 
 @contextmanager
-def _telling_little(work: Work) -> Iterator[None]:
-    """Turn failures that say little about the whole recording into a remark."""
+def _telling_little(work: Work, kinds: tuple[type[Exception], ...]) -> Iterator[None]:
+    """Turn failures of these kinds into a remark."""
     try:
         yield
-    except (*_OUT_OF_MEMORY, UnclassifiedSortError) as error:
+    except kinds as error:
         remark = f"The canary failed ({type(error).__name__}: {error}); the whole recording was sorted all the same."
         _log.warning("%s", remark)
         work.remarks.append(remark)
 
 
-def _busiest_start_s(work: Work) -> float:
-    """Return where the busiest seconds begin, found by a worker: the recording is read there and not here."""
-    job = work.job
+def _busiest_start_s(work: Work) -> float | None:
+    """Return where the busiest seconds begin, or None where that cannot be found out: that is no canary's failure.
+
+    A worker finds it: the recording is read there and not here.
+    """
+    job, found = work.job, None
     keys = stage_keys((work.stages[0], SCAN), job.config, sources.identity(job.source), job.source.to_dict())
-    run_phase(replace(work, stages=(SCAN,), keys=keys, attempts=[]), SCAN.phase)
-    marker = work.patiently(lambda: job.run.read_marker(SCAN.name)) or {}
-    return float(marker["summary"]["start_s"])
+    with _telling_little(work, (SpikeSortingClassifiedError, UnclassifiedSortError)):
+        run_phase(replace(work, stages=(SCAN,), keys=keys, attempts=[]), SCAN.phase)
+        found = work.patiently(lambda: job.run.read_marker(SCAN.name))
+    return float(found["summary"]["start_s"]) if found else None
 
 
 def _try(work: Work, start_s: float, seconds: float) -> None:
     """Sort one window in folders of its own."""
-    canary = _work_on_window(work, start_s, start_s + seconds)
+    canary = work.patiently(lambda: _work_on_window(work, start_s, start_s + seconds))
     work.note("canary_started", start_s=start_s, duration_s=seconds)
     try:
         for phase in _PHASES:
             run_phase(canary, phase)
     finally:
         work.note("canary_ended", attempts=[attempt.status for attempt in canary.attempts])
-        shutil.rmtree(canary.job.run.inter, ignore_errors=True)
+        with suppress(IOStallError):
+            work.patiently(lambda: shutil.rmtree(canary.job.run.inter, ignore_errors=True))
 
 
 def _work_on_window(work: Work, start_s: float, end_s: float) -> Work:

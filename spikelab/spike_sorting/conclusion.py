@@ -9,11 +9,11 @@ from dataclasses import replace
 from spikelab.spike_sorting._exceptions import IOStallError
 from spikelab.spike_sorting.outcome import SUCCESS, Outcome, RecordingResult, describe_error
 from spikelab.spike_sorting.report import write_report
-from spikelab.spike_sorting.run_folder import EXPORT
+from spikelab.spike_sorting.run_folder import EXPORT, RunFolder
 from spikelab.spike_sorting.work import Work
 
-_CLOSE_S = 1800.0
-"""Time for a report of a thousand units on a slow share."""
+_REPORT_S, _INTERRUPTED_S = 1800.0, 30.0
+"""Time for a report (s): of a thousand units on a slow share, and for somebody who has pressed Ctrl-C."""
 
 _log = logging.getLogger(__name__)
 
@@ -28,22 +28,34 @@ def conclude(work: Work, error: BaseException | None = None) -> Outcome:
     error : BaseException or None, default None
         What it failed with.
     """
+    run = work.job.run
+    if not work.answers(run.results):
+        return _unreported(work, error or IOStallError(f"the disk of {run.results} does not answer"))
+    if not work.answers(run.inter):
+        # What there is to report lies beside the report, but for the numbers of the stages.
+        run = RunFolder(run.results, run.results)
+        error = error or IOStallError(f"the disk of {work.job.run.inter} does not answer")
     try:
-        work.check_disks()
-        return work.patiently(lambda: _concluded(work, error), _CLOSE_S)
+        limit_s = _INTERRUPTED_S if isinstance(error, KeyboardInterrupt) else _REPORT_S
+        return work.patiently(lambda: _concluded(work, run, error), limit_s)
     except IOStallError as silent:
-        reason = error or silent
-        outcome = Outcome(failed(work, reason), reason)
-        return _with_warning(outcome, f"There is no report of this run: {silent}")
+        return _unreported(work, error or silent)
 
 
-def _concluded(work: Work, error: BaseException | None) -> Outcome:
+def _unreported(work: Work, error: BaseException) -> Outcome:
+    outcome = Outcome(failed(work, error), error)
+    return _with_warning(outcome, f"There is no report of this run: {work.job.run.results} does not answer.")
+
+
+def _concluded(work: Work, run: RunFolder, error: BaseException | None) -> Outcome:
     """Write the report, for failures too, and remove what a finished sort no longer needs."""
     outcome = Outcome(succeeded(work)) if error is None else Outcome(failed(work, error), error)
-    run, result = work.job.run, outcome.result
-    outcome = _reported(work, outcome)
+    result = outcome.result
+    outcome = _reported(work, run, outcome)
     # Last: whoever reads of an end in the journal finds the report.
     work.note("run_ended", status=result.status, wall_time_s=result.wall_time_s)
+    if not work.all_noted():
+        outcome = _with_warning(outcome, f"{run.journal.path.name} lacks what happened last: the disk is slow.")
     # Without its report a sort does not count as finished: what it would go on from must stay.
     if result.succeeded and run.reported_success():
         outcome = _tidied(work, outcome)
@@ -64,10 +76,10 @@ def _with_warning(outcome: Outcome, warning: str) -> Outcome:
     return replace(outcome, result=replace(outcome.result, warnings=(*outcome.result.warnings, warning)))
 
 
-def _reported(work: Work, outcome: Outcome) -> Outcome:
+def _reported(work: Work, run: RunFolder, outcome: Outcome) -> Outcome:
     """Write the report and return the outcome; a page that cannot be drawn costs neither a result nor its error."""
     try:
-        write_report(work.job.run, outcome.result, with_pages=work.job.config.execution.generate_sorting_report)
+        write_report(run, outcome.result, with_pages=work.job.config.execution.generate_sorting_report)
     except Exception as error:  # noqa: BLE001 - told in the log and in the result
         _log.exception("the report of %s could not be written", work.job.path)
         return _with_warning(outcome, f"The report is incomplete: {type(error).__name__}: {error}")

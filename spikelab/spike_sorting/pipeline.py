@@ -7,11 +7,12 @@ processes, each finished stage kept, and a report at the end whatever happens.
 from __future__ import annotations
 
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import replace
-from threading import Event
+from functools import partial
 from typing import Any
 
 from spikelab.spike_sorting import sources
@@ -45,6 +46,9 @@ STAGES: tuple[Stage, ...] = (
 PHASES: tuple[Phase, ...] = tuple(dict.fromkeys(stage.phase for stage in STAGES))
 """Groups of stages; each group is the work of one fresh process."""
 
+_BEGIN_S = 1800.0
+"""Time for clean-up and for a look at the files of a recording, which may be a hundred thousand (s)."""
+
 _RECOMPUTE = {
     "recompute_recording": "load",
     "recompute_sorting": "sort",
@@ -58,7 +62,7 @@ def run_recording(
     job: Job,
     *,
     observer: Observer | None = None,
-    stop: Event | None = None,
+    stop: threading.Event | None = None,
     arbiter: MemoryArbiter | None = None,
     devices: Devices | None = None,
 ) -> Outcome:
@@ -83,19 +87,13 @@ def run_recording(
         uuid.uuid4().hex,
         time.monotonic(),
         observer,
-        stop or Event(),
+        stop or threading.Event(),
         remarks=list(job.remarks),
         arbiter=arbiter,
         devices=devices or Devices(),
     )
     try:
-        work.check_disks()
-    except IOStallError as dead:
-        return Outcome(failed(work, dead), dead)
-    if job.problem is not None and not job.run.results.parent.parent.is_dir():
-        # The recording's own folder is missing: none is made up for a report.
-        return Outcome(failed(work, job.problem), job.problem)
-    try:
+        _check_places(work)
         with hold((job.run.inter, job.run.results), work.run_id) as locks:
             return _run_locked(replace(work, locks=locks))
     except Exception as error:  # noqa: BLE001 - the boundary: one outcome per recording, whatever happens
@@ -112,16 +110,29 @@ def is_finished(job: Job) -> bool:
     return job.run.is_done(EXPORT, stage_keys(STAGES, job.config, sources.identity(source), source.to_dict())[EXPORT])
 
 
+def _check_places(work: Work) -> None:
+    """Raise what makes it impossible even to report: a disk that does not answer, a recording without a folder."""
+    job = work.job
+    if isinstance(job.problem, IOStallError):
+        raise job.problem  # known already: not waited for again
+    if not work.answers(*job.places):
+        limit_s, places = job.config.execution.io_stall_s, ", ".join(map(str, job.places))
+        msg = f"a disk does not answer within {limit_s:g} s: that of {places}"
+        raise IOStallError(msg, device=places, stall_s=limit_s)
+    if job.problem is not None and not job.run.results.parent.parent.is_dir():
+        # The recording's own folder is missing: none is made up for a report.
+        raise job.problem
+
+
 def _run_locked(work: Work) -> Outcome:
     """Find the job finished, or run what is not, and report."""
-    work.job.run.remove_leftovers()
+    limit_s = _begin_limit_s(work.job)
     try:
-        work.job.run.claim(work.job.source.owner_card())
-        work = _identified(work)
-        if _is_finished(work):
+        work = work.patiently(partial(_identified, work), limit_s)
+        if work.patiently(partial(_is_finished, work)):
             tidy(work)
             return Outcome(found(work))
-        _open_run(work)
+        work.patiently(partial(_open_run, work), limit_s)
         for phase in PHASES:
             if work.unfinished(phase):
                 if phase == "sort":
@@ -132,9 +143,16 @@ def _run_locked(work: Work) -> Outcome:
     return conclude(work)
 
 
+def _begin_limit_s(job: Job) -> float:
+    """Return how long the beginning may take: one that lives in this process is read and saved here, in any time."""
+    return threading.TIMEOUT_MAX if job.in_memory is not None else _BEGIN_S
+
+
 def _identified(work: Work) -> Work:
-    """Return the work with its recording identified, the keys of its stages, and nothing that is to be redone."""
+    """Return the work, cleaned up and claimed, with the keys of its stages, and nothing that is to be redone."""
     job = work.job
+    job.run.remove_leftovers()
+    job.run.claim(job.source.owner_card())
     if job.problem is not None:
         raise job.problem
     if job.in_memory is not None:

@@ -73,6 +73,8 @@ def decide(
     phase: Phase,
     failures: Sequence[Failure],
     extent_um: tuple[float, float] = (0.0, 0.0),
+    *,
+    asked: SortingPipelineConfig | None = None,
 ) -> Retry | None:
     """Return the next attempt at `phase` after these `failures`, or None when the last one is final.
 
@@ -86,14 +88,16 @@ def decide(
         All failures of the phase so far, the last one last.
     extent_um : tuple of float
         Width and height of the array (um).
+    asked : SortingPipelineConfig or None, default None
+        Settings that the user asked for; None for `config`.
     """
     last = failures[-1]
     if last.is_crash:
         return _once_more(config, failures)
     if not last.is_shortage or sum(f.is_shortage for f in failures) > config.execution.oom_retry_max:
         return None
-    n_before = sum(earlier.is_shortage and earlier.step == last.step for earlier in failures[:-1])
-    shortage = Shortage(_whose(last.error), last.step, config.execution.oom_retry_factor, extent_um, n_before)
+    wanted = (asked or config).sorter.sorter_params
+    shortage = Shortage(_whose(last.error), last.step, config.execution.oom_retry_factor, extent_um, wanted)
     is_sorter = phase == "sort" and last.step != COPYING
     shrunk = _smaller_sort(config, shortage) if is_sorter else _fewer_jobs(config, shortage)
     return None if shrunk is None else Retry(shrunk.config, _remark(last, shrunk), shrunk.changed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from spikelab.spike_sorting._exceptions import (
 )
 from spikelab.spike_sorting.config import SortingPipelineConfig
 from spikelab.spike_sorting.jobs import Job
+from spikelab.spike_sorting.preflight.batch import wanted_device
 from spikelab.spike_sorting.run_folder import RunFolder
 from spikelab.spike_sorting.stages.stage import Phase
 from spikelab.spike_sorting.supervision.curve import CurveWriter
@@ -136,8 +137,11 @@ def with_evidence(error: Exception, run: RunFolder, started_free_gb: float | Non
 
 
 def disk_full(folder: Path, stage: str) -> DiskExhaustionError:
-    """Return the failure of a worker that could not even say that the disk is full."""
-    msg = f"the disk of {folder} is full: in stage {stage} the worker could not write any more, not even why it ended"
+    """Return the failure of a worker that could not even say why it ended."""
+    msg = (
+        f"the disk of {folder}, or this user's share of it, is full: in stage {stage} the worker could not write down "
+        "why it ended"
+    )
     return DiskExhaustionError(msg, folder=str(folder), free_gb_at_trip=0.0)
 
 
@@ -160,26 +164,45 @@ def _explain_disk(error: DiskExhaustionError, run: RunFolder, started_free_gb: f
     folder = run.inter if error.folder is None else Path(error.folder)
     report = disk_report(folder, error.free_gb_at_trip or 0.0, error.abort_threshold_gb or 0.0, None, started_free_gb)
     path = run.results / "disk_exhaustion_report.json"
-    try:
-        run.remove_leftovers()
-        run.remove_scratch()
+    for make_room in (run.remove_leftovers, run.remove_scratch):
+        with suppress(OSError):
+            make_room()
+    with suppress(OSError):
         publish_json(path, report)
         error.report = str(path)
-    except OSError:
-        error.report = None
 
 
-def gpu_in_use(config: SortingPipelineConfig, phase: Phase) -> int | None:
-    """Return the GPU that a worker uses, as NVML counts, or None where it uses none or that cannot be told."""
-    device = str(config.sorter.sorter_params.get("torch_device", "auto"))
+def gpu_in_use(config: SortingPipelineConfig, phase: Phase, gpu: NvmlGpu | None = None) -> int | None:
+    """Return the GPU that a worker uses, as NVML counts, or None where it uses none or that cannot be told.
+
+    Parameters
+    ----------
+    config : SortingPipelineConfig
+        Settings of the worker.
+    phase : str
+        What it does.
+    gpu : NvmlGpu or None, default None
+        The driver; None for that of this machine.
+    """
+    device = wanted_device(config)
     if phase != "sort" or device == "cpu":
         return None
     _, _, number = device.partition(":")
-    with closing(NvmlGpu()) as gpu:
+    with closing(gpu or NvmlGpu()) as driver:
+        if not _has_gpus(driver):
+            return None
         try:
-            return gpu.index_of(int(number or 0), os.environ.get("CUDA_VISIBLE_DEVICES")) if gpu.count() else None
+            return driver.index_of(int(number or 0), os.environ.get("CUDA_VISIBLE_DEVICES"))
         except (OSError, ValueError):
             return None
+
+
+def _has_gpus(driver: NvmlGpu) -> bool:
+    """Return whether there are GPUs; a driver that does not answer has some, and they may be in trouble."""
+    try:
+        return driver.count() > 0
+    except OSError:
+        return True
 
 
 def _to_journal(work: Work, event: MonitorEvent) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from threading import Event
 from typing import Any, TypeVar
 
@@ -15,8 +17,10 @@ from spikelab.spike_sorting.jobs import Job
 from spikelab.spike_sorting.outcome import Attempt
 from spikelab.spike_sorting.stages.stage import Phase, Stage
 from spikelab.spike_sorting.supervision.arbiter import MemoryArbiter
-from spikelab.spike_sorting.supervision.deadline import Deadline
+from spikelab.spike_sorting.supervision.deadline import Deadline, NoAnswerError
 from spikelab.spike_sorting.supervision.devices import Devices
+from spikelab.spike_sorting.supervision.disk import ask_disks
+from spikelab.spike_sorting.supervision.notes import Notes
 from spikelab.spike_sorting.supervision.progress import Progress, read_progress
 
 T = TypeVar("T")
@@ -24,7 +28,8 @@ T = TypeVar("T")
 Observer = Callable[[Job, Progress], None]
 """Told now and then how far a recording is."""
 
-_log = logging.getLogger(__name__)
+_LEAST_S = 10.0
+"""A busy disk may take so long, however short ``io_stall_s`` is."""
 
 
 @dataclass
@@ -79,7 +84,8 @@ class Work:
     n_threads: int = 1
 
     def __post_init__(self) -> None:
-        self._glance = Deadline(f"the disk of {self.job.run.results}")
+        self._notes = Notes(self.job.run.journal.append)
+        self._glance = Deadline(f"the disk of {self.job.run.progress}")
 
     def keep_peaks(self, highest: Mapping[str, float]) -> None:
         """Take in the worst readings of a worker: the highest, and of free space, which falls, the lowest."""
@@ -94,51 +100,66 @@ class Work:
     # ------------------------------------------------------------------- folders that may not answer any more
 
     def note(self, event: str, **fields: Any) -> None:
-        """Append an event to the journal if the disk lets us.
+        """Append an event to the journal; what the orchestrator has to tell must not cost what it has to do."""
+        self._notes.add(event, **fields)
 
-        What the orchestrator has to tell must not cost what it has to do.
-        """
-        journal = self.job.run.journal
-        try:
-            self._glance.call(lambda: journal.write(event, **fields))
-        except OSError as error:
-            _log.warning("%s lacks the event %s %s: %s", journal.path, event, fields, error)
+    def all_noted(self) -> bool:
+        """Wait for the journal, which a slow disk may lag behind with; return whether it is complete."""
+        return self._notes.flush(self._patience_s)
 
     def progress(self) -> Progress | None:
-        """Return what the worker wrote last, or None before its first report and where the disk does not answer."""
+        """Return what the worker wrote last, or None before its first report and where that cannot be read now."""
         try:
             return self._glance.call(lambda: read_progress(self.job.run.progress))
-        except TimeoutError:
+        except OSError:
             return None
 
-    def patiently(self, function: Callable[[], T], at_least_s: float = 10.0) -> T:
+    @property
+    def _patience_s(self) -> float:
+        return max(_LEAST_S, self.job.config.execution.io_stall_s)
+
+    def patiently(self, function: Callable[[], T], limit_s: float | None = None) -> T:
         """Return what `function` returns, which works on the folders of the run.
 
         Parameters
         ----------
         function : callable
             What to do.
-        at_least_s : float, default 10
-            Time that it may take on busy disks, however short ``io_stall_s`` is (s).
+        limit_s : float or None, default None
+            How long that may take (s); None means ``io_stall_s``.
 
         Raises
         ------
         IOStallError
-            It takes longer than that and than ``io_stall_s``: a disk or share hangs, and nobody must wait for it all
-            night.
+            It takes longer: a disk or share hangs, and nobody must wait for it all night. The locks of the run stay
+            held until `function` returns at last, so that what it still does is done to this run and no later one.
         """
-        limit_s = max(at_least_s, self.job.config.execution.io_stall_s)
+        limit_s = limit_s or self._patience_s
         places = f"the recording, {self.job.run.inter} or {self.job.run.results}"
         try:
             return Deadline(f"the disk of {places}", limit_s).call(function)
-        except TimeoutError as error:
+        except NoAnswerError as error:
+            self._stay_locked_until(error.late)
             raise IOStallError(str(error), device=places, stall_s=limit_s) from error
 
-    def check_disks(self) -> None:
-        """Raise IOStallError unless the disks of the recording and of both folders answer."""
-        self.patiently(lambda: [os.path.lexists(place) for place in self.job.places])
+    def _stay_locked_until(self, late: Future[Any] | None) -> None:
+        if late is not None:
+            for descriptor in self.locks:
+                late.add_done_callback(partial(_close, os.dup(descriptor)))
+
+    def answers(self, *places: Path) -> bool:
+        """Return whether the disks of `places` answer, be it that they are not there."""
+        try:
+            self.patiently(partial(ask_disks, places))
+        except IOStallError:
+            return False
+        return True
 
     def unfinished(self, phase: Phase) -> bool:
         """Return whether a stage of `phase` is still to be done."""
         stages = [stage.name for stage in self.stages if stage.phase == phase]
         return self.patiently(lambda: not all(self.job.run.is_done(name, self.keys[name]) for name in stages))
+
+
+def _close(descriptor: int, _late: object) -> None:
+    os.close(descriptor)

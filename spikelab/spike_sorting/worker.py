@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> int:
     job, phase = Job.from_dict(described["job"]), described["phase"]
     try:
         run_stages(job, described["keys"], phase)
-    except Exception as error:  # noqa: BLE001 - the boundary of this process: told, and raised again by its caller
+    except Exception as error:  # noqa: BLE001 - the boundary of this process: the orchestrator rebuilds the error from what is told
         _log.exception("phase %s failed", phase)
         return _tell(folder, describe_failure(job, error))
     return 0

@@ -148,16 +148,34 @@ def test_wide_arrays_get_more_centres():
     assert narrow is None
 
 
-def test_a_step_that_runs_out_again_gets_another_rung():
-    """Within the usual three retries every kind of rung that could help a clustering is tried once."""
-    failures, config, changed = [], KILOSORT4, []
+@pytest.mark.parametrize(
+    "extent_um,params,expected",
+    [
+        ((32.0, 4000.0), {}, ["clear_cache", "max_cluster_subset", "cluster_downsampling"]),
+        ((3850.0, 2100.0), {}, ["clear_cache", "max_cluster_subset", "x_centers"]),
+        ((32.0, 4000.0), {"clear_cache": True}, ["max_cluster_subset", "cluster_downsampling", "max_cluster_subset"]),
+    ],
+    ids=["probe", "2-D array", "what the user has set already"],
+)
+def test_a_step_that_runs_out_again_gets_another_rung(extent_um, params, expected):
+    """Within the usual three retries a clustering is made smaller in one way after the other, not in one way thrice."""
+    asked = KILOSORT4.override(kilosort_params=params)
+    failures, config, changed = [], asked, []
     for _ in range(3):
         failures.append(Failure(GPUOutOfMemoryError("full"), "first clustering"))
-        retry = decide(config, "sort", failures)
+        retry = decide(config, "sort", failures, extent_um, asked=asked)
         assert retry is not None
         config = retry.config
         changed += retry.changed
-    assert changed == ["clear_cache", "max_cluster_subset", "cluster_downsampling"]
+    assert changed == expected
+
+
+def test_what_is_free_is_not_passed_over():
+    """A step that lacked memory of the GPU and then of the host frees both before the result is changed."""
+    config = KILOSORT4.override(kilosort_params={"clear_cache": True})
+    shrunk = smaller(config, Shortage("host", "first clustering", 0.5))
+    assert shrunk is not None
+    assert shrunk.changed == {"arrays_on_disk": True}
 
 
 def test_a_copy_that_takes_too_much_memory_is_made_by_fewer_processes():

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from spikelab.spike_sorting._exceptions import SorterCrashedError
+from spikelab.spike_sorting._settings import FrozenMap
 from spikelab.spike_sorting.config import SortingPipelineConfig
 from spikelab.spike_sorting.run_folder import RunFolder
 from spikelab.spike_sorting.supervision.progress import ProgressFile
@@ -78,15 +79,15 @@ class Shortage:
         How hard to shrink: 0.5 halves.
     extent_um : tuple of float
         Width and height of the array (um).
-    n_before : int
-        How often it ran out in this step before.
+    asked : mapping
+        Parameters of the sorter that the user asked for, before anything was made smaller.
     """
 
     of: Literal["gpu", "host"]
     step: str
     factor: float
     extent_um: tuple[float, float] = (0.0, 0.0)
-    n_before: int = 0
+    asked: Mapping[str, Any] = FrozenMap()
 
 
 @dataclass(frozen=True)

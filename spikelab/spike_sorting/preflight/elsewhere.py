@@ -18,6 +18,7 @@ from itertools import groupby
 from pathlib import Path
 
 from spikelab.spike_sorting._exceptions import (
+    EnvironmentSortFailure,
     IOStallError,
     RecordingUnreadableError,
     SpikeSortingClassifiedError,
@@ -28,28 +29,30 @@ from spikelab.spike_sorting.preflight.facts import RecordingFacts, look
 from spikelab.spike_sorting.sources import plugin_environment
 from spikelab.spike_sorting.supervision.process import WorkerProcess
 from spikelab.spike_sorting.supervision.publish import publish
+from spikelab.spike_sorting.supervision.tree import Tree
 
-_PATIENCE_S = 60.0
-"""A recording that shows neither header nor data for so long is not to be had."""
+_LONGEST_S = 3600.0
+"""Even one that reads and reads is given up after this."""
 _KILL_S = 5.0
 _POLL_S = 0.02
+_LOOK_S = 1.0
+_READY = "ready"
 
 
-def look_at_all(jobs: Sequence[Job], *, patience_s: float = _PATIENCE_S) -> list[RecordingFacts]:
+def look_at_all(jobs: Sequence[Job]) -> list[RecordingFacts]:
     """Return what there is to know of the recording of each job; what is wrong with one is in there, not raised.
 
     Parameters
     ----------
     jobs : sequence of Job
-        What is to be sorted. A recording that only this process has is looked at here.
-    patience_s : float, default 60
-        How long one may take (s).
+        What is to be sorted. A recording that only this process has is looked at here. One that moves no byte and
+        takes no processor time for ``io_stall_s`` is given up.
     """
     facts: list[RecordingFacts] = []
     # HDF5 looks for plugins when its library starts: one process for each search path.
     for (here, plugins), group in groupby(jobs, key=lambda job: (_is_known_here(job), _plugins(job))):
         members = list(group)
-        facts += map(look, members) if here else _look_elsewhere(members, plugins, patience_s)
+        facts += map(look, members) if here else _look_elsewhere(members, plugins)
     return facts
 
 
@@ -61,53 +64,85 @@ def _plugins(job: Job) -> str | None:
     return job.config.recording.hdf5_plugin_path
 
 
-def _look_elsewhere(jobs: Sequence[Job], plugins: str | None, patience_s: float) -> list[RecordingFacts]:
+def _look_elsewhere(jobs: Sequence[Job], plugins: str | None) -> list[RecordingFacts]:
     """Ask one process after the other: one that fails over a recording has a successor for the recordings after it."""
     facts: list[RecordingFacts] = []
     while len(facts) < len(jobs):
-        facts += _look_until_it_fails(jobs[len(facts) :], plugins, patience_s)
+        rest = jobs[len(facts) :]
+        try:
+            facts += _look_until_it_fails(rest, plugins)
+        except (OSError, EnvironmentSortFailure) as error:
+            msg = f"recordings cannot be looked at: the process for that does not start ({error})"
+            facts += [RecordingFacts(job, error=EnvironmentSortFailure(msg)) for job in rest]
     return facts
 
 
-def _look_until_it_fails(jobs: Sequence[Job], plugins: str | None, patience_s: float) -> list[RecordingFacts]:
+def _look_until_it_fails(jobs: Sequence[Job], plugins: str | None) -> list[RecordingFacts]:
     """Return the facts of these jobs, up to the first at which the process that looks ended or hung."""
     with tempfile.TemporaryDirectory(prefix="spikelab-preflight-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         (folder / "jobs.json").write_text(json.dumps([job.to_dict() for job in jobs]), encoding="utf-8")
-        process = WorkerProcess(
-            [sys.executable, "-m", "spikelab.spike_sorting.preflight.elsewhere", name],
-            environment={**os.environ, **plugin_environment(plugins)},
-            log_path=folder / "log",
-            status_path=folder / "status.json",
-        )
+        with (folder / "log").open("ab") as log:
+            process = WorkerProcess(
+                [sys.executable, "-m", "spikelab.spike_sorting.preflight.elsewhere", name],
+                environment={**os.environ, **plugin_environment(plugins)},
+                log=log,
+                status_path=folder / "status.json",
+            )
         facts: list[RecordingFacts] = []
         with process:
             for number, job in enumerate(jobs):
-                error = _wait_for(process, folder / f"{number}.json", job, patience_s)
+                error = _wait_for(process, folder / f"{number}.json", job)
                 if error is not None:
                     return [*facts, RecordingFacts(job, error=error)]
                 facts.append(_read_facts(folder / f"{number}.json", job))
         return facts
 
 
-def _wait_for(process: WorkerProcess, path: Path, job: Job, patience_s: float) -> SpikeSortingClassifiedError | None:
+def _wait_for(process: WorkerProcess, path: Path, job: Job) -> SpikeSortingClassifiedError | None:
     """Return None once `path` is there, or why it will not come."""
-    give_up_s = time.monotonic() + patience_s
-    exited = None
+    life, exited = _Life(process.pid, job.config.execution.io_stall_s), None
     while not path.exists():
         if exited is not None:
-            return _crashed(job, exited.name, path.with_name("log"))
-        if time.monotonic() > give_up_s:
+            return _crashed(job, exited.name, path.parent)
+        if (silence_s := life.too_silent_s()) is not None:
             with suppress(UnkillableProcessError):  # a dead share: that is what is told
                 process.kill(_KILL_S)
-            return IOStallError(f"{job.path} does not answer within {patience_s:g} s", stall_s=patience_s)
+            return IOStallError(f"{job.path} does not answer within {silence_s:g} s", stall_s=silence_s)
         exited = process.wait(_POLL_S)
     return None
 
 
-def _crashed(job: Job, exit_name: str, log: Path) -> RecordingUnreadableError:
+class _Life:
+    """Whether a process still does something: a slow disk is not a dead one."""
+
+    def __init__(self, pid: int, limit_s: float) -> None:
+        self._tree = Tree(pid, tuple, time.monotonic)
+        self._limit_s = limit_s
+        self._began_s = self._moved_s = self._looked_s = time.monotonic()
+        self._last: object = None
+
+    def too_silent_s(self) -> float | None:
+        """Return the limit that it has passed (s), or None while it is within."""
+        now_s = time.monotonic()
+        if now_s - self._looked_s >= _LOOK_S:
+            self._looked_s = now_s
+            with suppress(OSError):
+                use = self._tree.use()
+                self._moved_s = now_s if (use.cpu_s, use.io_bytes) != self._last else self._moved_s
+                self._last = (use.cpu_s, use.io_bytes)
+        if now_s - self._began_s > _LONGEST_S:
+            return _LONGEST_S
+        return self._limit_s if now_s - self._moved_s > self._limit_s else None
+
+
+def _crashed(job: Job, exit_name: str, folder: Path) -> RecordingUnreadableError:
+    log = folder / "log"
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if log.exists() else []
     said = f": {lines[-1]}" if lines else ""
+    if not (folder / _READY).exists():
+        msg = f"{exit_name}{said}"
+        raise EnvironmentSortFailure(msg)
     msg = f"{job.path}: reading it ends the process that tries to ({exit_name}){said}"
     return RecordingUnreadableError(msg, path=job.path)
 
@@ -120,6 +155,7 @@ def main(arguments: Sequence[str]) -> int:
     """Look at the jobs in the folder and leave what is known of each."""
     faulthandler.enable()
     folder = Path(arguments[0])
+    (folder / _READY).touch()
     for number, described in enumerate(json.loads((folder / "jobs.json").read_text(encoding="utf-8"))):
         facts = look(Job.from_dict(described))
         publish(folder / f"{number}.json", json.dumps(facts.to_dict()).encode())

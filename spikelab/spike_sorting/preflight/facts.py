@@ -163,10 +163,10 @@ def _described(job: Job, parts: Sequence[Any]) -> tuple[RecordingFacts, list[Per
     header = Header(
         fs_Hz=float(first.sampling_frequency),
         dtype=str(first.dtype),
-        n_segments=max(part.get_num_segments() for part in parts),
+        n_segments=int(max(part.get_num_segments() for part in parts)),
         n_channels=int(kept.sum()),
-        n_samples=sum(end - start for start, end in periods),
-        n_stray_bytes=sum(map(_n_stray_bytes, parts)),
+        n_samples=int(sum(end - start for start, end in periods)),
+        n_stray_bytes=int(sum(map(_n_stray_bytes, parts))),
         is_flat_binary=bool(
             len(parts) == 1 and kept.all() and periods == [(0, n_samples)] and _is_flat(first, job.in_memory)
         ),

@@ -100,12 +100,13 @@ def _lock_problems(place: Path) -> list[Finding]:
 
 def _second_process(place: Path, lock: IO[bytes], program: str = _SECOND_PROCESS) -> list[Finding]:
     """Let another process try the lock while it is held and when it is free, then kill it and see it gone."""
-    second = WorkerProcess(
-        [sys.executable, "-c", program, str(place)],
-        environment=os.environ,
-        log_path=place / "log",
-        status_path=place / "status.json",
-    )
+    with (place / "log").open("ab") as log:
+        second = WorkerProcess(
+            [sys.executable, "-c", program, str(place)],
+            environment=os.environ,
+            log=log,
+            status_path=place / "status.json",
+        )
     with second:
         told = _wait_for(second, place, "refused", "taken")
         lock.close()

@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from typing import TypeVar
+from contextlib import suppress
+from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+
+class NoAnswerError(TimeoutError):
+    """A call has not returned in time.
+
+    Attributes
+    ----------
+    late : Future or None
+        Done when it returns at last; None when it was not made, because an earlier one hangs.
+    """
+
+    late: Future[Any] | None = None
 
 
 class Deadline:
@@ -36,7 +50,7 @@ class Deadline:
 
         Raises
         ------
-        TimeoutError
+        NoAnswerError
             It has not returned in time, or an earlier call still has not.
         OSError
             The system gives no thread to run it in.
@@ -64,10 +78,31 @@ class Deadline:
             if answer.done():  # the call itself timed out, and said so
                 raise
             self._hanging = thread
-            raise self._no_answer() from None
+            raise self._no_answer(answer) from None
 
-    def _no_answer(self) -> TimeoutError:
-        return TimeoutError(f"{self._what} did not answer within {self._limit_s:g} s")
+    def _no_answer(self, late: Future[Any] | None = None) -> NoAnswerError:
+        error = NoAnswerError(f"{self._what} did not answer within {self._limit_s:g} s")
+        error.late = late
+        return error
+
+
+def unanswered(questions: Sequence[Callable[[], object]], limit_s: float) -> list[int]:
+    """Ask all `questions` at once, and return the indices of those without an answer after `limit_s` seconds.
+
+    Whatever a question raises is an answer.
+    """
+    asked = [threading.Thread(target=_ask, args=(question,), daemon=True) for question in questions]
+    for thread in asked:
+        thread.start()
+    give_up_s = time.monotonic() + limit_s
+    for thread in asked:
+        thread.join(max(0.0, give_up_s - time.monotonic()))
+    return [number for number, thread in enumerate(asked) if thread.is_alive()]
+
+
+def _ask(question: Callable[[], object]) -> None:
+    with suppress(Exception):
+        question()
 
 
 def _run(function: Callable[[], T], answer: Future[T]) -> None:

@@ -1,11 +1,12 @@
-"""What fills a disk, for the report of a run that was stopped because it was full."""
+"""Disks: whether one answers, and what fills one, for the report of a run that was stopped because it was full."""
 
 from __future__ import annotations
 
 import heapq
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,14 @@ MOST_CONSUMERS = 10
 MOST_FILES = 50_000
 MOST_SECONDS = 5.0
 """A walk over a share with millions of files ends here; what it has found by then is reported."""
+
+
+def ask_disks(paths: Iterable[Path]) -> None:
+    """Ask the disks of `paths` what they must answer themselves: what the kernel remembers is no sign of life."""
+    ask: Callable[[Path], object] = getattr(os, "statvfs", os.stat)
+    for path in paths:
+        with suppress(OSError):
+            ask(path)
 
 
 def disk_report(

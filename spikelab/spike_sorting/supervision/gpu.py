@@ -133,9 +133,9 @@ class NvmlGpu:
         OSError
             The driver does not know it, or does not answer.
         """
-        if not visible_devices:
+        if visible_devices is None:
             return cuda_index
-        listed = [name.strip() for name in visible_devices.split(",")]
+        listed = [name.strip() for name in visible_devices.split(",") if name.strip()]
         if cuda_index >= len(listed):
             msg = f"CUDA_VISIBLE_DEVICES={visible_devices!r} lists {len(listed)} devices, not a device {cuda_index}"
             raise ValueError(msg)

@@ -61,9 +61,8 @@ def main(arguments: list[str]) -> int:
     threading.Thread(target=_obey, args=(worker,), daemon=True).start()
     returncode = worker.wait()
     survivors = kill_descendants(os.getpid())
-    if _is_told(status_path, returncode, survivors):
-        return 0
-    # Our own exit says as much as it can.
+    _tell(status_path, returncode, survivors)
+    # Where the disk is full or dead, our own exit says as much as it can.
     return returncode if returncode >= 0 else _SHELL_SIGNAL - returncode
 
 
@@ -206,19 +205,16 @@ def _prctl(option: int, value: int) -> None:
         ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
 
 
-def _is_told(path: Path, returncode: int, survivors: list[Process]) -> bool:
-    """Write down how the worker ended; return whether that worked, on a disk that may be full or dead."""
-    told = threading.Event()
+def _tell(path: Path, returncode: int, survivors: list[Process]) -> None:
+    """Write down how the worker ended, if the disk lets us within a few seconds."""
 
-    def tell() -> None:
+    def write() -> None:
         with contextlib.suppress(OSError):
             _write_status(path, returncode, survivors)
-            told.set()
 
-    telling = threading.Thread(target=tell, daemon=True)
-    telling.start()
-    telling.join(_TELL_S)
-    return told.is_set()
+    writing = threading.Thread(target=write, daemon=True)
+    writing.start()
+    writing.join(_TELL_S)
 
 
 def _write_status(path: Path, returncode: int, survivors: list[Process]) -> None:

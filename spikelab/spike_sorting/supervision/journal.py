@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,10 @@ class Journal:
 
     def write(self, event: str, **fields: Any) -> None:
         """Append one event with the time and `fields`, durably."""
-        line = json.dumps({"time": host.utc_now(), "event": event, **fields}, allow_nan=False) + "\n"
+        self.append(entry(event, fields))
+
+    def append(self, line: str) -> None:
+        """Append an `entry`, durably."""
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             start = "\n" if _is_torn(descriptor) else ""
@@ -42,6 +46,11 @@ class Journal:
         lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines()
         parsed = (_parse(line) for line in lines)
         return [event for event in parsed if event is not None]
+
+
+def entry(event: str, fields: Mapping[str, Any]) -> str:
+    """Return the line that tells of `event`, which happens now."""
+    return json.dumps({"time": host.utc_now(), "event": event, **fields}, allow_nan=False) + "\n"
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

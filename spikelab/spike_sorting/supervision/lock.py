@@ -12,7 +12,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +69,12 @@ def _hold_one(folder: Path, run_id: str | None) -> Iterator[int]:
 
 def _release(descriptor: int, path: Path) -> None:
     """Close the lock; on a disk that does not answer that is left to the kernel, which does it when it can."""
-    with suppress(TimeoutError):
+    try:
         Deadline(f"the disk of {path}", _RELEASE_S).call(lambda: os.close(descriptor))
+    except TimeoutError:
+        return
+    except OSError:  # no further thread is to be had
+        os.close(descriptor)
 
 
 def _taken_from_the_dead(descriptor: int, path: Path) -> bool:

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 from spikelab.spike_sorting._exceptions import UnkillableProcessError
 from spikelab.spike_sorting.supervision import guardian, host, sweep
@@ -25,6 +25,7 @@ from spikelab.spike_sorting.supervision.deadline import Deadline
 EXIT_DISK_FULL = 74
 """With this a worker ends that could not write down how it ended: the disk is full."""
 _SHELL_SIGNAL = 128
+_TELL_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -78,10 +79,10 @@ class WorkerProcess:
         Program and arguments.
     environment : mapping
         Its whole environment.
-    log_path : Path
-        File that its output is appended to. Never a pipe: nobody may be there to read it.
+    log : file
+        Its output is appended to it. Never a pipe: nobody may be there to read it.
     status_path : Path
-        File in which the guardian writes how it ended.
+        File in which the guardian writes how it ended; it does not exist yet.
     inherit : sequence of int, default ()
         Descriptors that it keeps, such as the run's locks.
     """
@@ -91,27 +92,25 @@ class WorkerProcess:
         command: Sequence[str],
         *,
         environment: Mapping[str, str],
-        log_path: Path,
+        log: IO[bytes],
         status_path: Path,
         inherit: Sequence[int] = (),
     ) -> None:
         self._status_path = status_path
-        self._status_disk = Deadline(f"the disk of {status_path}")
+        self._status_disk = Deadline(f"the disk of {status_path}", _TELL_S)
         self._cookie = environment.get(sweep.RUN_COOKIE)
         self._is_abandoned = False
-        status_path.unlink(missing_ok=True)
-        with log_path.open("ab") as log:
-            self._guardian = subprocess.Popen(
-                [sys.executable, "-I", guardian.__file__, str(status_path), *command],
-                env=dict(environment),
-                stdin=subprocess.PIPE,
-                bufsize=0,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                pass_fds=tuple(inherit) if host.IS_POSIX else (),
-                # A Ctrl-C in the terminal is for us; a terminal that closes is no reason to stop.
-                start_new_session=True,
-            )
+        self._guardian = subprocess.Popen(
+            [sys.executable, "-I", guardian.__file__, str(status_path), *command],
+            env=dict(environment),
+            stdin=subprocess.PIPE,
+            bufsize=0,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            pass_fds=tuple(inherit) if host.IS_POSIX else (),
+            # A Ctrl-C in the terminal is for us; a terminal that closes is no reason to stop.
+            start_new_session=True,
+        )
 
     @property
     def pid(self) -> int:
@@ -199,7 +198,7 @@ class WorkerProcess:
         """Return what the guardian wrote at the end of the worker; nothing when it did not come to that."""
         try:
             return dict(json.loads(self._status_disk.call(lambda: self._status_path.read_text(encoding="utf-8"))))
-        except (FileNotFoundError, TimeoutError, ValueError):
+        except (OSError, ValueError):
             return {}
 
     def _status_of_mute_guardian(self, returncode: int) -> ExitStatus:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,7 @@ def _kill_in(step: str, call: dict[str, Any]) -> bool:
             sort.communicate()
             nemesis.wait_until(lambda: not nemesis.living(), 10, "the end of everything")
             return True
+        time.sleep(nemesis.POLL_S / 5)
     return False
 
 

@@ -30,9 +30,10 @@ def main(folder: str, frozen: str, kill_s: float) -> dict[str, Any]:
             freeze = stack.enter_context(groups.freezer())
         except OSError as error:
             return {"skip": f"nothing here makes a process unkillable: {error}"}
-        worker = WorkerProcess(
-            [sys.executable, "-c", _WORKER], environment=os.environ, log_path=log, status_path=Path(folder, "status")
-        )
+        with log.open("ab") as file:
+            worker = WorkerProcess(
+                [sys.executable, "-c", _WORKER], environment=os.environ, log=file, status_path=Path(folder, "status")
+            )
         nemesis.wait_until(lambda: log.exists() and "ready" in log.read_text(), 10, "the worker")
         ours, child = nemesis.descendants(worker.pid)
         victim = ours if frozen == "worker" else child

@@ -13,7 +13,7 @@ import numpy as np
 import psutil
 import pytest
 
-from spikelab.spike_sorting._exceptions import IOStallError, RecordingUnreadableError
+from spikelab.spike_sorting._exceptions import EnvironmentSortFailure, IOStallError, RecordingUnreadableError
 from spikelab.spike_sorting.jobs import Job
 from spikelab.spike_sorting.preflight.elsewhere import look_at_all
 from spikelab.spike_sorting.preflight.facts import look
@@ -65,7 +65,19 @@ def test_a_recording_that_does_not_answer_is_given_up(
 ) -> None:
     """P16: a recording on a dead share is given up after a while, and nothing is left of the attempt."""
     before = {child.pid for child in psutil.Process().children(recursive=True)}
-    hanging, sound = look_at_all([misbehaving("Hangs"), make_job(maxwell)], patience_s=12)
+    hangs = misbehaving("Hangs")
+    hangs = replace(hangs, config=hangs.config.override(io_stall_s=6.0))
+    hanging, sound = look_at_all([hangs, make_job(maxwell)])
     assert isinstance(hanging.error, IOStallError)
     assert sound.error is None
     assert {child.pid for child in psutil.Process().children(recursive=True)} <= before
+
+
+def test_trouble_of_our_own_is_not_the_recordings(
+    make_job: Make, maxwell: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """P21: where the process that looks cannot start, that is told of the environment, once, and not as damage."""
+    monkeypatch.setenv("PYTHONHOME", str(tmp_path))
+    facts = look_at_all([make_job(maxwell, name="first"), make_job(maxwell, name="second")])
+    assert [type(one.error) for one in facts] == [EnvironmentSortFailure] * 2
+    assert "does not start" in str(facts[0].error)

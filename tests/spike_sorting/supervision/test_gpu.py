@@ -194,7 +194,8 @@ def test_the_index_follows_cuda_visible_devices():
     """CUDA's second visible device is whatever the variable lists second, by number or by (the start of) its UUID."""
     gpu = NvmlGpu(ScriptedNvml())
     assert gpu.index_of(1, None) == 1
-    assert gpu.index_of(1, "") == 1
+    with pytest.raises(ValueError, match="lists 0 devices"):
+        gpu.index_of(0, "")
     assert gpu.index_of(1, "3, 2") == 2
     assert gpu.index_of(1, "3, GPU-8f2e") == 0
     with pytest.raises(ValueError, match="not a device 2"):

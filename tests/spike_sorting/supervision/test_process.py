@@ -38,13 +38,14 @@ def start(tmp_path: Path) -> Start:
     """Return a function that starts a worker on a piece of Python, with its log in ``log``."""
 
     def start_worker(code: str, inherit: tuple[int, ...] = ()) -> WorkerProcess:
-        return WorkerProcess(
-            [sys.executable, "-c", code],
-            environment=os.environ,
-            log_path=tmp_path / "log",
-            status_path=tmp_path / "status.json",
-            inherit=inherit,
-        )
+        with (tmp_path / "log").open("ab") as log:
+            return WorkerProcess(
+                [sys.executable, "-c", code],
+                environment=os.environ,
+                log=log,
+                status_path=tmp_path / "status.json",
+                inherit=inherit,
+            )
 
     return start_worker
 

@@ -19,7 +19,9 @@ from spikelab.spike_sorting.config import SortingPipelineConfig
 
 OLDEST, BELOW = (4, 1, 7), (4, 2)
 _GLIBC_OWN_WAYS = {"MALLOC_MMAP_MAX_": "65536", "MALLOC_TRIM_THRESHOLD_": "131072"}
-"""The defaults of the C library, instead of an allocator that keeps what was freed."""
+"""The defaults of the C library. A worker's allocator keeps what was freed (``host.worker_environment``), which is
+fast, and wrong where memory is short.
+"""
 
 
 class Kilosort4Backend:

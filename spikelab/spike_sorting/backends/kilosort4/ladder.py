@@ -22,36 +22,34 @@ Rung = Callable[[Mapping[str, Any], Shortage], dict[str, Any] | None]
 def smaller(config: SortingPipelineConfig, shortage: Shortage) -> Shrunk | None:
     """Return a configuration that needs less memory in the step that ran out, or None when there is none left.
 
-    The first rung only frees memory and changes no result; the later ones may, and say so. A step that runs out
-    again gets the next rung rather than more of the last one: what that took was not what it lacked.
+    What only frees memory comes first: it changes no result. Of the rest, settings that are still as they were asked
+    for come before those that are smaller already: what that took was not what the step lacked.
 
     Parameters
     ----------
     config : SortingPipelineConfig
         What ran out.
     shortage : Shortage
-        Where, of what, how often before, and how hard to shrink.
+        Where, of what, and how hard to shrink.
     """
     params = dict(config.sorter.sorter_params)
-    rungs = _rungs(shortage)
-    turn = shortage.n_before % len(rungs)
-    for rung in (*rungs[turn:], *rungs[:turn]):
-        changed = rung(params, shortage)
-        if changed is not None:
-            return _shrunk(config, changed)
-    return None
+    offers = [offer for rung in _rungs(shortage.step) if (offer := rung(params, shortage)) is not None]
+    freed = _freed(params, shortage)
+    if freed is not None:
+        return _shrunk(config, freed)
+    untouched = [offer for offer in offers if all(params.get(name) == shortage.asked.get(name) for name in offer)]
+    return next((_shrunk(config, offer) for offer in (*untouched, *offers)), None)
 
 
-def _rungs(shortage: Shortage) -> tuple[Rung, ...]:
+def _rungs(step: str) -> tuple[Rung, ...]:
     """Return what can help, the first to be tried first."""
-    step = shortage.step
     if "clustering" in step:
-        return (_freed, _fewer_clustered, _downsampled, _more_centres)
+        return (_fewer_clustered, _more_centres, _downsampled)
     if step == "template postprocessing":
-        return (_freed, _wider_templates)
+        return (_wider_templates,)
     if step in {"merging", "saving"}:
-        return (_freed, _wider_templates, _smaller_batch)
-    return (_freed, _smaller_batch)
+        return (_wider_templates, _smaller_batch)
+    return (_smaller_batch,)
 
 
 def _freed(params: Mapping[str, Any], shortage: Shortage) -> dict[str, Any] | None:

@@ -14,7 +14,9 @@ from spikelab.spike_sorting._settings import closest
 
 RUN_ARGUMENTS = ("do_CAR", "invert_sign", "clear_cache", "save_preprocessed_copy")
 """Arguments of ``run_kilosort`` rather than settings; all are True or False."""
-OURS = (*RUN_ARGUMENTS, "bad_channels", "torch_device", "arrays_on_disk", "accelerated", "advise")
+SWITCHES = (*RUN_ARGUMENTS, "arrays_on_disk", "accelerated", "advise")
+"""Everything that is True or False and no setting of Kilosort4."""
+OURS = (*SWITCHES, "bad_channels", "torch_device")
 """Everything that ``kilosort_params`` takes besides Kilosort4's settings."""
 HARMLESS = frozenset({"clear_cache", "arrays_on_disk"})
 """Those of ours that cost time and save memory: the spikes are the same."""
@@ -118,6 +120,9 @@ PARAMETERS: Mapping[str, Parameter] = {
 def check_parameters(params: Mapping[str, Any]) -> None:
     """Raise ValueError when a parameter is unknown, of the wrong type or out of its range; names all of that."""
     for name, value in params.items():
+        if name in SWITCHES and not isinstance(value, bool):
+            msg = f"kilosort_params[{name!r}] must be True or False, got {value!r}"
+            raise ValueError(msg)
         if name in OURS:
             continue
         if name not in PARAMETERS:
