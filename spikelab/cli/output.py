@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from enum import IntEnum
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import typer
@@ -22,6 +25,9 @@ from spikelab.spike_sorting._exceptions import EnvironmentSortFailure, SpikeSort
 
 _UNBOUNDED = 100_000
 """Columns of a file or a pipe."""
+
+_READER_IS_GONE = frozenset({errno.EPIPE, errno.EIO, errno.ENXIO})
+"""The pipe, or the terminal, is closed at its other end."""
 
 
 class ExitCode(IntEnum):
@@ -50,18 +56,36 @@ class UsageProblem(Exception):
 
 
 class _PatientConsole(Console):
-    """A console whose reader may leave: a closed pipe ends the talking, not the sort."""
+    """A console whose reader may leave: a closed pipe or terminal ends the talking, not the sort."""
+
+    talk_only = False
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            super().__exit__(kind, error, traceback)
+        except OSError as failure:
+            if not self.talk_only and failure.errno not in _READER_IS_GONE:
+                raise
+            self.on_broken_pipe()
 
     def on_broken_pipe(self) -> None:
         self.quiet = True
+        # What Python still holds back would fail once more at the end, and change the exit code.
+        with suppress(OSError), Path(os.devnull).open("w", encoding="utf-8") as nowhere:
+            os.dup2(nowhere.fileno(), self.file.fileno())
 
 
-def make_console(*, stderr: bool = False) -> Console:
+def make_console(*, stderr: bool = False, talk_only: bool = False) -> Console:
     """Return a console on standard output or standard error.
 
-    Names and paths are printed as they are: no markup is read from them and nothing in them is coloured.
+    Names and paths are printed as they are: no markup is read from them and nothing in them is coloured. What can
+    be done without (`talk_only`) ends silently whatever is wrong with the file, such as a full disk.
     """
-    return _PatientConsole(stderr=stderr, markup=False, highlight=False, emoji=False)
+    console = _PatientConsole(stderr=stderr, markup=False, highlight=False, emoji=False)
+    console.talk_only = talk_only
+    return console
 
 
 def say(console: Console, text: str | Text, style: str = "") -> None:

@@ -94,7 +94,7 @@ def _sort_or_tell(jobs: Sequence[Job], options: Options) -> int:
     if options.dry_run:
         return tell_plan(jobs, options.config, options.parallel or 1, as_json=options.as_json)
     report, findings = SortRunReport(), list[Finding]()
-    console = make_console(stderr=options.as_json)
+    console = make_console(stderr=options.as_json, talk_only=True)
     try:
         sort_jobs(jobs, console, report, findings, on_error=options.on_error, parallel=options.parallel)
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 from pathlib import Path
 
@@ -151,18 +152,35 @@ def test_the_live_table_shows_what_is_in_flight(console, tmp_path):
     assert "1 of 2 recordings done" in console.file.getvalue()
 
 
-def test_a_reader_that_leaves_does_not_end_the_sort(tmp_path):
-    """A closed pipe (| head) silences the console and raises nothing."""
+class Gone(io.StringIO):
+    """A file that nobody reads any more, or that takes no more."""
 
-    class Gone(io.StringIO):
-        def write(self, text: str) -> int:
-            raise BrokenPipeError
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
 
-    console = make_console()
-    console.file = Gone()
+    def write(self, text: str) -> int:
+        raise OSError(self.number, "scripted")
+
+
+@pytest.mark.parametrize("number", [errno.EPIPE, errno.EIO, errno.ENOSPC])
+def test_a_reader_that_leaves_does_not_end_the_sort(tmp_path, number):
+    """A closed pipe (| head), a closed terminal and a full disk silence what is told of a sort, and raise nothing."""
+    console = make_console(talk_only=True)
+    console.file = Gone(number)
     lines = PlainLines(console, [job := a_job("a", tmp_path)])
     lines.progress(job, Progress("load"))
     lines.progress(job, Progress("sort"))
+    console.file = io.StringIO()
+
+
+def test_a_document_that_cannot_be_written_is_an_error():
+    """A document that the disk does not take, such as that of --json, is not given up in silence."""
+    console = make_console()
+    console.file = Gone(errno.ENOSPC)
+    with pytest.raises(OSError, match="scripted"):
+        console.print("{}")
+    console.quiet = True
     console.file = io.StringIO()
 
 

@@ -233,13 +233,54 @@ def test_a_signal_stops_in_time(
         assert "KeyboardInterrupt" in seen["complained"]
 
 
-def _config_file(folder: Path) -> str:
+@pytest.mark.parametrize(
+    "way,returncode,outcome",
+    [
+        ("foreground", 129, "interrupted"),
+        pytest.param("left behind", 0, "success", marks=slow),
+        pytest.param("script", -1, None, marks=slow),
+        pytest.param("nohup", 0, "success", marks=slow),
+        pytest.param("no stdin", 0, "success", marks=slow),
+    ],
+)
+def test_a_terminal_may_close(
+    way: str,
+    returncode: int,
+    outcome: str | None,
+    undisturbed: Undisturbed,
+    in_namespace: InNamespace,
+    tally: Tally,
+    tmp_path: Path,
+    reference: dict[str, str],
+) -> None:
+    """P5: a terminal that closes stops the sort in it as Ctrl-C does, and one that was left behind sorts on.
+
+    Left behind are a command under nohup, in a background that the shell does not tell, and without any input. A
+    script of the user's keeps Python's own way: it dies, and all that it started with it.
+    """
+    name = Path(undisturbed.file).name
+    job = {
+        "file": undisturbed.file, "inter": str(tmp_path / "inter" / name), "results": str(tmp_path / "results" / name)
+    }  # fmt: skip
+    behaviour = "hang" if outcome != "success" else "sleep"
+    job["options"] = sort_options(behaviour)
+    seen = in_namespace(
+        "terminal", job=job, template=undisturbed.inter, way=way, config=_config_file(tmp_path, behaviour)
+    )
+    held = seen["returncode"] == returncode and (seen["report"] or {}).get("status") == outcome and seen["free"]
+    tally("P5", f"the terminal closes: {way}", 1, held)
+    assert held, seen
+    if outcome == "success":
+        assert seen["content"] == reference
+
+
+def _config_file(folder: Path, behaviour: str = "hang") -> str:
     """Write the settings; this process does not know the fake sorter."""
     path = folder / "config.toml"
-    path.write_text("""
+    path.write_text(f"""
 [sorter]
 sorter_name = "fake"
-sorter_params = {behaviour = "hang"}
+sorter_params = {{behaviour = "{behaviour}"}}
 [execution]
 n_jobs = 1
 [compilation]
