@@ -19,9 +19,9 @@ from spikelab.spike_sorting.supervision.journal import Journal
 from spikelab.spike_sorting.supervision.lock import LOCK_NAME
 from spikelab.spike_sorting.supervision.publish import (
     PARTIAL_SUFFIX,
-    publish,
     publish_folder,
     publish_json,
+    publish_with,
     remove_partials,
     sync_file,
     sync_folder,
@@ -165,8 +165,7 @@ class RunFolder:
         if policy == "delete_on_success":
             self.log.unlink(missing_ok=True)
         elif policy == "gzip_on_success" and self.log.is_file():
-            packed = self.log.with_name(f"{self.log.name}.gz")
-            publish(packed, gzip.compress(self.log.read_bytes(), mtime=0))
+            publish_with(self.log.with_name(f"{self.log.name}.gz"), lambda packed: _pack(self.log, packed))
             self.log.unlink()
 
     def recorded_s(self) -> float:
@@ -333,6 +332,16 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink()
+
+
+def _pack(log: Path, packed: Path) -> None:
+    """Compress piece by piece: a log may be larger than the memory."""
+    with (
+        log.open("rb") as file,
+        packed.open("wb") as target,
+        gzip.GzipFile("", "wb", fileobj=target, mtime=0) as compressed,
+    ):
+        shutil.copyfileobj(file, compressed, 1 << 20)
 
 
 def _move_files(partial: Path, final: Path) -> None:

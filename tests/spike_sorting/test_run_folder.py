@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -192,3 +194,20 @@ def test_the_journal_lies_in_the_results(run: RunFolder) -> None:
     run.journal.write("run_started", sorter="kilosort4")
     (line,) = (run.results / "events.jsonl").read_text().splitlines()
     assert json.loads(line)["sorter"] == "kilosort4"
+
+
+def test_a_large_log_is_packed_in_little_memory(run: RunFolder):
+    """A log of any size is packed piece by piece, whole, and only then removed."""
+    content = bytes(range(256)) * 4000
+    with run.log.open("wb") as log:
+        for _ in range(40):
+            log.write(content)
+    tracemalloc.start()
+    run.settle_log("gzip_on_success")
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak_bytes < 10_000_000
+    assert not run.log.exists()
+    with gzip.open(run.results / "sorting.log.gz") as packed:
+        assert all(packed.read(len(content)) == content for _ in range(40))
+        assert packed.read() == b""
