@@ -1,4 +1,4 @@
-"""Simulated recordings, and sorts of them, that several tests share."""
+"""Simulated recordings, sorts of them, and machines, that several tests share."""
 
 from __future__ import annotations
 
@@ -104,3 +104,50 @@ def with_fake_sorter(**environment: str) -> dict[str, str]:
     """Return an environment in which the sorter "fake" is found, as a third party's would be."""
     path = os.pathsep.join(filter(None, [str(FAKE_SORTER), os.environ.get("PYTHONPATH")]))
     return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path, **environment}
+
+
+# -------------------------------------------------------------------------------------------- an NVIDIA driver
+
+FAKE_DRIVER = r"""
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+typedef struct { unsigned long long total, free, used; } memory_t;
+typedef struct { unsigned int pid; unsigned long long used; unsigned int gi, ci; } process_t;
+typedef struct { unsigned int gpu, memory; } rates_t;
+static unsigned long long value(const char *name) {
+    char line[128], key[64]; unsigned long long number, found = 0;
+    FILE *file = fopen(getenv_path(), "r");
+    if (!file) return 0;
+    while (fgets(line, sizeof line, file))
+        if (sscanf(line, "%63s %llu", key, &number) == 2 && !strcmp(key, name)) found = number;
+    fclose(file);
+    return found;
+}
+#define ERROR ((int)value("error"))
+int nvmlInitWithFlags(unsigned f) { return 0; }
+int nvmlShutdown(void) { return 0; }
+const char *nvmlErrorString(int code) { return "scripted"; }
+int nvmlDeviceGetCount_v2(unsigned *n) { *n = 1; return 0; }
+int nvmlDeviceGetHandleByIndex_v2(unsigned i, void **d) { *d = (void *)1; return ERROR; }
+int nvmlDeviceGetName(void *d, char *name, unsigned n) { strncpy(name, "Fake GPU", n); return 0; }
+int nvmlDeviceGetMemoryInfo(void *d, memory_t *m) {
+    while (value("hang")) usleep(20000);
+    m->total = value("total"); m->used = value("used"); m->free = m->total - m->used; return ERROR; }
+int nvmlDeviceGetUtilizationRates(void *d, rates_t *r) { r->gpu = value("util"); r->memory = 0; return 0; }
+int nvmlDeviceGetTemperature(void *d, int s, unsigned *t) { *t = value("temp"); return ERROR; }
+int nvmlDeviceGetComputeRunningProcesses_v3(void *d, unsigned *n, process_t *p) {
+    if (!p) { *n = 1; return 7; }
+    *n = 1; p[0].pid = value("pid"); p[0].used = value("own"); p[0].gi = p[0].ci = ~0u; return 0; }
+"""
+
+
+def fake_nvidia_driver(folder: Path, compiler: Path) -> Path:
+    """Make a libnvidia-ml.so.1 for LD_LIBRARY_PATH that reads its answers from ``gpu.txt`` beside it, each time."""
+    path_function = f'static const char *getenv_path(void) {{ return "{folder / "gpu.txt"}"; }}\n'
+    (folder / "fake.c").write_text(path_function + FAKE_DRIVER)
+    library = folder / "libnvidia-ml.so.1"
+    subprocess.run(
+        [compiler, "-shared", "-fPIC", "-w", "-o", library, folder / "fake.c"], check=True, capture_output=True
+    )
+    return folder

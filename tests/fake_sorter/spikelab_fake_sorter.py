@@ -11,10 +11,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+_QUIET = ("behaviour", "attempts", "batch_size", "seconds", "megabytes")
+"""Parameters that change nothing in what is found."""
 
 
 class FakeSorter:
@@ -29,13 +33,12 @@ class FakeSorter:
         return "1.0"
 
     def check_params(self, config: Any) -> None:
-        if unknown := set(config.sorter.sorter_params) - {"behaviour", "attempts", "batch_size", "marker"}:
+        if unknown := set(config.sorter.sorter_params) - {*_QUIET, "marker"}:
             msg = f"the fake sorter has no parameter {unknown}"
             raise ValueError(msg)
 
     def settings(self, config: Any) -> Mapping[str, Any]:
-        quiet = ("behaviour", "attempts", "batch_size")
-        return {key: value for key, value in config.sorter.sorter_params.items() if key not in quiet}
+        return {key: value for key, value in config.sorter.sorter_params.items() if key not in _QUIET}
 
     def sort(self, job: Any) -> None:
         import numpy as np
@@ -126,6 +129,34 @@ def _fill_disk(job: Any) -> None:
             file.flush()
 
 
+def _deadlock(_job: Any) -> None:
+    lock = threading.Lock()
+    lock.acquire()
+    lock.acquire()
+
+
+def _flood(job: Any) -> None:
+    """Write one line without an end, of bytes that are no text, and die of something else."""
+    piece = b"\xff\xfe\x80no end " * 100_000
+    for _ in range(job.config.sorter.sorter_params.get("megabytes", 1000)):
+        os.write(1, piece[:1_000_000])
+    os._exit(3)
+
+
+def _draw_bars(_job: Any) -> None:
+    """Overwrite one line ten thousand times, as progress bars do, and die of something else."""
+    for number in range(10_000):
+        sys.stdout.write(f"\r{number / 100:.2f} % |{'#' * (number // 250):<40}|")
+    sys.stdout.flush()
+    os.write(1, b"\nthe last \xe9\xff words\n")
+    os._exit(3)
+
+
+def _shout(_job: Any) -> None:
+    """Write a megabyte to stderr, more than any pipe holds."""
+    sys.stderr.write("x" * 1_000_000 + "\n")
+
+
 def _raise(error: Callable[[], BaseException]) -> Callable[[Any], None]:
     def behave(_job: Any) -> None:
         raise error()
@@ -135,8 +166,12 @@ def _raise(error: Callable[[], BaseException]) -> Callable[[Any], None]:
 
 _BEHAVIOURS: Mapping[str, Callable[[Any], Any]] = {
     "ok": lambda _job: None,
-    "sleep": lambda _job: time.sleep(2),
+    "sleep": lambda job: time.sleep(job.config.sorter.sorter_params.get("seconds", 2)),
     "hang": _hang,
+    "deadlock": _deadlock,
+    "flood": _flood,
+    "draw bars": _draw_bars,
+    "shout": _shout,
     "spin": _spin,
     "work quietly": _work_quietly,
     "ignore signals": _ignore_signals,

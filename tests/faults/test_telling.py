@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faults.harness import WHOLE, InNamespace, Tally, Undisturbed, sort_options
+from faults.harness import WHOLE, InNamespace, JobOf, Tally, Undisturbed, slow, sort_options
 from support import simulate_maxwell
 
 pytestmark = pytest.mark.timeout(300)
@@ -130,3 +130,41 @@ def test_a_full_disk_is_explained(night: dict[str, Any], tally: Tally) -> None:
     report = night["files"][2]["disk_exhaustion_report.json"]
     tally("P23", "what fills the disk, after it was filled", 1, bool(report))
     assert report["top_consumers"]
+
+
+# --------------------------------------------------------------------------------------------------- loud logs
+
+NOISE = {
+    "flood": ("exit 3", "no end"),
+    "draw bars": ("exit 3", "the last"),
+    "shout": ("exit 0", ""),
+}
+
+
+@pytest.mark.parametrize("megabytes", [300, pytest.param(1000, marks=slow)])
+def test_a_loud_sorter_is_told_in_short(
+    megabytes: int,
+    undisturbed: Undisturbed,
+    job_of: JobOf,
+    in_namespace: InNamespace,
+    tally: Tally,
+    reference: dict[str, str],
+) -> None:
+    """P21: a log without an end, without lines or without text gives a report that can be read, and fills no memory."""
+    jobs = [job_of(how, how, megabytes=megabytes) for how in NOISE]
+    seen = in_namespace("batch", jobs=jobs, template=undisturbed.inter)
+    Path(jobs[0]["results"], "sorting.log").unlink()  # pytest keeps the folders of three runs
+    told = [
+        record["attempts"][-1]["exit_name"] == exit_name and words in str(files["recording_report.json"])
+        for record, files, (exit_name, words) in zip(
+            seen["report"]["records"], seen["files"], NOISE.values(), strict=True
+        )
+    ]
+    tally("P21", f"{megabytes} MB of log without a line, 10,000 progress bars, 1 MB to stderr", len(NOISE), sum(told))
+    assert all(told), seen["report"]["records"]
+    assert seen["content"][-1] == reference
+    longest = max(len(line) for files in seen["files"] for line in files["sorting_report.md"].splitlines())
+    assert longest < 2000, "a line that nobody reads"
+    assert "|####" in str(seen["files"][1]["recording_report.json"])
+    assert seen["report"]["records"][0]["error_message"].isprintable()
+    assert seen["peak_bytes"] < 250_000_000

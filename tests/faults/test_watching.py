@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from faults.harness import InNamespace, JobOf, Tally, Undisturbed, slow, sort_options
+from support import fake_nvidia_driver
 
 pytestmark = pytest.mark.timeout(300)
 
 IMPATIENT = {"sorter_inactivity_base_s": 2.0, "sorter_inactivity_per_min_s": 0.0}
 CASES: dict[str, dict[str, Any]] = {
     "hang": {**sort_options("hang"), **IMPATIENT, "sorter_inactivity_max_s": 60.0},
+    "deadlock": {**sort_options("deadlock"), **IMPATIENT, "sorter_inactivity_max_s": 60.0},
     "spin": {**sort_options("spin"), **IMPATIENT, "sorter_inactivity_max_s": 7.0},
     "think": {**sort_options("work quietly"), **IMPATIENT, "sorter_inactivity_max_s": 60.0},
     "gpu oom, twice": {**sort_options("gpu oom", attempts=2, batch_size=8), "oom_retry_max": 3},
@@ -48,14 +51,16 @@ def statuses(case: dict[str, Any]) -> list[str]:
     return [attempt["status"] for attempt in case["record"]["attempts"] if attempt["phase"] == "sort"]
 
 
-def test_a_hang_is_noticed(watched: dict[str, Any], tally: Tally) -> None:
+@pytest.mark.parametrize("behaviour", ["hang", "deadlock"])
+def test_a_hang_is_noticed(behaviour: str, watched: dict[str, Any], tally: Tally) -> None:
     """P16: a worker whose log, processor and files stand still is stopped within its limit, with its stack."""
-    record = watched["hang"]["record"]
+    record = watched[behaviour]["record"]
     (attempt,) = record["attempts"]
     held = record["status"] == "sorter_timeout" and attempt["wall_time_s"] < 15
-    tally("P16", "a hang", 1, held)
+    tally("P16", f"a {behaviour}", 1, held)
     assert held, record
-    assert "_hang" in watched["hang"]["files"]["sorting.log"]
+    assert f"in _{behaviour}" in watched[behaviour]["files"]["sorting.log"]
+    assert f"in _{behaviour}" in str(watched[behaviour]["files"]["recording_report.json"])
 
 
 def test_a_busy_worker_is_not_taken_for_a_dead_one(watched: dict[str, Any], tally: Tally) -> None:
@@ -111,9 +116,103 @@ def test_nothing_healthy_was_stopped(watched: dict[str, Any], tally: Tally) -> N
     stops = {name: [e for e in case["events"] if e["event"] == "stopping"] for name, case in watched.items()}
     stopped = {name for name, found in stops.items() if found}
     blind = [e["sensor"] for case in watched.values() for e in case["events"] if e.get("kind") == "blind"]
-    tally("P18", "no GPU, no NVML: workers left alone", len(CASES) - 2, len(CASES) - len(stopped))
-    assert stopped == {"hang", "spin"}
+    tally("P18", "no GPU, no NVML: workers left alone", len(CASES) - 3, len(CASES) - len(stopped))
+    assert stopped == {"hang", "deadlock", "spin"}
     assert len(blind) == len(set(blind)) or len(blind) <= 3 * len(CASES)
+
+
+# ------------------------------------------------------------------------------------------- a driver, a sleep
+
+UNKNOWN_ERROR, LOST = "error 999\n", "error 15\n"
+DRIVERS = {
+    "fails": UNKNOWN_ERROR,
+    "hangs": "hang 1\n",
+    "GPU full of others' memory": "total 8000000000\nused 7990000000\nown 7000000000\npid 1\ntemp 55\nutil 99\n",
+}
+
+
+@pytest.mark.parametrize(
+    "how", ["hangs", pytest.param("fails", marks=slow), pytest.param("GPU full of others' memory", marks=slow)]
+)
+def test_a_driver_that_fails_stops_nothing(
+    how: str,
+    undisturbed: Undisturbed,
+    job_of: JobOf,
+    in_namespace: InNamespace,
+    require_program: Callable[[str], Path],
+    tmp_path: Path,
+    tally: Tally,
+    reference: dict[str, str],
+) -> None:
+    """P18: an NVIDIA driver that fails or hangs in the middle of a sort is told of once, and the sort goes on.
+
+    So it does when other programs fill the GPU.
+    """
+    driver = fake_nvidia_driver(tmp_path, require_program("gcc"))
+    job = job_of("run", "sleep", settings={"kilosort_params": {"behaviour": "sleep", "seconds": 4}})
+    seen = in_namespace("gpu_driver", job=job, template=undisturbed.inter, driver=str(driver), answers=DRIVERS[how])
+    blind = [event for event in seen["events"] if event.get("kind") == "blind" and "gpu" in event["sensor"]]
+    n_told = 0 if "others" in how else 1
+    held = seen["record"]["status"] == "success" and seen["content"] == reference and len(blind) == n_told
+    tally("P18", f"the NVIDIA driver in the middle of a sort: {how}", 1, held)
+    assert held, (seen["record"], blind)
+
+
+@pytest.mark.parametrize(
+    "answers,status,error",
+    [
+        (LOST, "gpu_lost", "GpuLostError"),
+        pytest.param(
+            "total 8000000000\nused 7990000000\nown 7900000000\npid {worker}\ntemp 55\n",
+            "oom_gpu",
+            "GpuMemoryWatchdogError",
+            marks=slow,
+        ),
+    ],
+    ids=["lost", "full"],
+)
+def test_a_gpu_that_fails_is_named(
+    answers: str,
+    status: str,
+    error: str,
+    undisturbed: Undisturbed,
+    job_of: JobOf,
+    in_namespace: InNamespace,
+    require_program: Callable[[str], Path],
+    tmp_path: Path,
+    tally: Tally,
+) -> None:
+    """P18: a GPU that falls off the bus, or that the sort itself fills, ends the sort with an error of its own."""
+    driver = fake_nvidia_driver(tmp_path, require_program("gcc"))
+    job = job_of("run", "hang", settings={"oom_retry_max": 0})
+    seen = in_namespace("gpu_driver", job=job, template=undisturbed.inter, driver=str(driver), answers=answers)
+    record = seen["record"]
+    held = (record["status"], record["error_class"]) == (status, error) and not seen["left"]
+    tally("P18", f"the GPU in the middle of a sort: {status}", 1, held)
+    assert held, record
+    assert record["advice"]
+    assert [event["reason"] for event in seen["events"] if event["event"] == "stopping"]
+
+
+@pytest.mark.parametrize("whom", ["everything", pytest.param("the orchestrator", marks=slow)])
+def test_a_sleep_trips_nothing(
+    whom: str,
+    undisturbed: Undisturbed,
+    job_of: JobOf,
+    in_namespace: InNamespace,
+    tally: Tally,
+    reference: dict[str, str],
+) -> None:
+    """P17: a sort that stood still for longer than its limits, as in a machine that slept, goes on untouched."""
+    job = job_of("run", settings={**IMPATIENT, "kilosort_params": {"behaviour": "sleep", "seconds": 1.5}})
+    seen = in_namespace("frozen", job=job, template=undisturbed.inter, whom=whom, seconds=3.0)
+    stops = [event for event in seen["events"] if event["event"] == "stopping"]
+    held = seen["record"]["status"] == "success" and not stops and seen["content"] == reference and not seen["left"]
+    tally("P17", f"{whom} stands still for 3 s under a limit of 2 s", 1, held)
+    assert held, (seen["record"], stops)
+
+
+# --------------------------------------------------------------------------------------------- disk and memory
 
 
 @pytest.mark.parametrize("size", ["40m", pytest.param("80m", marks=slow)])

@@ -37,6 +37,7 @@ def main(
         seconds = time.monotonic() - started
     return {
         "report": report,
+        "peak_bytes": report.pop("peak_bytes"),
         "seconds": seconds,
         "left": nemesis.living(),
         "leftovers": nemesis.leftovers(*(job[place] for job in jobs for place in ("inter", "results"))),
@@ -53,8 +54,14 @@ def _files(results: Path) -> dict[str, Any]:
     for name in ("recording_report.json", "disk_exhaustion_report.json"):
         found[name] = json.loads((results / name).read_text()) if (results / name).exists() else None
     for name in ("sorting_report.md", "sorting.log"):
-        found[name] = (results / name).read_text(errors="replace") if (results / name).exists() else None
+        found[name] = _end_of(results / name) if (results / name).exists() else None
     return found
+
+
+def _end_of(path: Path) -> str:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 1_000_000))
+        return file.read().decode(errors="replace")
 
 
 nemesis.run(main)

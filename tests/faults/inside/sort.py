@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import sys
 from functools import partial
 from typing import Any
@@ -22,7 +23,8 @@ def main(settings: dict[str, Any]) -> None:
         else:
             sort_recording(settings["files"], out_report=report, **settings["options"])
     finally:
-        sys.stdout.write(json.dumps(report.to_dict()) + "\n")
+        peak_bytes = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        sys.stdout.write(json.dumps({**report.to_dict(), "peak_bytes": peak_bytes}) + "\n")
         sys.stdout.flush()
 
 

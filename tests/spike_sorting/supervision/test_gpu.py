@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from support import fake_nvidia_driver
 
 from spikelab.spike_sorting.supervision.gpu import GpuSample, NvmlGpu
 
@@ -206,37 +206,6 @@ def test_the_index_follows_cuda_visible_devices():
 
 # ------------------------------------------------------------------------------- the real pynvml, a fake driver
 
-FAKE_DRIVER = r"""
-#include <stdio.h>
-#include <string.h>
-typedef struct { unsigned long long total, free, used; } memory_t;
-typedef struct { unsigned int pid; unsigned long long used; unsigned int gi, ci; } process_t;
-typedef struct { unsigned int gpu, memory; } rates_t;
-static unsigned long long value(const char *name) {
-    char line[128], key[64]; unsigned long long number, found = 0;
-    FILE *file = fopen(getenv_path(), "r");
-    if (!file) return 0;
-    while (fgets(line, sizeof line, file))
-        if (sscanf(line, "%63s %llu", key, &number) == 2 && !strcmp(key, name)) found = number;
-    fclose(file);
-    return found;
-}
-#define ERROR ((int)value("error"))
-int nvmlInitWithFlags(unsigned f) { return 0; }
-int nvmlShutdown(void) { return 0; }
-const char *nvmlErrorString(int code) { return "scripted"; }
-int nvmlDeviceGetCount_v2(unsigned *n) { *n = 1; return 0; }
-int nvmlDeviceGetHandleByIndex_v2(unsigned i, void **d) { *d = (void *)1; return ERROR; }
-int nvmlDeviceGetName(void *d, char *name, unsigned n) { strncpy(name, "Fake GPU", n); return 0; }
-int nvmlDeviceGetMemoryInfo(void *d, memory_t *m) {
-    m->total = value("total"); m->used = value("used"); m->free = m->total - m->used; return ERROR; }
-int nvmlDeviceGetUtilizationRates(void *d, rates_t *r) { r->gpu = value("util"); r->memory = 0; return 0; }
-int nvmlDeviceGetTemperature(void *d, int s, unsigned *t) { *t = value("temp"); return ERROR; }
-int nvmlDeviceGetComputeRunningProcesses_v3(void *d, unsigned *n, process_t *p) {
-    if (!p) { *n = 1; return 7; }
-    *n = 1; p[0].pid = value("pid"); p[0].used = value("own"); p[0].gi = p[0].ci = ~0u; return 0; }
-"""
-
 WATCH = """
 import json, sys
 from spikelab.spike_sorting.supervision.gpu import NvmlGpu
@@ -252,15 +221,7 @@ for line in sys.stdin:
 @pytest.fixture(scope="module")
 def fake_driver(tmp_path_factory: pytest.TempPathFactory, require_program: Any) -> Path:
     """A folder with a libnvidia-ml.so.1 that reads its answers from the file ``gpu.txt`` beside it."""
-    compiler = require_program("gcc")
-    folder = tmp_path_factory.mktemp("driver")
-    path_function = f'static const char *getenv_path(void) {{ return "{folder / "gpu.txt"}"; }}\n'
-    (folder / "fake.c").write_text(path_function + textwrap.dedent(FAKE_DRIVER))
-    library = folder / "libnvidia-ml.so.1"
-    subprocess.run(
-        [compiler, "-shared", "-fPIC", "-w", "-o", library, folder / "fake.c"], check=True, capture_output=True
-    )
-    return folder
+    return fake_nvidia_driver(tmp_path_factory.mktemp("driver"), require_program("gcc"))
 
 
 def test_pynvml_and_a_driver_are_read_as_scripted(fake_driver: Path):
