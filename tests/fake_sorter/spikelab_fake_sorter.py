@@ -7,7 +7,9 @@ parameters say what else it does: {"behaviour": "hang", "attempts": 1} hangs in 
 from __future__ import annotations
 
 import ctypes
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +19,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-_QUIET = ("behaviour", "attempts", "batch_size", "seconds", "megabytes")
+_QUIET = ("behaviour", "attempts", "batch_size", "seconds", "megabytes", "place", "how")
 """Parameters that change nothing in what is found."""
 
 
@@ -157,6 +159,41 @@ def _shout(_job: Any) -> None:
     sys.stderr.write("x" * 1_000_000 + "\n")
 
 
+def _meddle(job: Any) -> None:
+    """Do to a folder of the run what people and mounts do, and sort on."""
+    params = job.config.sorter.sorter_params
+    _MEDDLING[params["how"]](getattr(job.run, params["place"]))
+
+
+def _make_read_only(folder: Path) -> None:
+    subprocess.run(["mount", "--bind", folder, folder], check=True)
+    subprocess.run(["mount", "-o", "remount,bind,ro", folder], check=True)
+
+
+def _put_file_there(folder: Path) -> None:
+    folder.rename(folder.with_name("moved"))
+    folder.write_text("a file")
+
+
+def _fill_with_later_version(folder: Path) -> None:
+    """Make every JSON file that of a later version, with things that nobody knows yet, and add others."""
+    for path in folder.glob("*.json"):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "schema": 99, "added": {"later": [1]}}))
+    with (folder / "events.jsonl").open("a") as events:
+        events.write('{"event": "later", "of": 99}\n["not even an object"]\n')
+    (folder / "later.done.json").write_text('{"schema": 99}')
+    (folder / "later").mkdir()
+
+
+_MEDDLING: Mapping[str, Callable[[Path], Any]] = {
+    "deleted": shutil.rmtree,
+    "renamed": lambda folder: folder.rename(folder.with_name("moved")),
+    "read-only": _make_read_only,
+    "a file": _put_file_there,
+    "later version": _fill_with_later_version,
+}
+
+
 def _raise(error: Callable[[], BaseException]) -> Callable[[Any], None]:
     def behave(_job: Any) -> None:
         raise error()
@@ -172,6 +209,7 @@ _BEHAVIOURS: Mapping[str, Callable[[Any], Any]] = {
     "flood": _flood,
     "draw bars": _draw_bars,
     "shout": _shout,
+    "meddle": _meddle,
     "spin": _spin,
     "work quietly": _work_quietly,
     "ignore signals": _ignore_signals,

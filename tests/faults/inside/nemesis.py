@@ -142,7 +142,7 @@ def sort_to_the_end(limit_s: float = 120.0, **settings: Any) -> dict[str, Any]:
     said, complained = process.communicate(timeout=limit_s)
     if not said:
         raise RuntimeError(complained[-3000:])
-    return dict(json.loads(said.splitlines()[-1]))
+    return {**json.loads(said.splitlines()[-1]), "complained": complained[-3000:]}
 
 
 def with_load_done(template: str, inter: str) -> None:
