@@ -114,13 +114,29 @@ def test_the_same_class_wherever_it_is_imported_from() -> None:
     assert all(getattr(public, name) is getattr(home, name) for name in ERRORS.split())
 
 
-def test_nothing_needs_a_module_of_posix_alone() -> None:
-    """The foundations import where fcntl, resource, pwd, grp and termios do not exist."""
-    code = """
+_WITHOUT_POSIX = """
 import sys
 for name in ("fcntl", "resource", "pwd", "grp", "termios"):
-    sys.modules[name] = None
-from spikelab.spike_sorting import _classifier, config, jobs, outcome, run_folder, selection, sources
-from spikelab.spike_sorting.supervision import host, journal, lock, process, progress, publish
+    sys.modules[name] = None  # its import is an error
+{statement}
+print(*sys.modules)
 """
-    _in_fresh_python(code)
+FOUNDATIONS = [
+    *("_classifier", "config", "jobs", "outcome", "run_folder", "selection", "sources"),
+    *(f"supervision.{name}" for name in ("host", "journal", "lock", "process", "progress", "publish")),
+]
+
+
+def test_nothing_needs_a_module_of_posix_alone() -> None:
+    """The foundations import where fcntl, resource, pwd, grp and termios do not exist."""
+    names = [f"spikelab.spike_sorting.{name}" for name in FOUNDATIONS]
+    imported = _in_fresh_python(_WITHOUT_POSIX.format(statement=f"import {', '.join(names)}")).split()
+    assert set(names) <= set(imported)
+
+
+def test_a_module_of_posix_alone_is_found() -> None:
+    """The check above is able to fail: where something imports such a module, the import ends with its name."""
+    code = _WITHOUT_POSIX.format(statement="import pty")  # it needs termios, by way of tty
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode != 0
+    assert "import of termios halted" in done.stderr
