@@ -168,3 +168,34 @@ def test_a_loud_sorter_is_told_in_short(
     assert "|####" in str(seen["files"][1]["recording_report.json"])
     assert seen["report"]["records"][0]["error_message"].isprintable()
     assert seen["peak_bytes"] < 250_000_000
+
+
+# ------------------------------------------------------------------------------------------------------ limits
+
+REFUSALS = ("Too many open files", "Resource temporarily unavailable", "can't start new thread")
+
+
+@pytest.mark.parametrize(
+    "limit,n",
+    [
+        ("n_files", 8),
+        ("n_processes", 6),
+        pytest.param("n_files", 5, marks=slow),
+        pytest.param("n_files", 12, marks=slow),
+        pytest.param("n_processes", 4, marks=slow),
+    ],
+)
+def test_a_limit_of_the_machine_is_told(
+    limit: str, n: int, job_of: JobOf, in_namespace: InNamespace, tally: Tally
+) -> None:
+    """P21: a sort that runs into the number of open files or processes ends, and its report has the kernel's words."""
+    seen = in_namespace("scarce", job=job_of("run"), **{limit: n})
+    if "skip" in seen:
+        pytest.skip(seen["skip"])
+    statuses = [record["status"] for record in seen["records"]]
+    # Where not even a thread can be started, the call itself is the error.
+    told = "\n".join([*(str(record["error_message"]) for record in seen["records"]), seen["told"], seen["complained"]])
+    held = "success" not in statuses and any(refusal in told for refusal in REFUSALS)
+    tally("P21", f"{n} {'open files' if limit == 'n_files' else 'processes and threads'} at most", 1, held)
+    assert held, seen
+    assert not seen["left"]

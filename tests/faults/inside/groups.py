@@ -27,6 +27,21 @@ def memory_limited(n_bytes: int) -> Iterator[None]:
 
 
 @contextmanager
+def processes_limited(n: int) -> Iterator[None]:
+    """Let this process, and what it starts, be only so many processes and threads; a further one is refused."""
+    before = _ours("pids")
+    place = before / _name()
+    place.mkdir()
+    try:
+        (place / "pids.max").write_text(str(n))
+        (place / "cgroup.procs").write_text(str(os.getpid()))
+        yield
+    finally:
+        (before / "cgroup.procs").write_text(str(os.getpid()))
+        _remove(place)
+
+
+@contextmanager
 def freezer() -> Iterator[Callable[[int], None]]:
     """Yield a function that freezes a process, so that nothing reaches it; in the end it is thawed and killed."""
     place = _ours("freezer") / _name()
