@@ -98,6 +98,7 @@ def main(work: str, folder: str, fault: str, n_points: int | None) -> dict[str, 
     points = _points(trial, log, fault)
     step = 1 if n_points is None else max(1, len(points) // n_points)
     found: dict[str, Any] = {"n_calls": len(points), "tried": 0, "fired": 0, "bad": []}
+    found["calls"] = sorted({call for call, _ in points})
     for call, nth in points[::step]:
         problem, fired = _one(trial, log, fault, call, nth, old, gold)
         found["tried"] += 1
