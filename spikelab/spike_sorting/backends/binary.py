@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ COPYING = "copy to binary"
 SUPPORTED_DTYPES = ("int16", "uint16", "int32", "float32")
 _BYTES_PER_PROCESS = 500_000_000
 _LARGEST_CHUNK_BYTES = 20_000_000
+_CANNOT_RESERVE = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS})
+"""The file system does not know how."""
 _WIDER = {
     **dict.fromkeys(("int8", "uint8"), "int16"),
     **dict.fromkeys(("float16", "float64", "uint32", "int64", "uint64"), "float32"),
@@ -93,7 +97,7 @@ def _write(job: SortJob, path: Path, dtype: str) -> None:
 
     n_samples = job.recording.get_num_samples()
     with path.open("wb") as file:
-        file.truncate(n_samples * job.recording.get_num_channels() * _item_bytes(dtype))
+        _reserve(file.fileno(), n_samples * job.recording.get_num_channels() * _item_bytes(dtype))
     copied = 0
 
     def count(n: int) -> None:
@@ -111,6 +115,17 @@ def _write(job: SortJob, path: Path, dtype: str) -> None:
         **job_kwargs(job.config.execution, job.recording),
     )
     executor.run()
+
+
+def _reserve(descriptor: int, n_bytes: int) -> None:
+    """Take the space of a file now: a disk that runs full under a memory map kills the process, without a word."""
+    os.ftruncate(descriptor, n_bytes)
+    if n_bytes and hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(descriptor, 0, n_bytes)
+        except OSError as error:
+            if error.errno not in _CANNOT_RESERVE:
+                raise
 
 
 def _open_copy(recording: Any, path: str, dtype: str) -> dict[str, Any]:

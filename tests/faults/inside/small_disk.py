@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import resource
 import subprocess
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import redirect_stderr, suppress
 from pathlib import Path
 from typing import Any
 
 import nemesis
+import numpy as np
+from spikeinterface.core import NumpyRecording
 
+from spikelab.spike_sorting.backends.base import SortJob
+from spikelab.spike_sorting.backends.binary import flat_binary
+from spikelab.spike_sorting.config import SortingPipelineConfig
+from spikelab.spike_sorting.run_folder import RunFolder
 from spikelab.spike_sorting.supervision.journal import Journal
+from spikelab.spike_sorting.supervision.progress import ProgressFile
 from spikelab.spike_sorting.supervision.publish import publish, remove_partials
 
 
@@ -28,6 +36,7 @@ def main(folder: str) -> dict[str, Any]:
         "no inode left": _refused(few, lambda: _use_up_inodes(few), errno.ENOSPC),
         "a file size limit": _limited(normal),
     }
+    found["a copy that is larger than the disk"] = _refused(small, lambda: _copy_recording(small), errno.ENOSPC)
     return {"refused": found, "journal": _journal_on_the_last_bytes(small)}
 
 
@@ -52,6 +61,15 @@ def _use_up_inodes(place: Path) -> None:
             break
         (place / f"filler{number}").touch()
     publish(place / "data", b"new")
+
+
+def _copy_recording(place: Path) -> None:
+    """Copy a recording as for a sorter, through a memory map, to a disk that is too small for it."""
+    recording = NumpyRecording([np.zeros((200_000, 8), dtype="int16")], 20_000.0)
+    run = RunFolder(place, place)
+    job = SortJob(recording, place, run, SortingPipelineConfig().override(n_jobs=1), ProgressFile(run.progress, "sort"))
+    with redirect_stderr(io.StringIO()):
+        flat_binary(job, "key")
 
 
 def _limited(place: Path) -> bool:

@@ -24,7 +24,7 @@ CALLS = (
     "openat,write,pwrite64,writev,pwritev,ftruncate,fallocate,mkdir,mkdirat,fsync,fdatasync,"
     "rename,renameat,renameat2,link,linkat,symlink,close,unlink,unlinkat,rmdir,flock"
 )
-FAILING = ("openat", "write", "pwrite64", "writev", "ftruncate", "mkdir", "fsync", "rename", "close")
+FAILING = ("openat", "write", "pwrite64", "writev", "ftruncate", "fallocate", "mkdir", "fsync", "rename", "close")
 FAILED = 3
 """Exit code of work that told that it could not be done."""
 
