@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -89,16 +90,58 @@ def test_read_returns_spikes_in_order(sorted_twice):
     assert set(sorting.unit_properties["ks_label"]) <= {"good", "mua"}
 
 
-@pytest.mark.parametrize("name", ["spike_times.npy", "spike_clusters.npy", "cluster_KSLabel.tsv"])
-def test_half_written_results_are_refused(sorted_twice, tmp_path, name):
-    """A result of which one file is cut short is an error that names the sorter, not a wrong result."""
+READ = [
+    *("spike_times.npy", "spike_clusters.npy"),
+    *("cluster_KSLabel.tsv", "cluster_ContamPct.tsv", "cluster_Amplitude.tsv"),
+]
+"""The files of Kilosort4 that we read."""
+
+
+@pytest.mark.parametrize("left", [0.0, 0.1, 0.5, None], ids=["empty", "10 %", "50 %", "missing"])
+@pytest.mark.parametrize("name", READ)
+def test_half_written_results_are_refused(sorted_twice, tmp_path, name, left):
+    """A result of which one file is cut short, or missing, is an error that names the file, not a wrong result."""
     import shutil
 
     job, _ = sorted_twice
     damaged = shutil.copytree(job.folder, tmp_path / "damaged")
     content = (damaged / name).read_bytes()
-    (damaged / name).write_bytes(content[: len(content) // 2])
+    (damaged / name).unlink()
+    if left is not None:
+        (damaged / name).write_bytes(content[: int(left * len(content))])
+    with pytest.raises(SorterCrashedError, match=re.escape(name)):
+        Kilosort4Backend().read(damaged, job.recording.get_num_samples())
+
+
+@pytest.mark.xfail(reason="a value that is cut off is still a value", strict=True)
+@pytest.mark.parametrize("name", READ[2:])
+def test_a_table_cut_in_its_last_value_is_refused(sorted_twice, tmp_path, name):
+    """A table without the end of its last line is an error, not a smaller number or another label."""
+    import shutil
+
+    job, _ = sorted_twice
+    damaged = shutil.copytree(job.folder, tmp_path / "damaged")
+    (damaged / name).write_bytes((damaged / name).read_bytes().rstrip()[:-1])
     with pytest.raises(SorterCrashedError):
+        Kilosort4Backend().read(damaged, job.recording.get_num_samples())
+
+
+@pytest.mark.parametrize(
+    "change,words",
+    [
+        ({"spike_clusters": np.zeros(3, int)}, "labels"),
+        ({"spike_times": np.array([5, -7, 10**9]), "spike_clusters": np.zeros(4, int)}, "labels"),
+    ],
+)
+def test_files_that_disagree_are_refused(sorted_twice, tmp_path, change, words):
+    """Spike times and clusters of different length are an error that says so."""
+    import shutil
+
+    job, _ = sorted_twice
+    damaged = shutil.copytree(job.folder, tmp_path / "damaged")
+    for name, values in change.items():
+        np.save(damaged / f"{name}.npy", values)
+    with pytest.raises(SorterCrashedError, match=words):
         Kilosort4Backend().read(damaged, job.recording.get_num_samples())
 
 
