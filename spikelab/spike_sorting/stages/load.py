@@ -17,7 +17,7 @@ from spikelab.spike_sorting.selection import Epoch, epochs_of, selected_periods
 from spikelab.spike_sorting.sources import open_source
 from spikelab.spike_sorting.stages.stage import StageRun, Summary
 
-VERSION = 1
+VERSION = 2
 
 
 def settings(config: SortingPipelineConfig) -> Any:
@@ -154,7 +154,7 @@ def _with_good_channels(recording: Any, options: RecordingConfig) -> tuple[Any, 
         recording, note = _without(recording, recording.channel_ids[above], f"above y = {options.mea_y_max:g} um")
         notes += note
     bad = _flat_channels(recording) if options.bad_channels == "auto" else _named_channels(recording, options)
-    why = "flat in every sampled window" if options.bad_channels == "auto" else "named in bad_channels"
+    why = "flat, or no numbers, in every sampled window" if options.bad_channels == "auto" else "named in bad_channels"
     recording, note = _without(recording, bad, why)
     return recording, notes + note
 
@@ -181,7 +181,7 @@ def _named_channels(recording: Any, options: RecordingConfig) -> list[Any]:
 
 
 def _flat_channels(recording: Any) -> list[Any]:
-    """Return the channels that show one single value in ten windows of 50 ms over the recording."""
+    """Return the channels that show one single value, or no number, in ten windows of 50 ms over the recording."""
     import numpy as np
 
     n_samples = recording.get_num_samples()
@@ -189,5 +189,7 @@ def _flat_channels(recording: Any) -> list[Any]:
     flat = np.ones(recording.get_num_channels(), dtype=bool)
     for start in np.linspace(0, n_samples - window, 10, dtype=int):
         traces = recording.get_traces(start_frame=int(start), end_frame=int(start) + window)
-        flat &= np.ptp(traces, axis=0) == 0
+        with np.errstate(invalid="ignore"):  # infinity minus infinity
+            spread = np.ptp(traces, axis=0)
+        flat &= ~(np.isfinite(spread) & (spread > 0))
     return list(recording.channel_ids[flat])

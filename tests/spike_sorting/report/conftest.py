@@ -19,7 +19,7 @@ from spikelab.spikedata import SpikeData
 
 FS_HZ = 20_000.0
 DURATION_S = 60.0
-NOTES = ["1 channels left out (flat in every sampled window): 5."]
+NOTES = ["1 channels left out (flat, or no numbers, in every sampled window): 5."]
 CONFIG = KILOSORT4.override(snr_min=4.0, kilosort_params={"Th_learned": 7})
 
 
