@@ -152,7 +152,7 @@ def test_a_loud_sorter_is_told_in_short(
 ) -> None:
     """P21: a log without an end, without lines or without text gives a report that can be read, and fills no memory."""
     jobs = [job_of(how, how, megabytes=megabytes) for how in NOISE]
-    seen = in_namespace("batch", jobs=jobs, template=undisturbed.inter)
+    seen = in_namespace("batch", jobs=jobs, template=undisturbed.inter, parallel=3)
     Path(jobs[0]["results"], "sorting.log").unlink()  # pytest keeps the folders of three runs
     told = [
         record["attempts"][-1]["exit_name"] == exit_name and words in str(files["recording_report.json"])

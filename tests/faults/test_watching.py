@@ -131,9 +131,8 @@ DRIVERS = {
 }
 
 
-@pytest.mark.parametrize(
-    "how", ["hangs", pytest.param("fails", marks=slow), pytest.param("GPU full of others' memory", marks=slow)]
-)
+@slow
+@pytest.mark.parametrize("how", DRIVERS)
 def test_a_driver_that_fails_stops_nothing(
     how: str,
     undisturbed: Undisturbed,
