@@ -48,7 +48,6 @@ def test_a_folder_that_goes_away_is_named(place: str, how: str, meddled: dict[st
     assert held, (record, meddled["told"][number])
 
 
-@pytest.mark.xfail(reason="progress that cannot be read is taken for missing only where it is missing", strict=True)
 def test_a_file_in_place_of_a_folder_costs_one_recording(
     tmp_path: Path, undisturbed: Undisturbed, in_namespace: InNamespace, tally: Tally
 ) -> None:

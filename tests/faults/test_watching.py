@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from faults.harness import InNamespace, JobOf, Tally, Undisturbed, slow, sort_options
+from faults.harness import WHOLE, InNamespace, JobOf, Tally, Undisturbed, slow, sort_options
 from support import fake_nvidia_driver
 
 pytestmark = pytest.mark.timeout(300)
@@ -193,6 +194,26 @@ def test_a_gpu_that_fails_is_named(
     assert [event["reason"] for event in seen["events"] if event["event"] == "stopping"]
 
 
+def test_a_lost_gpu_is_not_used_again(
+    undisturbed: Undisturbed,
+    job_of: JobOf,
+    in_namespace: InNamespace,
+    require_program: Callable[[str], Path],
+    tmp_path: Path,
+    tally: Tally,
+) -> None:
+    """P2: after a GPU was lost, the next recording of the batch that would use it fails at once, with the reason."""
+    driver = fake_nvidia_driver(tmp_path, require_program("gcc"))
+    jobs = {"job": job_of("first", "hang"), "after": job_of("second")}
+    seen = in_namespace("gpu_driver", **jobs, template=undisturbed.inter, driver=str(driver), answers=LOST)
+    (second,) = seen["after"]
+    held = (seen["record"]["status"], second["status"]) == ("gpu_lost", "gpu_lost") and not second["attempts"]
+    tally("P2", "a GPU that was lost, and the next recording", 1, held)
+    assert held, seen
+    assert "GPU 0 is not used any more in this batch" in second["error_message"]
+    assert [event["gpu"] for event in seen["events"] if event["event"] == "gpu_set_aside"] == [0]
+
+
 @pytest.mark.parametrize("whom", ["everything", pytest.param("the orchestrator", marks=slow)])
 def test_a_sleep_trips_nothing(
     whom: str,
@@ -268,27 +289,43 @@ def test_a_disk_that_fills_up_costs_one_recording(
 
 
 @slow
-@pytest.mark.parametrize("place", ["first", "second"])
+@pytest.mark.parametrize("dies", ["during the first", "before the second", "before the call", "that of the recording"])
 def test_a_disk_that_dies_costs_its_recording_only(
-    place: str, undisturbed: Undisturbed, in_namespace: InNamespace, job_of: JobOf, tally: Tally, reference: Any
+    dies: str,
+    undisturbed: Undisturbed,
+    in_namespace: InNamespace,
+    job_of: JobOf,
+    tmp_path: Path,
+    tally: Tally,
+    reference: dict[str, str],
 ) -> None:
-    """P2, P16: when the disk of one recording stops to answer, that one fails by name and the other is sorted.
+    """P2, P16: when a disk of one recording stops to answer, that one fails by name and the other is sorted.
 
-    The disk of the first recording dies while it is sorted, that of the second before it begins.
+    Where the results lie on another disk, the failure has its report.
     """
-    limits = {"io_stall_s": 3.0, "sorter_inactivity_base_s": 6.0, "sorter_inactivity_per_min_s": 0.0}
+    limits = {"io_stall_s": 3.0, "sorter_inactivity_base_s": 6.0, "sorter_inactivity_per_min_s": 0.0, **WHOLE}
     jobs = [job_of("first", "work quietly", limits), job_of("second", "ok", limits)]
-    dying = str(Path(jobs[place == "second"]["inter"]).parent)
+    dead = 1 if dies == "before the second" else 0
+    dying = Path(jobs[dead]["inter"]).parent
+    if dies == "that of the recording":
+        dying = tmp_path / "share"
+        dying.mkdir()
+        jobs[0]["file"] = shutil.copy(undisturbed.file, dying)
     seen = in_namespace(
-        "dead_disk", jobs=jobs, dying=dying, dies_in=jobs[0]["inter"], template=undisturbed.inter, limit_s=110
+        "dead_disk",
+        jobs=jobs,
+        dying=str(dying),
+        dies_in=None if dies == "before the call" else jobs[0]["inter"],
+        template=undisturbed.inter,
+        limit_s=110,
     )
     if "skip" in seen:
         pytest.skip(seen["skip"])
-    records = seen["report"]["records"]
-    dead, alive = (0, 1) if place == "first" else (1, 0)
+    failed, sorted_ = seen["report"]["records"][dead], seen["report"]["records"][1 - dead]
     # What waits there for a name that another process asks for hangs in the kernel, where no signal reaches it.
-    held = records[dead]["status"] in {"io_stall", "unkillable"} and records[alive]["status"] == "success"
-    tally("P16", f"the disk of the {place} of two recordings stops to answer", 1, held)
-    assert held, records
-    assert seen["content"][alive] == reference
-    assert seen["seconds"] < 60
+    held = failed["status"] in {"io_stall", "unkillable"} and sorted_["status"] == "success"
+    tally("P16", f"a disk stops to answer: {dies}", 1, held)
+    assert held, seen["report"]["records"]
+    assert seen["content"][1 - dead] == reference
+    assert seen["reported"][dead] == (dies == "that of the recording")
+    assert seen["seconds"] < 80

@@ -12,18 +12,25 @@ import nemesis
 HEALTHY = "total 8000000000\nused 1000000000\nown 0\npid 0\ntemp 55\nutil 12\n"
 
 
-def main(job: dict[str, Any], template: str, driver: str, answers: str) -> dict[str, Any]:
-    nemesis.with_load_done(template, job["inter"])
+def main(
+    job: dict[str, Any], template: str, driver: str, answers: str, after: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Sort one recording, during which the driver changes, and perhaps another one afterwards."""
+    jobs = [job, after] if after else [job]
+    for each in jobs:
+        nemesis.with_load_done(template, each["inter"])
     os.environ["LD_LIBRARY_PATH"] = driver
     Path(driver, "gpu.txt").write_text(HEALTHY)
-    script = nemesis.start_sort(jobs=[job])
+    script = nemesis.start_sort(jobs=jobs)
     nemesis.wait_until(lambda: nemesis.is_misbehaving(script, job["inter"]), 30, "misbehaviour")
     _answer(driver, answers.format(worker=nemesis.worker_of(script).pid))
     said, complained = script.communicate(timeout=90)
     if not said:
         raise RuntimeError(complained[-2000:])
+    records = json.loads(said.splitlines()[-1])["records"]
     return {
-        "record": json.loads(said.splitlines()[-1])["records"][0],
+        "record": records[0],
+        "after": records[1:],
         "events": nemesis.events(job["results"]),
         "content": nemesis.content(job["results"]),
         "left": nemesis.living(),

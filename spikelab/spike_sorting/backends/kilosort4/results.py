@@ -73,9 +73,18 @@ def _load(path: Path) -> Any:
 def _column(path: Path, kind: type, unit_ids: Any) -> list[Any]:
     """Return the value of each unit from one of Kilosort's two-column tables."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()[1:]
+        lines = _whole_lines(path.read_text(encoding="utf-8"))[1:]
         values = {int(key): kind(value) for key, value in (line.split("\t") for line in lines)}
         return [values[int(unit)] for unit in unit_ids]
     except (OSError, ValueError, KeyError) as error:
         msg = f"Kilosort4 left no complete {path.name} ({error!r})"
         raise SorterCrashedError(msg, sorter="kilosort4") from error
+
+
+def _whole_lines(text: str) -> list[str]:
+    """Return the lines of `text`; raise ValueError when the last one is cut: "goo" would be a label, too."""
+    *lines, rest = text.split("\n")
+    if rest:
+        msg = f"its last line, {rest!r}, has no end"
+        raise ValueError(msg)
+    return lines
