@@ -130,8 +130,8 @@ class SorterBackend(Protocol):
         """Return the settings that change what the sorter finds, as plain values."""
         ...
 
-    def sort(self, job: SortJob) -> None:
-        """Sort ``job.recording`` and leave the sorter's files in ``job.folder``."""
+    def sort(self, job: SortJob) -> Mapping[str, Any] | None:
+        """Sort ``job.recording`` and leave the sorter's files in ``job.folder``; return what to note, if anything."""
         ...
 
     def read(self, folder: Path, n_samples: int) -> Sorting:

@@ -28,10 +28,11 @@ def run(stage: StageRun) -> Summary:
     recording, _ = read_recording(stage.job.run.recording)
     output = stage.folder / stage.job.run.sorter_output.name
     output.mkdir()
-    backend.sort(SortJob(recording, output, stage.job.run, config, stage.progress))
+    noted = backend.sort(SortJob(recording, output, stage.job.run, config, stage.progress))
     sorting = backend.read(output, recording.get_num_samples())
     write_spikes(stage.folder / "spikes.npz", sorting)
     return {
+        **(noted or {}),
         "sorter": backend.name,
         "version": version,
         "n_units": int(sorting.unit_ids.size),

@@ -62,7 +62,7 @@ class Kilosort4Backend:
             "version": self.installed(),
         }
 
-    def sort(self, job: SortJob) -> None:
+    def sort(self, job: SortJob) -> Mapping[str, Any]:
         """Sort ``job.recording`` and leave Kilosort4's files for Phy in ``job.folder``."""
         from spikelab.spike_sorting.backends.kilosort4 import results, steps
         from spikelab.spike_sorting.backends.kilosort4.probe import probe_dictionary
@@ -81,11 +81,13 @@ class Kilosort4Backend:
             # Upstream's own seed is 1, so that our default seed of 0 gives upstream's result.
             seed=1 + job.config.execution.random_seed,
             arrays_on_disk=params.get("arrays_on_disk", False),
+            accelerated=bool(params.get("accelerated", True)),
             **{name: params[name] for name in RUN_ARGUMENTS if name in params},
         )
         with _log_file(job.folder / "kilosort4.log"):
-            steps.run_steps(request, job.progress, job.run.sorter_checkpoints)
+            replaced = steps.run_steps(request, job.progress, job.run.sorter_checkpoints)
         results.write_phy_params(job.folder, job.run.sorter_output, binary, fs_Hz)
+        return {"accelerated": list(replaced)}
 
     def read(self, folder: Path, n_samples: int) -> Sorting:
         """Return the spikes in `folder`, validated."""

@@ -1,4 +1,4 @@
-"""Kilosort4 in named steps, each calling upstream's own functions, in upstream's order.
+"""Kilosort4 in named steps, each calling upstream's functions, or ours in their place, in upstream's order.
 
 The random generators are seeded once, where upstream seeds them, and later steps draw from them: the result
 equals that of ``kilosort.run_kilosort`` on the same data, spike for spike. After each step the state is kept, and
@@ -30,6 +30,7 @@ from spikelab.spike_sorting._exceptions import InsufficientActivityError
 from spikelab.spike_sorting._settings import digest, thaw
 from spikelab.spike_sorting.backends.binary import FlatBinary
 from spikelab.spike_sorting.backends.kilosort4.checkpoints import Checkpoints
+from spikelab.spike_sorting.backends.kilosort4.kernels.replacement import accelerated, replaced_names
 from spikelab.spike_sorting.supervision import host
 from spikelab.spike_sorting.supervision.progress import ProgressFile
 
@@ -69,6 +70,8 @@ class Request:
         Arguments of ``run_kilosort`` of these names.
     arrays_on_disk : bool
         Whether spikes and their features are read from the checkpoints as they are needed: less memory, more time.
+    accelerated : bool
+        Whether functions of ours may stand in for upstream's.
     """
 
     binary: FlatBinary
@@ -84,6 +87,7 @@ class Request:
     clear_cache: bool = False
     save_preprocessed_copy: bool = False
     arrays_on_disk: bool = False
+    accelerated: bool = True
 
 
 @dataclass
@@ -121,7 +125,7 @@ class _StepProgress:
         self._progress.report(self._step, percent / 100, self.n_spikes)
 
 
-def run_steps(request: Request, progress: ProgressFile, checkpoints: Path) -> None:
+def run_steps(request: Request, progress: ProgressFile, checkpoints: Path) -> tuple[str, ...]:
     """Sort as `request` says, from the last checkpoint on, and leave Kilosort4's files in its folder.
 
     Parameters
@@ -132,19 +136,26 @@ def run_steps(request: Request, progress: ProgressFile, checkpoints: Path) -> No
         Where to say how far it is.
     checkpoints : Path
         Folder for the state after each step.
+
+    Returns
+    -------
+    tuple of str
+        The functions of upstream in whose place ours ran.
     """
     kept = Checkpoints(checkpoints, step_keys(request), mapped=request.arrays_on_disk)
     state = State(request, _StepProgress(progress))
     first = _restore(state, kept)
-    for number, (name, step) in enumerate(STEPS.items()):
-        if number < first:
-            continue
-        state.progress.start(name)
-        step(state)
-        if step not in _NOT_KEPT:
-            kept.save(number, {field: getattr(state, field) for field in _KEPT})
-            if request.arrays_on_disk:
-                _let_go(state, kept, number)
+    with accelerated(request.accelerated) as replaced:
+        for number, (name, step) in enumerate(STEPS.items()):
+            if number < first:
+                continue
+            state.progress.start(name)
+            step(state)
+            if step not in _NOT_KEPT:
+                kept.save(number, {field: getattr(state, field) for field in _KEPT})
+                if request.arrays_on_disk:
+                    _let_go(state, kept, number)
+    return replaced
 
 
 def _let_go(state: State, kept: Checkpoints, number: int) -> None:
@@ -201,7 +212,8 @@ def step_keys(request: Request) -> list[str]:
     names = ("key", "fs_Hz", "seed", "do_CAR", "invert_sign", "save_preprocessed_copy")
     arguments = {name: getattr(request, name) for name in names}
     probe = {name: np.asarray(value).tolist() for name, value in request.probe.items()}
-    versions = [VERSION, kilosort.__version__, request.device.type]
+    # Sums in another order may differ in their last bit, so that kernels do not go on from each other's states.
+    versions = [VERSION, kilosort.__version__, request.device.type, replaced_names(request.accelerated)]
     keys, upstream = [], digest([arguments, probe, request.binary.dtype, versions])
     for name in STEPS:
         read = {key: value for key, value in settings.items() if _READ_FIRST_BY.get(key, _FIRST) == name}

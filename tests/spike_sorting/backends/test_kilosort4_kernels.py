@@ -1,0 +1,267 @@
+"""Our functions find what upstream's find, on the same input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("kilosort")
+
+import kilosort
+import torch
+from kilosort import io, spikedetect
+from kilosort.parameters import DEFAULT_SETTINGS
+
+from spikelab.spike_sorting.backends.kilosort4.kernels import VERIFIED, accelerated
+from spikelab.spike_sorting.backends.kilosort4.kernels.convolution import Responses
+from spikelab.spike_sorting.backends.kilosort4.kernels.filtering import BatchFilter, median_of_channels
+
+CPU = torch.device("cpu")
+
+# ------------------------------------------------------------------------------------------------- inputs
+
+
+def grid(n_columns: int, n_rows: int, pitch_um: float = 17.5) -> np.ndarray:
+    x, y = np.meshgrid(np.arange(n_columns), np.arange(n_rows))
+    return pitch_um * np.stack([x.ravel(), y.ravel()], 1).astype("float32")
+
+
+LAYOUTS = {
+    "grid": grid(4, 6),
+    "column": grid(1, 14, 50.0),
+    "tetrode": grid(2, 2, 25.0),
+    "one": grid(1, 1),
+    "shanks": np.concatenate([grid(2, 6, 20.0) + np.float32([250 * shank, 0]) for shank in range(3)]),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One input: contacts, settings, and what the batches hold."""
+
+    layout: str = "grid"
+    settings: dict[str, Any] = field(default_factory=dict)
+    content: str = "spikes"
+    fs_Hz: float = 20_000.0
+    n_batches: int = 2
+    batch_size: int = 6_000
+
+
+CASES = {
+    "grid": Case(),
+    "noise alone": Case(content="noise"),
+    "zeros": Case(content="zeros"),
+    "some batches zero": Case(content="gaps", n_batches=3),
+    "correlated noise above the threshold": Case(content="loud"),
+    "one channel": Case("one"),
+    "fewer channels than nearest_chans": Case("tetrode"),
+    "one column": Case("column"),
+    "several shanks": Case("shanks"),
+    "low threshold": Case(settings={"Th_universal": 5.0}),
+    "few neighbours": Case(settings={"nearest_chans": 3, "nearest_templates": 4, "template_sizes": 2}),
+    "templates from data": Case(settings={"templates_from_data": True}, n_batches=1, batch_size=20_000),
+    "40 kHz": Case(settings={"templates_from_data": True, "nt": 81}, fs_Hz=40_000.0, n_batches=1, batch_size=20_000),
+    "short batches": Case(batch_size=700, n_batches=5),
+}
+
+
+class Batches:
+    """Stands in for the open recording: whitened batches made from a seed."""
+
+    def __init__(self, case: Case, ops: dict[str, Any]) -> None:
+        self.n_batches, self.batch_downsampling = case.n_batches, 1
+        self._made = [self._make(case, ops, number) for number in range(case.n_batches)]
+
+    def padded_batch_to_torch(self, ibatch: int, ops: object = None) -> torch.Tensor:
+        return self._made[ibatch].clone()
+
+    @staticmethod
+    def _make(case: Case, ops: dict[str, Any], number: int) -> torch.Tensor:
+        rng = np.random.default_rng(number)
+        n_times = case.batch_size + 2 * ops["nt"]
+        X = rng.standard_normal((len(ops["xc"]), n_times))
+        if case.content == "zeros" or (case.content == "gaps" and number == 1):
+            X[:] = 0
+        elif case.content == "loud":
+            X += 3 * rng.standard_normal(n_times)
+        elif case.content != "noise":
+            _add_spikes(X, ops, rng)
+        return torch.from_numpy(X.astype("float32"))
+
+
+def _add_spikes(X: np.ndarray, ops: dict[str, Any], rng: np.random.Generator) -> None:
+    """Add spikes of a few units, overlapping in time and across the ends of the batch."""
+    shapes = waveforms(np.arange(60) / (ops["fs"] / 20_000))
+    contacts = np.stack([ops["xc"], ops["yc"]], 1)
+    for unit in range(6):
+        place = contacts[rng.integers(len(contacts))] + rng.normal(0, 8, 2)
+        reach = np.exp(-((contacts - place) ** 2).sum(1) / (2 * 20.0**2))
+        waveform = rng.uniform(15, 50) * np.outer(reach, shapes[unit])
+        for start in rng.integers(0, X.shape[1] - 60, max(1, X.shape[1] // 500)):
+            X[:, start : start + 60] += waveform
+
+
+def waveforms(steps: np.ndarray) -> np.ndarray:
+    """Return six shapes of a spike, of norm one, shape (6, n_steps)."""
+    made = [
+        np.exp(-((steps - 20) ** 2) / width) * np.cos((steps - 20) / period + phase)
+        for width, period, phase in [(18, 9, 3), (40, 4, 3), (60, 5, 4), (30, 3, 2), (90, 6, 3.5), (25, 4, 0)]
+    ]
+    return np.stack([one / np.linalg.norm(one) for one in made])
+
+
+@pytest.fixture(autouse=True)
+def no_download(monkeypatch):
+    """Upstream's built-in templates are downloaded: other ones stand in for them."""
+    shapes = waveforms(np.arange(61.0))
+    components = np.linalg.svd(shapes)[2][:6]
+    tensors = tuple(torch.from_numpy(values.astype("float32")) for values in (components, shapes))
+    monkeypatch.setattr(spikedetect, "get_waves", lambda ops, device: tensors)
+
+
+def ops_of(case: Case) -> dict[str, Any]:
+    contacts = LAYOUTS[case.layout]
+    settings = {
+        **DEFAULT_SETTINGS,
+        "templates_from_data": False,
+        "nt": 61,
+        "fs": case.fs_Hz,
+        "batch_size": case.batch_size,
+        **case.settings,
+    }
+    settings["nearest_chans"] = min(settings["nearest_chans"], len(contacts))
+    settings["nt0min"] = int(20 * settings["nt"] / 61)
+    ops = {**settings, "settings": settings, "Nbatches": case.n_batches, "Nchan": len(contacts)}
+    ops |= {"xc": contacts[:, 0], "yc": contacts[:, 1]}
+    return {**ops, "kcoords": (contacts[:, 0] // 200).astype(int)}
+
+
+def detected(case: Case, ours: bool) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+    np.random.seed(1)  # noqa: NPY002 - upstream's KMeans draws from it
+    ops = ops_of(case)
+    with accelerated(ours):
+        return spikedetect.run(ops, Batches(case, ops), device=CPU)
+
+
+# ---------------------------------------------------------------------------------------------- detection
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("name", CASES)
+def test_universal_detection_finds_the_same_spikes(name):
+    """Times, positions, templates and features equal upstream's to the bit; amplitude and depth to rounding."""
+    theirs, their_features, _ = detected(CASES[name], ours=False)
+    ours, our_features, _ = detected(CASES[name], ours=True)
+    assert len(theirs) > 10 or CASES[name].content in {"noise", "zeros"}
+    exact, rounded = [0, 3, 4, 5], [1, 2]
+    np.testing.assert_array_equal(ours[:, exact], theirs[:, exact])
+    np.testing.assert_allclose(ours[:, rounded], theirs[:, rounded], rtol=1e-5, atol=1e-4)
+    np.testing.assert_array_equal(our_features, their_features)
+
+
+@pytest.mark.parametrize("n_times", [1, 31, 32, 33, 5000])
+@pytest.mark.parametrize("n_taps", [1, 61])
+def test_responses_are_a_convolution(n_times, n_taps):
+    """Every response equals torch's convolution, wherever blocks and chunks end."""
+    rng = torch.Generator().manual_seed(0)
+    X, W = torch.randn(70, n_times, generator=rng), torch.randn(6, n_taps, generator=rng)
+    responses = Responses(X, W)
+    chunks = list(responses.chunks())
+    at = torch.arange(n_times)
+    found = responses.at(torch.arange(70)[:, None, None], torch.arange(6)[:, None], at)
+    expected = torch.nn.functional.conv1d(X[:, None], W[:, None], padding=n_taps // 2)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    for number, chunk in enumerate(chunks):
+        template, time = responses.locate(number, torch.arange(chunk.shape[1]))
+        inside = time < n_times
+        torch.testing.assert_close(chunk[:, inside], expected[:, template[inside], time[inside]], rtol=1e-4, atol=1e-5)
+
+
+# ---------------------------------------------------------------------------------------------- filtering
+
+
+@pytest.mark.parametrize("n_channels", [1, 2, 5, 64])
+def test_median_is_that_of_torch(n_channels):
+    """The median over channels equals torch's, with ties and with values that are no numbers."""
+    rng = torch.Generator().manual_seed(0)
+    X = torch.randint(-3, 4, (n_channels, 5000), generator=rng).float()
+    X[0, 17] = torch.nan
+    torch.testing.assert_close(median_of_channels(X), torch.median(X, 0).values, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"do_CAR": False},
+        {"invert_sign": True},
+        {"hp_filter": None},
+        {"whiten_mat": None},
+        {"artifact_threshold": 100.0},
+        {"artifact_threshold": 1e6},
+        {"chan_map": np.array([5, 0, 3])},
+        {"dtype": "float32", "scale": 0.1, "shift": 3.0},
+        {"dtype": "uint16"},
+    ],
+    ids=lambda options: ", ".join(options) or "defaults",
+)
+def test_filtered_batches_are_the_same(tmp_path, options):
+    """A filtered batch equals upstream's to the bit, whatever is switched on."""
+    rng = np.random.default_rng(0)
+    samples = rng.normal(0, 50, (9000, 6)) + (2**15 if options.get("dtype") == "uint16" else 0)
+    samples.astype(options.get("dtype", "int16")).tofile(tmp_path / "recording.bin")
+    n_used = len(options.get("chan_map", range(6)))
+    hp_filter = torch.from_numpy(rng.normal(size=30122)).float()
+    usual = {"hp_filter": hp_filter, "whiten_mat": torch.eye(n_used) + 0.01, "dtype": "int16"}
+    bfile = io.BinaryFiltered(tmp_path / "recording.bin", 6, 20_000, 4000, device=CPU, **{**usual, **options})
+    ours = BatchFilter()
+    for number in range(bfile.n_batches):
+        X = io.BinaryRWFile.padded_batch_to_torch(bfile, number)
+        for skip in (False, True):
+            theirs = bfile.filter(X.clone(), None, number, skip)
+            assert torch.equal(ours(bfile, X, None, number, skip), theirs)
+
+
+# ------------------------------------------------------------------------------------ putting ours in place
+
+
+def upstream() -> list[Any]:
+    return [spikedetect.template_match, vars(io.BinaryFiltered)["filter"]]
+
+
+def _replace_and_fail(during: list[Any]) -> None:
+    with accelerated() as names:
+        assert names
+        during += upstream()
+        raise KeyboardInterrupt
+
+
+def test_upstream_is_restored_whatever_happens():
+    """After the context, and after an exception in it, every function is upstream's again."""
+    before = upstream()
+    during = []
+    with pytest.raises(KeyboardInterrupt):
+        _replace_and_fail(during)
+    assert len(during) == len(before)
+    assert all(one is not other for one, other in zip(before, during, strict=True))
+    assert all(one is other for one, other in zip(before, upstream(), strict=True))
+
+
+@pytest.mark.parametrize("reason", ["not wanted", "not verified"])
+def test_upstream_stays_where_ours_may_not_run(reason, monkeypatch, caplog):
+    """`accelerated=False` and versions that were not verified leave upstream alone; the latter with one line."""
+    if reason == "not verified":
+        monkeypatch.setattr(kilosort, "__version__", "4.1.99")
+    before = upstream()
+    with accelerated(reason == "not verified") as names:
+        assert upstream() == before
+    assert names == ()
+    assert len(caplog.messages) == (reason == "not verified")
+
+
+def test_the_installed_version_is_verified():
+    """These tests run with a version that is listed as verified: another one is added when they pass with it."""
+    assert kilosort.__version__ in VERIFIED
