@@ -12,12 +12,13 @@ pytest.importorskip("kilosort")
 
 import kilosort
 import torch
-from kilosort import io, spikedetect
+from kilosort import io, spikedetect, template_matching
 from kilosort.parameters import DEFAULT_SETTINGS
 
 from spikelab.spike_sorting.backends.kilosort4.kernels import VERIFIED, accelerated
 from spikelab.spike_sorting.backends.kilosort4.kernels.convolution import Responses
 from spikelab.spike_sorting.backends.kilosort4.kernels.filtering import BatchFilter, median_of_channels
+from spikelab.spike_sorting.backends.kilosort4.kernels.matching import run_matching
 
 CPU = torch.device("cpu")
 
@@ -180,6 +181,43 @@ def test_responses_are_a_convolution(n_times, n_taps):
         torch.testing.assert_close(chunk[:, inside], expected[:, template[inside], time[inside]], rtol=1e-4, atol=1e-5)
 
 
+# ----------------------------------------------------------------------------------------------- matching
+
+
+def templates_of(ops: dict[str, Any], n_units: int) -> torch.Tensor:
+    """Templates of units at random contacts, some nearly alike, (n_units, n_pcs, n_channels)."""
+    rng = np.random.default_rng(5)
+    contacts = np.stack([ops["xc"], ops["yc"]], 1)
+    made = []
+    for unit in range(n_units):
+        reach = np.exp(-((contacts - contacts[rng.integers(len(contacts))]) ** 2).sum(1) / (2 * 20.0**2))
+        shape = ops["wPCA"].numpy() @ waveforms(np.linspace(0, 60, ops["nt"]))[unit % 6]
+        made.append(rng.uniform(15, 50) * np.outer(shape, reach))
+    return torch.from_numpy(np.stack(made).astype("float32"))
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("changed", [{}, {"max_peels": 3}, {"Th_learned": 4.0}], ids=str)
+@pytest.mark.parametrize("name", CASES)
+def test_matching_pursuit_takes_the_same_spikes(name, changed):
+    """Spikes, their order and amplitudes and what is left of the batch equal upstream's to the bit."""
+    case = CASES[name]
+    ops = {**ops_of(case), **changed}
+    batches = Batches(case, ops)
+    ops["wPCA"] = torch.linalg.qr(torch.randn(ops["nt"], 6, generator=torch.Generator().manual_seed(0)))[0].T
+    U = templates_of(ops, 1 if case.layout == "one" else 13)
+    ctc = template_matching.prepare_matching(ops, U)
+    for number in range(case.n_batches):
+        X = batches.padded_batch_to_torch(number)
+        theirs = template_matching.run_matching(ops, X.clone(), U, ctc, device=CPU)
+        ours = run_matching(ops, X, U, ctc, device=CPU)
+        assert len(theirs[0]) > 3 or case.content != "spikes" or changed
+        assert all(
+            torch.equal(one, other) and one.dtype == other.dtype for one, other in zip(ours, theirs, strict=True)
+        )
+        assert torch.equal(X, batches.padded_batch_to_torch(number))
+
+
 # ---------------------------------------------------------------------------------------------- filtering
 
 
@@ -229,7 +267,7 @@ def test_filtered_batches_are_the_same(tmp_path, options):
 
 
 def upstream() -> list[Any]:
-    return [spikedetect.template_match, vars(io.BinaryFiltered)["filter"]]
+    return [spikedetect.template_match, template_matching.run_matching, vars(io.BinaryFiltered)["filter"]]
 
 
 def _replace_and_fail(during: list[Any]) -> None:

@@ -1,4 +1,4 @@
-"""Convolution of every channel with a few short templates, as matrix products that stay in the cache."""
+"""Convolution of every channel with a few short templates, as matrix products that stay in the cache; windows."""
 
 from __future__ import annotations
 
@@ -108,3 +108,26 @@ def toeplitz(W: torch.Tensor, block: int) -> torch.Tensor:
     for j in range(block):
         matrix[j : j + n_taps, :, j] = W.T
     return matrix.view(len(matrix), -1)
+
+
+def sliding_max(values: torch.Tensor, reach: int) -> torch.Tensor:
+    """Return the largest of each value and `reach` values on both sides of it, along the last axis.
+
+    Parameters
+    ----------
+    values : Tensor, shape (n_rows, n_columns), float32
+        None of them below zero.
+    reach : int
+        Values on each side.
+
+    Returns
+    -------
+    Tensor, shape (n_rows, n_columns), float32
+    """
+    window, n_columns = 2 * reach + 1, values.shape[1]
+    largest, covered = pad(values, (reach, reach)), 1
+    while covered < window:
+        step = min(covered, window - covered)
+        largest = torch.maximum(largest[:, : largest.shape[1] - step], largest[:, step:])
+        covered += step
+    return largest[:, :n_columns]

@@ -21,7 +21,7 @@ import numpy.typing as npt
 import torch
 from torch.nn.functional import pad
 
-from spikelab.spike_sorting.backends.kilosort4.kernels.convolution import Responses
+from spikelab.spike_sorting.backends.kilosort4.kernels.convolution import Responses, sliding_max
 
 _SLACK = 1e-4
 """Relative margin of the bound, far above the rounding of float32."""
@@ -282,29 +282,6 @@ def times_around(is_there: torch.Tensor, reach: int) -> torch.Tensor:
     seen = pad(is_there.cumsum(0), (1 + reach, reach), value=0)
     seen[len(seen) - reach :] = seen[len(seen) - reach - 1]
     return (seen[2 * reach + 1 :] > seen[: len(is_there)]).nonzero()[:, 0]
-
-
-def sliding_max(values: torch.Tensor, reach: int) -> torch.Tensor:
-    """Return the largest of each value and `reach` values on both sides of it, along the last axis.
-
-    Parameters
-    ----------
-    values : Tensor, shape (n_rows, n_columns), float32
-        None of them below zero.
-    reach : int
-        Values on each side.
-
-    Returns
-    -------
-    Tensor, shape (n_rows, n_columns), float32
-    """
-    window, n_columns = 2 * reach + 1, values.shape[1]
-    largest, covered = pad(values, (reach, reach)), 1
-    while covered < window:
-        step = min(covered, window - covered)
-        largest = torch.maximum(largest[:, : largest.shape[1] - step], largest[:, step:])
-        covered += step
-    return largest[:, :n_columns]
 
 
 def describe(

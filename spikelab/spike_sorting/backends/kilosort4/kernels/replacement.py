@@ -8,10 +8,11 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import kilosort
-from kilosort import io, spikedetect
+from kilosort import io, spikedetect, template_matching
 
 from spikelab.spike_sorting.backends.kilosort4.kernels.detection import UniversalDetection
 from spikelab.spike_sorting.backends.kilosort4.kernels.filtering import BatchFilter
+from spikelab.spike_sorting.backends.kilosort4.kernels.matching import run_matching
 
 _log = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ def _replacements() -> list[tuple[Any, str, Callable[..., Any]]]:
     """Return module or class, name and function of ours; anew each time, as some keep what they learn from a sort."""
     return [
         (spikedetect, "template_match", UniversalDetection()),
+        (template_matching, "run_matching", run_matching),
         (io.BinaryFiltered, "filter", BatchFilter().as_method()),
     ]
 
