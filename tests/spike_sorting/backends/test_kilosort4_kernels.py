@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,22 @@ pytest.importorskip("kilosort")
 
 import kilosort
 import torch
-from kilosort import io, spikedetect, template_matching
+from kilosort import CCG, clustering_qr, io, spikedetect, swarmsplitter, template_matching
 from kilosort.parameters import DEFAULT_SETTINGS
 
+from spikelab.simulation import simulate_recording
+from spikelab.spike_sorting.backends.base import SortJob
+from spikelab.spike_sorting.backends.kilosort4.backend import Kilosort4Backend
 from spikelab.spike_sorting.backends.kilosort4.kernels import VERIFIED, accelerated
+from spikelab.spike_sorting.backends.kilosort4.kernels.clustering import cluster, repeat_until_settled
 from spikelab.spike_sorting.backends.kilosort4.kernels.convolution import Responses
+from spikelab.spike_sorting.backends.kilosort4.kernels.correlograms import correlogram_beside
 from spikelab.spike_sorting.backends.kilosort4.kernels.filtering import BatchFilter, median_of_channels
 from spikelab.spike_sorting.backends.kilosort4.kernels.matching import run_matching
+from spikelab.spike_sorting.backends.kilosort4.kernels.snippets import extract_snippets
+from spikelab.spike_sorting.config import KILOSORT4
+from spikelab.spike_sorting.run_folder import RunFolder
+from spikelab.spike_sorting.supervision.progress import ProgressFile
 
 CPU = torch.device("cpu")
 
@@ -181,6 +191,61 @@ def test_responses_are_a_convolution(n_times, n_taps):
         torch.testing.assert_close(chunk[:, inside], expected[:, template[inside], time[inside]], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("threshold", [0.5, 4.0, 1e9])
+@pytest.mark.parametrize("name", ["grid", "one channel", "several shanks", "zeros"])
+def test_snippets_are_the_same(name, threshold):
+    """The waveforms of isolated peaks, and their order, equal upstream's to the bit."""
+    case = CASES[name]
+    X = Batches(case, ops_of(case)).padded_batch_to_torch(0)[:, :3000]
+    arguments = {"nt": 61, "twav_min": 20, "Th_single_ch": threshold, "device": CPU}
+    theirs, ours = spikedetect.extract_snippets(X, **arguments), extract_snippets(X, **arguments)
+    assert len(theirs) or threshold != 4.0 or case.content == "zeros"
+    assert ours.shape == theirs.shape
+    assert torch.equal(ours, theirs)
+
+
+# --------------------------------------------------------------------------------------------- clustering
+
+
+@pytest.mark.parametrize("options", [{}, {"lam": 1}, {"lam": 1, "nskip": 5, "max_sub": 100}, {"niter": 2}], ids=str)
+@pytest.mark.parametrize("n_blobs", [1, 7])
+def test_clusters_are_the_same(n_blobs, options):
+    """Clusters of spikes and of the subset, the graph and the random generators' state equal upstream's."""
+    rng = np.random.default_rng(2)
+    features = rng.normal(0, 4, (n_blobs, 12))[rng.integers(n_blobs, size=1500)] + rng.normal(size=(1500, 12))
+    features = torch.from_numpy(features.astype("float32"))
+    arguments = {"nclust": 30, "device": CPU, **options}
+    theirs = (*clustering_qr.cluster(features, **arguments), torch.get_rng_state())
+    ours = (*cluster(features, **arguments), torch.get_rng_state())
+    np.testing.assert_array_equal(ours[0], theirs[0])
+    np.testing.assert_array_equal(ours[1], theirs[1])
+    assert (ours[2] != theirs[2]).nnz == 0
+    assert torch.equal(ours[3], theirs[3])
+    assert torch.equal(ours[4], theirs[4])
+
+
+@pytest.mark.parametrize("following", [[1, 2, 3, 3], [1, 2, 3, 2], [1, 0], [0], [1, 2, 3, 4, 5, 6, 7, 8, 9, 9]])
+def test_rounds_left_out_change_nothing(following):
+    """However the rounds settle, in one state or in two that take turns, the result is that of all of them."""
+    table = torch.tensor(following)
+    for n_rounds in range(12):
+        expected = torch.zeros(1, dtype=torch.int64)
+        for _ in range(n_rounds):
+            expected = table[expected]
+        assert torch.equal(repeat_until_settled(lambda state: table[state], expected * 0, n_rounds), expected)
+
+
+@pytest.mark.parametrize("n_spikes", [(1, 1), (50, 300), (2000, 3000)])
+def test_correlograms_are_the_same(n_spikes):
+    """Counts and duration equal those of the compiled function, in order or not, with spikes at one time."""
+    rng = np.random.default_rng(3)
+    one, two = (np.round(rng.uniform(0, 60, n), 4) for n in n_spikes)
+    two[: one.size // 2] = one[: one.size // 2][: two.size]
+    theirs, ours = CCG.compute_CCG(one, two), correlogram_beside(CCG.compute_CCG)(one, two)
+    np.testing.assert_array_equal(ours[0], theirs[0])
+    assert ours[1] == theirs[1]
+
+
 # ----------------------------------------------------------------------------------------------- matching
 
 
@@ -263,11 +328,44 @@ def test_filtered_batches_are_the_same(tmp_path, options):
             assert torch.equal(ours(bfile, X, None, number, skip), theirs)
 
 
+# ------------------------------------------------------------------------------------------- whole sorts
+
+
+def sort_with(folder: Path, recording: Any, accelerated: bool) -> tuple[np.ndarray, ...]:
+    run = RunFolder(inter=folder / "inter", results=folder / "results")
+    output = run.inter / "output"
+    output.mkdir(parents=True)
+    config = KILOSORT4.override(kilosort_params={"accelerated": accelerated, "nblocks": 0}, n_jobs=1)
+    noted = Kilosort4Backend().sort(SortJob(recording, output, run, config, ProgressFile(run.progress, "sort")))
+    assert bool(noted["accelerated"]) is accelerated
+    names = ("spike_times", "spike_clusters", "templates", "amplitudes", "spike_positions", "pc_features")
+    return tuple(np.load(output / f"{name}.npy") for name in names)
+
+
+def test_a_whole_sort_gives_the_same(tmp_path):
+    """Times, clusters, templates and features of a whole sort are the same with our functions and without."""
+    truth = simulate_recording("linear", n_channels=12, duration_s=20, n_units=6, rate_Hz=(40, 60), seed=4)
+    recording = truth.recording.save(folder=tmp_path / "recording", verbose=False)
+    ours = sort_with(tmp_path / "ours", recording, accelerated=True)
+    theirs = sort_with(tmp_path / "theirs", recording, accelerated=False)
+    assert len(np.unique(ours[1])) > 1
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 # ------------------------------------------------------------------------------------ putting ours in place
 
 
 def upstream() -> list[Any]:
-    return [spikedetect.template_match, template_matching.run_matching, vars(io.BinaryFiltered)["filter"]]
+    return [
+        spikedetect.template_match,
+        spikedetect.extract_snippets,
+        clustering_qr.cluster,
+        CCG.compute_CCG,
+        swarmsplitter.compute_CCG,
+        template_matching.run_matching,
+        vars(io.BinaryFiltered)["filter"],
+    ]
 
 
 def _replace_and_fail(during: list[Any]) -> None:

@@ -81,6 +81,12 @@ class Responses:
         time = (chunk * self._blocks + block) * self._block + within % self._block
         return within // self._block, time
 
+    def columns(self, channels: torch.Tensor, chunk: torch.Tensor, column: torch.Tensor) -> torch.Tensor:
+        """Return the responses of channels in columns, shape (n_channels, n_columns), float32."""
+        n_channels, n_columns = self.values.shape[1:]
+        first = chunk * (n_channels * n_columns) + column
+        return torch.take(self.values, first + channels[:, None] * n_columns)
+
     def at(self, channels: torch.Tensor, template: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
         """Return responses, float32, of the shape to which the three indices broadcast."""
         block, within = time // self._block, time % self._block

@@ -228,7 +228,7 @@ def _add_crossings(
     threshold: float,
 ) -> None:
     """Raise `amplitudes` to those of the group's positions in these columns, where they exceed the threshold."""
-    found = group.weights @ responses.values[chunk, group.channels[:, None], column]
+    found = group.weights @ responses.columns(group.channels, chunk, column)
     n_sizes = len(group.weights) // len(group.positions)
     found = found.abs_().view(n_sizes, len(group.positions), len(column)).amax(0)
     _, time = responses.locate(chunk, column)

@@ -8,13 +8,18 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import kilosort
-from kilosort import io, spikedetect, template_matching
+from kilosort import CCG, clustering_qr, io, spikedetect, swarmsplitter, template_matching
 
+from spikelab.spike_sorting.backends.kilosort4.kernels.clustering import cluster
+from spikelab.spike_sorting.backends.kilosort4.kernels.correlograms import correlogram_beside
 from spikelab.spike_sorting.backends.kilosort4.kernels.detection import UniversalDetection
 from spikelab.spike_sorting.backends.kilosort4.kernels.filtering import BatchFilter
 from spikelab.spike_sorting.backends.kilosort4.kernels.matching import run_matching
+from spikelab.spike_sorting.backends.kilosort4.kernels.snippets import extract_snippets
 
 _log = logging.getLogger(__name__)
+
+_compiled_correlogram = CCG.compute_CCG
 
 VERIFIED = ("4.1.7",)
 """Versions of kilosort for which the equivalence tests have passed."""
@@ -56,8 +61,13 @@ def replaced_names(wanted: bool = True) -> tuple[str, ...]:
 
 def _replacements() -> list[tuple[Any, str, Callable[..., Any]]]:
     """Return module or class, name and function of ours; anew each time, as some keep what they learn from a sort."""
+    compute_ccg = correlogram_beside(_compiled_correlogram)
     return [
         (spikedetect, "template_match", UniversalDetection()),
+        (spikedetect, "extract_snippets", extract_snippets),
+        (clustering_qr, "cluster", cluster),
+        (CCG, "compute_CCG", compute_ccg),
+        (swarmsplitter, "compute_CCG", compute_ccg),
         (template_matching, "run_matching", run_matching),
         (io.BinaryFiltered, "filter", BatchFilter().as_method()),
     ]
