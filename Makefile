@@ -10,11 +10,11 @@ MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint types format faults gpu-check bench docs wheel clean
+.PHONY: help demo test lint types format faults gpu-check bench bench-kilosort docs wheel clean
 
 help:  ## this list
 	@echo "make TARGET, where TARGET is one of"
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1	\2/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1	\2/p' $(MAKEFILE_LIST) | expand -t 18
 	@echo "Options: PYTHON=python3.12 (used once, to make $(VENV)), JOBS=2 (tests at once), ARGS=\"-k lock\" (for pytest)"
 
 demo: $(STAMP)  ## simulate a two-well recording, sort it, compare with the truth
@@ -48,6 +48,9 @@ gpu-check: $(STAMP)  ## on a machine with a GPU: kill Kilosort4 in each step, su
 
 bench: $(STAMP)  ## measure: each script in benchmarks/ prints a table
 	@for script in benchmarks/[!_]*.py; do echo "$$script"; $(BIN)/python "$$script" || exit 1; done
+
+bench-kilosort: $(STAMP)  ## measure Kilosort4 with our functions and without: ARGS="--layout linear --duration 30"
+	@$(BIN)/python benchmarks/kilosort4.py $(ARGS)
 
 docs:  ## where the documentation is
 	@echo "The documentation is plain Markdown for now: begin with docs/index.md"

@@ -1,0 +1,168 @@
+"""Kilosort4 with our functions against Kilosort4 with its own, on one simulated recording, step by step.
+
+Both run in turn, each time in a fresh process, with the same settings. CPU seconds are those of all threads: where
+other work shares the machine they say more than the clock. Run it from the repository: ``make bench-kilosort``, or
+``python benchmarks/kilosort4.py --layout linear --duration 30``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+LAYOUTS = {"mea": (64, 20), "neuropixels1": (96, 30), "linear": (32, 12), "tetrode": (4, 4)}
+"""Channels and units of each layout."""
+SIDES = ("upstream", "ours")
+
+
+def main() -> None:
+    options = _parser().parse_args()
+    if options.measure:
+        _measure(options)
+        return
+    print(f"{machine(options.device)}\n")
+    with tempfile.TemporaryDirectory() as folder:
+        for layout in options.layout:
+            _simulate(Path(folder, layout), layout, options.duration)
+            for nblocks in options.nblocks:
+                _compare(Path(folder, layout), layout, nblocks, options)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--layout", nargs="+", choices=LAYOUTS, default=["mea"])
+    parser.add_argument("--duration", type=float, default=120.0, help="seconds of recording")
+    parser.add_argument("--nblocks", nargs="+", type=int, default=[0, 1], help="0: no drift correction")
+    parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--measure", nargs=2, metavar=("SIDE", "FOLDER"), help=argparse.SUPPRESS)
+    return parser
+
+
+def _simulate(folder: Path, layout: str, duration_s: float) -> None:
+    from spikelab.simulation import simulate_recording
+
+    n_channels, n_units = LAYOUTS[layout]
+    truth = simulate_recording(layout, n_channels=n_channels, n_units=n_units, duration_s=duration_s, seed=1)
+    truth.recording.save(folder=folder / "recording", n_jobs=1, verbose=False, progress_bar=False)
+
+
+# ------------------------------------------------------------------------------------------- side by side
+
+
+def _compare(folder: Path, layout: str, nblocks: int, options: argparse.Namespace) -> None:
+    taken: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
+    for _ in range(options.repeats):
+        for side in SIDES:
+            command = [sys.executable, __file__, "--measure", side, str(folder), "--nblocks", str(nblocks)]
+            done = subprocess.run([*command, "--device", options.device], stdout=subprocess.PIPE, text=True, check=True)
+            taken[side].append(json.loads(done.stdout.splitlines()[-1]))
+    theirs, ours = taken["upstream"], taken["ours"]
+    print(f"{layout}, {LAYOUTS[layout][0]} channels, {options.duration:g} s, nblocks {nblocks}: {_agreement(folder)}\n")
+    print("| step | upstream (s) | ours (s) | ratio | upstream (CPU s) | ours (CPU s) | ratio |")
+    print("|---|---:|---:|---:|---:|---:|---:|")
+    for step in theirs[0]["wall_s"]:
+        cells = []
+        for unit in ("wall_s", "cpu_s"):
+            one, other = (statistics.median(run[unit][step] for run in runs) for runs in (theirs, ours))
+            cells += [f"{one:.2f}", f"{other:.2f}", f"{one / max(other, 1e-3):.1f}"]
+        print(f"| {step} | {' | '.join(cells)} |")
+    peaks = [max(run["peak_MB"] for run in runs) for runs in (theirs, ours)]
+    print(f"\nPeak memory: upstream {peaks[0]:.0f} MB, ours {peaks[1]:.0f} MB.\n", flush=True)
+
+
+def _agreement(folder: Path) -> str:
+    """Return how many spikes of upstream's are ours, at the same sample, with the same unit."""
+    times, units = (
+        [np.load(folder / side / f"spike_{what}.npy").ravel() for side in SIDES] for what in ("times", "clusters")
+    )
+    if all(np.array_equal(*pair) for pair in (times, units)):
+        return f"{len(times[0])} spikes of {len(np.unique(units[0]))} units, identical in time and unit"
+    same_unit = 0
+    for unit in np.unique(units[0]):
+        at = np.isin(times[1], times[0][units[0] == unit])
+        same_unit += np.bincount(units[1][at]).max() if at.any() else 0
+    same_time = np.isin(times[0], times[1]).mean()
+    share = min(1.0, same_unit / len(times[0]))
+    return f"{len(times[0])} and {len(times[1])} spikes, {same_time:.4%} at the same time, {share:.4%} in the same unit"
+
+
+# ------------------------------------------------------------------------------------------ in a process
+
+
+class Stopwatch:
+    """Takes the time when a step begins; stands in for the file to which progress is reported."""
+
+    def __init__(self) -> None:
+        self.began: dict[str, tuple[float, float]] = {}
+
+    def report(self, step: str, *_: object) -> None:
+        self.began.setdefault(step, (time.perf_counter(), time.process_time()))
+
+    def steps(self) -> dict[str, dict[str, float]]:
+        """Return what each step took, by the clock and of all threads, and their sums."""
+        self.report("end")
+        names, began = list(self.began)[:-1], np.array(list(self.began.values()))
+        spent = np.vstack([np.diff(began, axis=0), began[-1] - began[0]])
+        columns = zip(("wall_s", "cpu_s"), spent.T, strict=True)
+        return {unit: dict(zip([*names, "all"], column.tolist(), strict=True)) for unit, column in columns}
+
+
+def _measure(options: argparse.Namespace) -> None:
+    import spikeinterface
+    import torch
+
+    from spikelab.spike_sorting.backends.binary import FlatBinary
+    from spikelab.spike_sorting.backends.kilosort4 import steps
+    from spikelab.spike_sorting.backends.kilosort4.probe import probe_dictionary
+
+    side, folder = options.measure[0], Path(options.measure[1])
+    recording = spikeinterface.load(folder / "recording")
+    described = recording.get_binary_description()
+    binary = FlatBinary(Path(described["file_paths"][0]), "int16", recording.get_num_channels())
+    (nblocks,) = options.nblocks
+    request = steps.Request(
+        binary,
+        "benchmark",
+        probe_dictionary(recording),
+        recording.sampling_frequency,
+        {"nblocks": nblocks},
+        torch.device(options.device),
+        folder / side,
+        accelerated=side == "ours",
+    )
+    request.folder.mkdir(exist_ok=True)
+    stopwatch = Stopwatch()
+    with tempfile.TemporaryDirectory() as checkpoints:
+        replaced = steps.run_steps(request, stopwatch, Path(checkpoints))
+    if bool(replaced) != request.accelerated:
+        msg = f"{side} ran with {replaced or 'functions of upstream alone'}"
+        raise RuntimeError(msg)
+    peak_MB = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    if options.device != "cpu":
+        peak_MB = torch.cuda.max_memory_allocated() / 2**20
+    print(json.dumps({**stopwatch.steps(), "peak_MB": peak_MB}))
+
+
+def machine(device: str) -> str:
+    packages = ", ".join(f"{name} {version(name)}" for name in ("spikelab", "kilosort", "torch", "numpy"))
+    threads, load = os.environ.get("OMP_NUM_THREADS", "all"), os.getloadavg()[0]
+    where = f"{platform.platform()}, {os.cpu_count()} cores (load {load:.1f}, OMP_NUM_THREADS {threads}), {device}"
+    return f"{where}, Python {platform.python_version()}, {packages}"
+
+
+if __name__ == "__main__":
+    main()
