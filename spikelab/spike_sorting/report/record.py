@@ -54,4 +54,5 @@ def _sorter(run: RunFolder, result: RecordingResult) -> dict[str, Any]:
         "n_units": summary.get("n_units"),
         "n_spikes": summary.get("n_spikes"),
         "direct": summary.get("direct"),
+        "accelerated": summary.get("accelerated"),
     }
