@@ -153,7 +153,8 @@ def ops_of(case: Case) -> dict[str, Any]:
 def detected(case: Case, ours: bool) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
     np.random.seed(1)  # noqa: NPY002 - upstream's KMeans draws from it
     ops = ops_of(case)
-    with accelerated(ours):
+    with accelerated(ours) as names:
+        assert bool(names) is ours
         return spikedetect.run(ops, Batches(case, ops), device=CPU)
 
 
