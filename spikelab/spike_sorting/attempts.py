@@ -83,24 +83,29 @@ def _attempt(work: Work, phase: Phase, config: SortingPipelineConfig) -> Failure
     started, gpu_index = time.monotonic(), gpu_in_use(config, phase)
     if gpu_index is not None:
         work.devices.check(gpu_index)
+    failure, exit_name = _supervised(work, phase, config, gpu_index)
+    if failure is not None and isinstance(failure.error, (GpuLostError, UnkillableProcessError)):
+        _set_aside(gpu_index, failure.error, work)
+    status = describe_error(failure.error)["status"] if failure else SUCCESS
+    seconds = round(time.monotonic() - started, 3)
+    work.attempts.append(Attempt(phase, exit_name, seconds, status, failure.step if failure else None))
+    work.note("worker_ended", phase=phase, exit=exit_name, wall_time_s=seconds, status=status)
+    return failure
+
+
+def _supervised(
+    work: Work, phase: Phase, config: SortingPipelineConfig, gpu_index: int | None
+) -> tuple[Failure | None, str]:
+    """Start a worker, stay with it until it has ended, and return what it failed with and how it ended."""
     orders = work.patiently(lambda: _prepare(work, phase, config))
     try:
         with _started(work, orders) as worker, watching(work, config, phase, worker, gpu_index) as watch:
             work.note("worker_started", phase=phase, attempt=orders.folder.name)
             exited, trip = _wait(worker, watch, work)
-            failure = _failure_of(work, phase, watch, exited, trip, orders.folder)
             work.keep_peaks(watch.monitor.peaks)
+            return _failure_of(work, phase, watch, exited, trip, orders.folder), exited.name
     except UnkillableProcessError as error:
-        failure, exited_name = Failure(error), "unkillable"
-    else:
-        exited_name = exited.name
-    if failure is not None and isinstance(failure.error, (GpuLostError, UnkillableProcessError)):
-        _set_aside(gpu_index, failure.error, work)
-    status = describe_error(failure.error)["status"] if failure else SUCCESS
-    seconds = round(time.monotonic() - started, 3)
-    work.attempts.append(Attempt(phase, exited_name, seconds, status, failure.step if failure else None))
-    work.note("worker_ended", phase=phase, exit=exited_name, wall_time_s=seconds, status=status)
-    return failure
+        return Failure(error), "unkillable"
 
 
 def _prepare(work: Work, phase: Phase, config: SortingPipelineConfig) -> _Orders:

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import pickle  # noqa: TID251 - to write what must never be read
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import h5py
@@ -42,14 +42,19 @@ MADE = {
 """Calls without which a piece of work is not what it was taken for."""
 
 
-def _every(quick: int, whole: int | None) -> list[object]:
-    """Points per piece of work: a few spread over it in the quick set."""
-    return [quick, pytest.param(whole, marks=slow)]
+PAYLOADS = {"npy", "spikedata", "binary", "checkpoints", "hdf5"}
+"""Works whose many calls are alike: points spread over them tell as much as all."""
+
+
+def _points(quick: int, payload: int, works: Iterable[str]) -> list[object]:
+    """Works with their numbers of points: a few in the quick set; in the whole one all, or some of a payload."""
+    whole = [(work, payload if work in PAYLOADS else None) for work in works]
+    quickly = [pytest.param(work, quick, id=f"{work}-quick") for work, _ in whole]
+    return [*quickly, *(pytest.param(work, n, marks=slow, id=f"{work}-whole") for work, n in whole)]
 
 
 # The HDF5 library tells of some errors only, which is why no file of ours is written by it: a crash it survives.
-@pytest.mark.parametrize("n_points", _every(12, None), ids=["quick", "whole"])
-@pytest.mark.parametrize("work", [*WORKS, "hdf5"])
+@pytest.mark.parametrize("work,n_points", _points(12, 50, [*WORKS, "hdf5"]))
 def test_a_crash_at_any_call_is_recovered(
     work: str, n_points: int | None, in_namespace: InNamespace, tmp_path: Path, tally: Tally
 ) -> None:
@@ -61,11 +66,10 @@ def test_a_crash_at_any_call_is_recovered(
     assert seen["fired"] > 0.9 * seen["tried"], "too few kills took place"
 
 
-@pytest.mark.parametrize("n_points", _every(4, 70), ids=["quick", "whole"])
 @pytest.mark.parametrize("error", ERRORS)
-@pytest.mark.parametrize("work", WORKS)
+@pytest.mark.parametrize("work,n_points", _points(4, 25, WORKS))
 def test_a_failing_call_is_an_error(
-    work: str, error: str, n_points: int, in_namespace: InNamespace, tmp_path: Path, tally: Tally
+    work: str, error: str, n_points: int | None, in_namespace: InNamespace, tmp_path: Path, tally: Tally
 ) -> None:
     """P7: a full disk, a quota or a broken disk at any call is an error that leaves the old result, and passes."""
     seen = in_namespace("syscalls", work=work, folder=str(tmp_path), fault=error, n_points=n_points, limit_s=380)
@@ -144,7 +148,7 @@ def test_a_reader_never_sees_a_part(n: int, in_namespace: InNamespace, tmp_path:
 # -------------------------------------------------------------------------------------- the whole pipeline
 
 
-@pytest.mark.parametrize("n", [1, pytest.param(40, marks=[slow, pytest.mark.timeout(900)])])
+@pytest.mark.parametrize("n", [1, pytest.param(24, marks=[slow, pytest.mark.timeout(900)])])
 def test_killed_until_it_finishes(
     n: int, job_of: JobOf, in_namespaces: InNamespaces, seed: int, tally: Tally, reference: dict[str, str]
 ) -> None:
