@@ -42,12 +42,13 @@ def main(job: dict[str, Any], template: str, way: str, config: str) -> dict[str,
     os.close(terminal)
     sort.wait(timeout=60)
     nemesis.wait_until(lambda: not nemesis.living(), 5, "the end of everything")
+    # A process counts as ended when its first thread has; the others may hold its files for an instant more.
+    nemesis.wait_until(lambda: all(map(nemesis.is_free, (inter, results))), 5, "the locks")
     report = Path(results, "recording_report.json")
     return {
         "returncode": sort.returncode,
         "report": json.loads(report.read_text()) if report.exists() else None,
         "content": nemesis.content(results),
-        "free": nemesis.is_free(inter) and nemesis.is_free(results),
         "shown": shown.decode(errors="replace")[-2000:],
     }
 
