@@ -42,6 +42,11 @@ class MemoryArbiter:
             if pid in self._sizes:
                 self._sizes[pid] = n_bytes
 
+    def total_bytes(self) -> int:
+        """Return how large all runs in flight are together."""
+        with self._lock:
+            return sum(self._sizes.values())
+
     def claim(self, pid: int) -> bool:
         """Return whether the run of `pid` is the one to stop; one that takes no part decides for itself."""
         with self._lock:

@@ -252,6 +252,15 @@ def test_of_several_runs_the_largest_is_stopped():
     assert isinstance(trips[1].error, HostMemoryWatchdogError)
 
 
+def test_memory_that_other_programs_hold_stops_no_run():
+    """A small run on a machine that others have filled is told of it and left alone: stopping it would free nothing."""
+    seen = watch(FakeMachine(run_bytes=GIB // 3, ram_pct=97))
+    assert seen.run(600, computing) is None
+    assert ("warned", "host_ram_pct") in seen.told
+    seen.machine.run_bytes = 20 * GIB
+    assert isinstance(seen.run(10, computing).error, HostMemoryWatchdogError)
+
+
 def test_the_machine_is_watched_though_the_run_cannot_be_read():
     """A tree that cannot be read blinds what needs it, not the machine's memory."""
     seen = watch(FakeMachine(unreadable={"tree"}, ram_pct=95))

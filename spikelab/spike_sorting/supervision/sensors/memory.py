@@ -67,26 +67,39 @@ class HostMemory:
     falling: bool = False
 
     def read(self, now_s: float) -> Reading:
-        """Return the share of memory in use; that is too much only for the largest run in flight."""
+        """Return the share of memory in use; that is too much only for the largest run in flight.
+
+        Where other programs hold so much that stopping all runs would not bring it below the limit, none is stopped.
+        """
         use, own = self.measure(), self._own_bytes(now_s)
-        detail = f"{use.percent:.1f} % of the {use.total_bytes / GB:.1f} GB of {use.of} in use, {own / GB:.1f} GB here"
+        here = "an unknown part of it" if own is None else f"{own / GB:.1f} GB"
+        detail = f"{use.percent:.1f} % of the {use.total_bytes / GB:.1f} GB of {use.of} in use, {here} here"
         if self.limits is None:
             return Reading(Level.OK, use.percent, detail)
         level, near = self.limits.judge(use.percent)
         if self.arbiter is not None:
-            self.arbiter.note(self.pid, own)
+            self.arbiter.note(self.pid, own or 0)
+        if level is Level.ABORT and own is not None and not self._would_help(use, own):
+            level, detail = Level.WARN, f"{detail}; other programs hold most of it"
+        if self.arbiter is not None:
             if level is not Level.ABORT:
                 self.arbiter.release(self.pid)
             elif not self.arbiter.claim(self.pid):
                 return Reading(Level.WARN, use.percent, f"{detail}; a larger run is stopped first")
         return Reading(level, use.percent, f"{detail}; {self.limits} %", near)
 
-    def _own_bytes(self, now_s: float) -> int:
-        """Return the run's memory; where that cannot be told, the machine is watched all the same."""
+    def _own_bytes(self, now_s: float) -> int | None:
+        """Return the run's memory, or None where that cannot be told: the machine is watched all the same."""
         try:
             return self.run_bytes(now_s)
         except OSError:
-            return 0
+            return None
+
+    def _would_help(self, use: MemoryUse, own: int) -> bool:
+        """Return whether the memory of all runs is more than what is in use beyond the hard limit."""
+        limit_pct = self.limits.abort if self.limits else 100.0
+        ours = max(own, self.arbiter.total_bytes()) if self.arbiter is not None else own
+        return ours >= (use.percent - limit_pct) / 100 * use.total_bytes
 
     def error(self, reading: Reading) -> HostMemoryWatchdogError:
         """Return the failure of a run that is stopped for this."""
