@@ -7,17 +7,28 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spikelab.spike_sorting._exceptions import SorterNotInstalledError
 from spikelab.spike_sorting._settings import thaw
 from spikelab.spike_sorting.backends.base import Shortage, Shrunk, Sorting, SortJob
 from spikelab.spike_sorting.backends.binary import flat_binary
 from spikelab.spike_sorting.backends.kilosort4 import ladder
-from spikelab.spike_sorting.backends.kilosort4.parameters import HARMLESS, OURS, RUN_ARGUMENTS, check_parameters
+from spikelab.spike_sorting.backends.kilosort4.parameters import (
+    HARMLESS,
+    OURS,
+    RUN_ARGUMENTS,
+    check_against_recording,
+    check_parameters,
+)
 from spikelab.spike_sorting.config import SortingPipelineConfig
 
+if TYPE_CHECKING:
+    from spikelab.spike_sorting.backends.kilosort4.steps import Request
+
 OLDEST, BELOW = (4, 1, 7), (4, 2)
+_SAID_BY_RECORDING = frozenset({"n_chan_bin", "fs"})
+"""Settings that the recording has the last word on."""
 _GLIBC_OWN_WAYS = {"MALLOC_MMAP_MAX_": "65536", "MALLOC_TRIM_THRESHOLD_": "131072"}
 """The defaults of the C library. A worker's allocator keeps what was freed (``host.worker_environment``), which is
 fast, and wrong where memory is short.
@@ -53,7 +64,7 @@ class Kilosort4Backend:
 
     def settings(self, config: SortingPipelineConfig) -> Mapping[str, Any]:
         """Return what changes the spikes: parameters, pass band, seed, and the version."""
-        unread = HARMLESS | {"torch_device"}
+        unread = HARMLESS | _SAID_BY_RECORDING | {"torch_device"}
         params = {name: value for name, value in config.sorter.sorter_params.items() if name not in unread}
         return {
             "params": thaw(params),
@@ -65,28 +76,11 @@ class Kilosort4Backend:
     def sort(self, job: SortJob) -> Mapping[str, Any]:
         """Sort ``job.recording`` and leave Kilosort4's files for Phy in ``job.folder``."""
         from spikelab.spike_sorting.backends.kilosort4 import results, steps
-        from spikelab.spike_sorting.backends.kilosort4.probe import probe_dictionary
 
-        params = dict(job.config.sorter.sorter_params)
-        binary = flat_binary(job, key=_recording_key(job))
-        fs_Hz = float(job.recording.sampling_frequency)
-        request = steps.Request(
-            binary=binary,
-            key=_recording_key(job),
-            probe=_without_channels(probe_dictionary(job.recording), params.get("bad_channels")),
-            fs_Hz=fs_Hz,
-            settings=kilosort_settings(job.config),
-            device=_device(params.get("torch_device", "auto")),
-            folder=job.folder,
-            # Upstream's own seed is 1, so that our default seed of 0 gives upstream's result.
-            seed=1 + job.config.execution.random_seed,
-            arrays_on_disk=params.get("arrays_on_disk", False),
-            accelerated=bool(params.get("accelerated", True)),
-            **{name: params[name] for name in RUN_ARGUMENTS if name in params},
-        )
+        request = sort_request(job)
         with _log_file(job.folder / "kilosort4.log"):
             replaced = steps.run_steps(request, job.progress, job.run.sorter_checkpoints)
-        results.write_phy_params(job.folder, job.run.sorter_output, binary, fs_Hz)
+        results.write_phy_params(job.folder, job.run.sorter_output, request.binary, request.fs_Hz)
         return {"accelerated": list(replaced)}
 
     def read(self, folder: Path, n_samples: int) -> Sorting:
@@ -107,9 +101,42 @@ class Kilosort4Backend:
         return {**on_gpu, **on_host}
 
 
+def sort_request(job: SortJob) -> Request:
+    """Return what Kilosort4 is asked to do for `job`: every parameter that the user gave is in it.
+
+    Raises
+    ------
+    ValueError
+        A parameter, or the probe, does not fit the recording.
+    """
+    from spikelab.spike_sorting.backends.kilosort4.probe import check_probe, probe_dictionary
+    from spikelab.spike_sorting.backends.kilosort4.steps import Request
+
+    params = dict(job.config.sorter.sorter_params)
+    fs_Hz, n_channels = float(job.recording.sampling_frequency), job.recording.get_num_channels()
+    check_against_recording(params, n_channels, fs_Hz)
+    probe = probe_dictionary(job.recording)
+    check_probe(probe, n_channels)
+    return Request(
+        binary=flat_binary(job, key=_recording_key(job)),
+        key=_recording_key(job),
+        probe=_without_channels(probe, params.get("bad_channels")),
+        fs_Hz=fs_Hz,
+        settings=kilosort_settings(job.config),
+        device=_device(params.get("torch_device", "auto")),
+        folder=job.folder,
+        # Upstream's own seed is 1, so that our default seed of 0 gives upstream's result.
+        seed=1 + job.config.execution.random_seed,
+        arrays_on_disk=params.get("arrays_on_disk", False),
+        accelerated=bool(params.get("accelerated", True)),
+        **{name: params[name] for name in RUN_ARGUMENTS if name in params},
+    )
+
+
 def kilosort_settings(config: SortingPipelineConfig) -> dict[str, Any]:
     """Return Kilosort4's settings that differ from its defaults: ours, then the user's."""
-    given = {name: value for name, value in config.sorter.sorter_params.items() if name not in OURS}
+    unread = {*OURS, *_SAID_BY_RECORDING}
+    given = {name: value for name, value in config.sorter.sorter_params.items() if name not in unread}
     lists = {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
     return {"highpass_cutoff": config.recording.freq_min, **lists}
 

@@ -1,12 +1,13 @@
-"""Kilosort4's parameters: names, types and ranges, so that a wrong one is refused before anything runs.
+"""Kilosort4's parameters: names, types, ranges, units and meaning, so that a wrong one is refused before anything runs.
 
-A test holds this table against the installed Kilosort4.
+A test holds this table against the installed Kilosort4, and another one the page docs/kilosort4.md against this table.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,108 +32,265 @@ class Parameter:
     kind : type
         int, float, bool or list.
     low, high : float
-        Allowed range, both ends included.
+        Allowed range, both ends included; of a list: of each of its numbers.
+    default : object
+        Kilosort4's own value.
+    unit : str
+        Unit, or nothing for plain numbers.
+    meaning : str
+        One line: what it does.
     excluded : tuple of float, default ()
         Values within the range that are not allowed.
     optional : bool, default False
         Whether None is allowed.
+    length : int, default 0
+        How many numbers a list has.
     """
 
     kind: type
-    low: float = -math.inf
-    high: float = math.inf
+    low: float
+    high: float
+    default: Any
+    unit: str
+    meaning: str
     excluded: tuple[float, ...] = ()
     optional: bool = False
+    length: int = 0
 
     def problem(self, value: Any) -> str | None:
         """Return what is wrong with `value`, or None."""
-        number: Any = value
         if value is None:
             return None if self.optional else f"must be {self}"
-        kinds: Mapping[type, tuple[type, ...]] = {float: (int, float), list: (list, tuple)}
-        is_kind: bool = isinstance(value, kinds.get(self.kind, (self.kind,)))
-        if not is_kind or (self.kind is not bool and isinstance(value, bool)):
-            return f"must be {self}"
-        if self.kind in {bool, list}:
-            return None
-        return None if self.low <= number <= self.high and number not in self.excluded else f"must be {self}"
+        return None if self._allows(value) else f"must be {self}"
+
+    def _allows(self, value: Any) -> bool:
+        if self.kind is bool:
+            return isinstance(value, bool)
+        if self.kind is list:
+            is_list = isinstance(value, (list, tuple)) and len(value) == self.length
+            return is_list and all(self._holds(item, (int, float)) for item in value)
+        return self._holds(value, (int, float) if self.kind is float else (int,))
+
+    def _holds(self, number: Any, kinds: tuple[type, ...]) -> bool:
+        if not isinstance(number, kinds) or isinstance(number, bool):
+            return False
+        amount: Any = number
+        return bool(self.low <= amount <= self.high) and amount not in self.excluded
 
     def __str__(self) -> str:
-        names = {int: "a whole number", float: "a number", bool: "True or False", list: "a list of numbers"}
-        if self.kind in {bool, list}:
-            return names[self.kind]
+        bounds = "".join(f", {bound}" for bound in self.bounds())
+        none = ", or None" if self.optional else ""
+        return f"{self.type_name()}{bounds}{none}"
+
+    def type_name(self) -> str:
+        """Return the type in words."""
+        names = {int: "a whole number", float: "a number", bool: "True or False"}
+        return names.get(self.kind, f"a list of {self.length} numbers")
+
+    def bounds(self) -> list[str]:
+        """Return the range in words, one entry for each end and each excluded value."""
         bounds = [f"at least {self.low:g}"] if math.isfinite(self.low) else []
         bounds += [f"at most {self.high:g}"] if math.isfinite(self.high) else []
-        bounds += [f"not {value:g}" for value in self.excluded]
-        none = ", or None" if self.optional else ""
-        return ", ".join([names[self.kind], *bounds]) + none
+        return bounds + [f"not {value:g}" for value in self.excluded]
 
 
-_POSITIVE = Parameter(float, 0, excluded=(0,))
-_FROM_ZERO = Parameter(float, 0)
-_COUNT = Parameter(int, 1)
+def _number(default: float | None, unit: str, meaning: str, *, low: float = 0, optional: bool = False) -> Parameter:
+    return Parameter(float, low, math.inf, default, unit, meaning, optional=optional)
+
+
+def _positive(default: float | None, unit: str, meaning: str, *, optional: bool = False) -> Parameter:
+    return Parameter(float, 0, math.inf, default, unit, meaning, excluded=(0,), optional=optional)
+
+
+def _count(
+    default: int | None, unit: str, meaning: str, *, low: float = 1, high: float = math.inf, optional: bool = False
+) -> Parameter:
+    return Parameter(int, low, high, default, unit, meaning, optional=optional)
+
 
 PARAMETERS: Mapping[str, Parameter] = {
-    "n_chan_bin": Parameter(int, 0, excluded=(0,), optional=True),
-    "fs": _POSITIVE,
-    "batch_size": _COUNT,
-    "nblocks": Parameter(int, 0),
-    "Th_universal": _POSITIVE,
-    "Th_learned": _POSITIVE,
-    "tmin": _FROM_ZERO,
-    "tmax": _POSITIVE,
-    "nt": _COUNT,
-    "shift": Parameter(float, optional=True),
-    "scale": Parameter(float, optional=True),
-    "batch_downsampling": _COUNT,
-    "artifact_threshold": _FROM_ZERO,
-    "nskip": _COUNT,
-    "whitening_range": _COUNT,
-    "highpass_cutoff": _FROM_ZERO,
-    "binning_depth": _POSITIVE,
-    "sig_interp": _POSITIVE,
-    "drift_smoothing": Parameter(list),
-    "nt0min": Parameter(int, 0, optional=True),
-    "dmin": Parameter(float, 0, excluded=(0,), optional=True),
-    "dminx": _POSITIVE,
-    "min_template_size": _POSITIVE,
-    "template_sizes": _COUNT,
-    "nearest_chans": _COUNT,
-    "nearest_templates": _COUNT,
-    "max_channel_distance": Parameter(float, 1),
-    "max_peels": Parameter(int, 1, 10_000),
-    "templates_from_data": Parameter(bool),
-    "n_templates": _COUNT,
-    "n_pcs": _COUNT,
-    "Th_single_ch": _POSITIVE,
-    "acg_threshold": _POSITIVE,
-    "ccg_threshold": _POSITIVE,
-    "cluster_neighbors": Parameter(int, 2),
-    "cluster_downsampling": _COUNT,
-    "max_cluster_subset": Parameter(int, 1, excluded=(math.inf,), optional=True),
-    "x_centers": Parameter(int, 1, optional=True),
-    "cluster_init_seed": _COUNT,
-    "duplicate_spike_ms": _FROM_ZERO,
-    "position_limit": _FROM_ZERO,
+    "n_chan_bin": Parameter(
+        int,
+        *(0, math.inf, None, "channels"),
+        "Channels of the file. The recording says how many it has: a smaller number is refused.",
+        excluded=(0,),
+        optional=True,
+    ),
+    "fs": _positive(30_000, "Hz", "Sampling rate. The recording says it: another one is refused."),
+    "batch_size": _count(60_000, "samples", "Length of the pieces that are worked on one after the other."),
+    "nblocks": _count(1, "blocks", "Parts of the probe that drift on their own; 0 leaves drift uncorrected.", low=0),
+    "Th_universal": _positive(9, "", "Threshold for detection with universal templates; lower finds smaller units."),
+    "Th_learned": _positive(8, "", "Threshold for detection with learned templates; lower finds more of their spikes."),
+    "tmin": _number(0, "s", "Start of what is sorted; the same as start_time_s."),
+    "tmax": _positive(math.inf, "s", "End of what is sorted; the same as end_time_s."),
+    "nt": _count(61, "samples", "Length of a waveform, odd: 2 ms and one sample at 30 kHz."),
+    "shift": _number(None, "samples' unit", "Added to the scaled samples.", low=-math.inf, optional=True),
+    "scale": _number(
+        None, "", "Factor on the samples, for floats that are far from -100 to 100.", low=-math.inf, optional=True
+    ),
+    "batch_downsampling": _count(1, "batches", "Only every n-th batch is sorted."),
+    "artifact_threshold": _number(
+        math.inf, "samples' unit", "A batch with a sample beyond this, on either side of 0, is blanked."
+    ),
+    "nskip": _count(25, "batches", "Every n-th batch is looked at for whitening."),
+    "whitening_range": _count(32, "channels", "Neighbours of a channel that it is whitened with."),
+    "highpass_cutoff": _number(300, "Hz", "Low edge of the pass band; freq_min unless given."),
+    "binning_depth": _positive(5, "um", "Height of a bin when drift is estimated."),
+    "sig_interp": _positive(20, "um", "Width over which signals are interpolated when drift is corrected."),
+    "drift_smoothing": Parameter(
+        list,
+        *(0, math.inf, (0.5, 0.5, 0.5), "bins"),
+        "Smoothing of the drift estimate over correlations, time and depth.",
+        length=3,
+    ),
+    "nt0min": _count(
+        None, "samples", "Where in the waveform its peak lies; None: a third of nt.", low=0, optional=True
+    ),
+    "dmin": _positive(None, "um", "Vertical distance of universal templates; None: from the contacts.", optional=True),
+    "dminx": _positive(32, "um", "Horizontal distance of universal templates."),
+    "min_template_size": _positive(10, "um", "Width of the smallest universal template."),
+    "template_sizes": _count(5, "sizes", "Widths of universal templates, as multiples of the smallest."),
+    "nearest_chans": _count(10, "channels", "Channels around a template that are compared; at most those there are."),
+    "nearest_templates": _count(100, "templates", "Templates around a spike among which it is the largest."),
+    "max_channel_distance": _number(
+        32, "um", "Templates farther than this from every contact are left out; None: 32.", low=1, optional=True
+    ),
+    "max_peels": _count(100, "rounds", "Rounds of subtraction in a batch; more find more overlaps.", high=10_000),
+    "templates_from_data": Parameter(
+        bool, -math.inf, math.inf, True, "", "Shapes of universal templates come from the data; False needs nt=61."
+    ),
+    "n_templates": _count(6, "shapes", "Shapes of universal templates that are taken from the data."),
+    "n_pcs": _count(6, "components", "Features of a spike on each channel."),
+    "Th_single_ch": _positive(6, "noise SD", "Threshold for the spikes from which those shapes are taken."),
+    "acg_threshold": _positive(0.2, "", "Refractory violations up to which a unit is good, over those of chance."),
+    "ccg_threshold": _positive(0.25, "", "Such violations between clusters up to which they are joined or not split."),
+    "cluster_neighbors": _count(10, "spikes", "Nearest neighbours of a spike in the graph of the clustering.", low=2),
+    "cluster_downsampling": _count(20, "spikes", "Every n-th spike is a landmark of the clustering."),
+    "max_cluster_subset": Parameter(
+        int,
+        *(1, math.inf, 25_000, "spikes"),
+        "Most landmarks of a clustering; None: no limit.",
+        excluded=(math.inf,),
+        optional=True,
+    ),
+    "x_centers": _count(
+        None,
+        "centers",
+        "Columns of centers for the clustering; on 2-D arrays one for every 200 to 300 um.",
+        optional=True,
+    ),
+    "cluster_init_seed": _count(5, "", "Seed of the start of the clustering."),
+    "duplicate_spike_ms": _number(
+        0.25, "ms", "Spikes of one unit closer than this are one spike; more than 0.5 hides violations; 0: none."
+    ),
+    "position_limit": _number(100, "um", "Distance of channels that count for a spike's position."),
 }
+
+_INSTEAD: Mapping[str, str] = {
+    "filename": "the recording is what sort_recording is given",
+    "data_dir": "the recording is what sort_recording is given",
+    "file_object": "the recording is what sort_recording is given",
+    "data_dtype": "the recording knows its data type",
+    "results_dir": "use results_folders",
+    "probe": "attach it with recording.set_probegroup(probe_from_dictionary(probe))",
+    "probe_name": "attach the probe with recording.set_probegroup(read_probe(path))",
+    "probe_path": "attach the probe with recording.set_probegroup(read_probe(path))",
+    "shank_idx": "all shanks are sorted; leave the channels of others out with recording.select_channels",
+    "device": "use torch_device",
+    "duplicate_spike_bins": "use duplicate_spike_ms",
+    "verbose_log": "the log is kept as it is",
+    "verbose_console": "the log is kept as it is",
+}
+"""What else `run_kilosort` takes or took, and what to do here."""
 
 
 def check_parameters(params: Mapping[str, Any]) -> None:
     """Raise ValueError when a parameter is unknown, of the wrong type or out of its range; names all of that."""
     for name, value in params.items():
-        if name in SWITCHES and not isinstance(value, bool):
-            msg = f"kilosort_params[{name!r}] must be True or False, got {value!r}"
-            raise ValueError(msg)
-        if name in OURS:
-            continue
-        if name not in PARAMETERS:
-            known = [*PARAMETERS, *OURS]
-            msg = f"Kilosort4 has no parameter {name!r}{closest(name, known)}; it takes {sorted(known)}"
-            raise ValueError(msg)
-        problem = PARAMETERS[name].problem(value)
+        problem = _ours_problem(name, value) if name in OURS else _setting(name).problem(value)
         if problem is not None:
             msg = f"kilosort_params[{name!r}] {problem}, got {value!r}"
             raise ValueError(msg)
-    if params.get("nt", 61) % 2 == 0:
-        msg = f"kilosort_params['nt'] must be odd, got {params['nt']}"
+    nt = params.get("nt", 61)
+    if nt % 2 == 0:
+        msg = f"kilosort_params['nt'] must be odd, got {nt}"
         raise ValueError(msg)
+    if not params.get("templates_from_data", True) and nt != 61:
+        msg = f"kilosort_params['nt'] must be 61 without templates_from_data, got {nt}"
+        raise ValueError(msg)
+
+
+def check_against_recording(params: Mapping[str, Any], n_channels: int, fs_Hz: float) -> None:
+    """Raise ValueError when `params` say something else of the recording than it does itself.
+
+    Parameters
+    ----------
+    params : mapping
+        What passed `check_parameters`.
+    n_channels : int
+        Channels of the recording.
+    fs_Hz : float
+        Its sampling rate.
+    """
+    said_Hz, said = params.get("fs"), params.get("n_chan_bin")
+    if said_Hz is not None and not math.isclose(said_Hz, fs_Hz, rel_tol=1e-3):
+        msg = f"kilosort_params['fs'] is {said_Hz:g}, and the recording has {fs_Hz:g} Hz; correct it, or leave it out"
+        raise ValueError(msg)
+    if said is not None and said < n_channels:
+        # More are all right: a file often has a channel for synchronisation, and dead ones have been left out.
+        msg = f"kilosort_params['n_chan_bin'] is {said}, and the recording has {n_channels} channels; leave it out"
+        raise ValueError(msg)
+    beyond = [index for index in params.get("bad_channels") or () if index >= n_channels]
+    if beyond:
+        msg = f"kilosort_params['bad_channels'] has {beyond}; the channels of the recording are 0 to {n_channels - 1}"
+        raise ValueError(msg)
+    if len(set(params.get("bad_channels") or ())) == n_channels:
+        msg = f"kilosort_params['bad_channels'] names all {n_channels} channels of the recording; leave some to sort"
+        raise ValueError(msg)
+
+
+def parameters_table() -> str:
+    """Return the table of parameters as Markdown; docs/kilosort4.md holds it.
+
+    Examples
+    --------
+    >>> parameters_table().splitlines()[0]
+    '| name | type | range | default | unit | meaning |'
+    """
+    rows = [("name", "type", "range", "default", "unit", "meaning"), ("---",) * 6]
+    for name, parameter in PARAMETERS.items():
+        bounds = ", ".join(parameter.bounds())
+        none = ", or None" if parameter.optional else ""
+        default = list(parameter.default) if isinstance(parameter.default, tuple) else parameter.default
+        row = (f"`{name}`", parameter.type_name() + none, bounds, str(default), parameter.unit, parameter.meaning)
+        rows.append(row)
+    return "".join(f"{_table_row(row)}\n" for row in rows)
+
+
+def _table_row(cells: Sequence[str]) -> str:
+    return " ".join(["|", *(f"{cell} |" if cell else "|" for cell in cells)])
+
+
+def _setting(name: str) -> Parameter:
+    if name in PARAMETERS:
+        return PARAMETERS[name]
+    if name in _INSTEAD:
+        msg = f"kilosort_params takes no {name!r}: {_INSTEAD[name]}"
+        raise ValueError(msg)
+    known = [*PARAMETERS, *OURS]
+    msg = f"Kilosort4 has no parameter {name!r}{closest(name, known)}; it takes {sorted(known)}"
+    raise ValueError(msg)
+
+
+def _ours_problem(name: str, value: Any) -> str | None:
+    if name in SWITCHES:
+        return None if isinstance(value, bool) else "must be True or False"
+    if name == "bad_channels":
+        are_indices = value is None or (isinstance(value, (list, tuple)) and all(map(_is_index, value)))
+        return None if are_indices else "must be a list of channel indices from 0 on, or None"
+    is_device = isinstance(value, str) and re.fullmatch(r"[a-z]+(:\d+)?", value)
+    return None if is_device else "must be 'auto' or a device of torch such as 'cpu', 'cuda' or 'cuda:1'"
+
+
+def _is_index(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
