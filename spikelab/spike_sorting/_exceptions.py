@@ -128,6 +128,15 @@ class InsufficientActivityError(BiologicalSortFailure):
     units_at_failure: int | None
     nspks_at_failure: int | None
     log_path: str | None
+    findings: list[Any] | None
+
+    def __init__(self, message: str, **details: Any) -> None:
+        super().__init__(message, **details)
+        findings = self.findings if isinstance(self.findings, list) else []
+        advice = [finding["advice"] for finding in findings if isinstance(finding, Mapping)]
+        if advice:
+            # The class's own would send people to look for what has been ruled out.
+            vars(self)["advice"] = " ".join(dict.fromkeys(advice))
 
 
 class NoGoodChannelsError(BiologicalSortFailure):

@@ -28,7 +28,7 @@ BASE = SpikeSortingClassifiedError
 
 CONTRACT = [
     ("InsufficientActivityError", BIO, "insufficient_activity", "never",
-     "sorter threshold_crossings units_at_failure nspks_at_failure log_path"),
+     "sorter threshold_crossings units_at_failure nspks_at_failure log_path findings"),
     ("NoGoodChannelsError", BIO, "no_good_channels", "never", "sorter total_channels bad_channels log_path"),
     ("SaturatedSignalError", BIO, "saturated_signal", "never", "channels_saturated total_channels"),
     ("EmptyWaveformMetricsError", BIO, "no_waveforms", "never", "metric_name"),
@@ -88,6 +88,15 @@ def test_an_error_travels(name: str) -> None:
     for again in (pickle.loads(pickle.dumps(error)), copy.copy(error), error_from_dict(described)):
         assert type(again) is cls
         assert (str(again), again.details) == (str(error), error.details)
+
+
+def test_advice_that_was_found_travels() -> None:
+    """What a diagnosis advises takes the place of the general advice, also after pickling and JSON."""
+    findings = [{"about": "gain", "advice": "Set it."}, {"about": "dtype", "advice": "Read it."}]
+    error = errors.InsufficientActivityError("no spike", findings=findings)
+    for again in (error, pickle.loads(pickle.dumps(error)), error_from_dict(json.loads(json.dumps(error.to_dict())))):
+        assert again.advice == "Set it. Read it."
+    assert errors.InsufficientActivityError("no spike").advice == errors.InsufficientActivityError.advice
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -9,7 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spikelab.spike_sorting._exceptions import SorterNotInstalledError
+from spikelab.spike_sorting._classifier import classify
+from spikelab.spike_sorting._exceptions import InsufficientActivityError, SorterNotInstalledError
 from spikelab.spike_sorting._settings import thaw
 from spikelab.spike_sorting.backends.base import Shortage, Shrunk, Sorting, SortJob
 from spikelab.spike_sorting.backends.binary import flat_binary
@@ -78,7 +79,7 @@ class Kilosort4Backend:
         from spikelab.spike_sorting.backends.kilosort4 import results, steps
 
         request = sort_request(job)
-        with _log_file(job.folder / "kilosort4.log"):
+        with _explaining_silence(job), _log_file(job.folder / "kilosort4.log"):
             replaced = steps.run_steps(request, job.progress, job.run.sorter_checkpoints)
         results.write_phy_params(job.folder, job.run.sorter_output, request.binary, request.fs_Hz)
         return {"accelerated": list(replaced)}
@@ -166,6 +167,20 @@ def _without_channels(probe: dict[str, Any], bad_channels: Any) -> dict[str, Any
 def _recording_key(job: SortJob) -> str:
     marker = job.run.read_marker("load")
     return str(marker["key"]) if marker else ""
+
+
+@contextmanager
+def _explaining_silence(job: SortJob) -> Iterator[None]:
+    """Turn what Kilosort4 raises for want of spikes into an error that says what the recording shows."""
+    from spikelab.spike_sorting.backends.kilosort4.diagnosis import explained
+
+    try:
+        yield
+    except Exception as error:
+        silent = classify("kilosort4", job.folder, error)
+        if not isinstance(silent, InsufficientActivityError):
+            raise
+        raise explained(silent, job) from error
 
 
 @contextmanager
