@@ -198,7 +198,7 @@ def test_the_error_carries_the_findings(tmp_path, truth, samples):
     """Message and advice are those of the diagnosis, and the numbers of the failure stay."""
     silent = InsufficientActivityError("Kilosort4 found too few spikes", sorter="kilosort4", nspks_at_failure=3)
     error = explained(silent, job_of(tmp_path, -samples, truth))
-    assert str(error).startswith("Kilosort4 found too few spikes: in 2 s of it")
+    assert str(error).startswith("Kilosort4 found too few spikes: in 2 s of the recording")
     assert error.advice == "Set kilosort_params={'invert_sign': True}."
     assert (error.sorter, error.nspks_at_failure) == ("kilosort4", 3)
     assert error.threshold_crossings > 100

@@ -115,7 +115,7 @@ class Diagnosis:
 
     def __str__(self) -> str:
         seen = (
-            f"in {self.seconds:g} s of it the signal goes {self.n_peaks} times beyond {_THRESHOLD:g} times its noise "
+            f"in {self.seconds:g} s of the recording the signal goes {self.n_peaks} times beyond {_THRESHOLD:g} times its noise "
             f"of {self.noise_uV:.3g} uV{', which is no silence' if self.is_active else ''}"
         )
         return f"{seen}; {'; '.join(cause.message for cause in self.causes)}"
