@@ -44,6 +44,7 @@ BATCH_CHECKS: tuple[BatchCheck, ...] = (
 RECORDING_CHECKS: tuple[RecordingCheck, ...] = (
     recording.check_readable,
     recording.check_settings_fit,
+    sorter.check_params_fit,
     recording.check_segments,
     recording.check_complete,
     recording.check_sampling_rate,

@@ -1,9 +1,11 @@
-"""The sorter: a backend for it, and a version of it that was tested."""
+"""The sorter: a backend for it, a version of it that was tested, and parameters that fit the recording."""
 
 from __future__ import annotations
 
+from spikelab.spike_sorting.backends.kilosort4.parameters import check_against_recording
 from spikelab.spike_sorting.preflight.batch import Batch
-from spikelab.spike_sorting.preflight.findings import Finding, of_error
+from spikelab.spike_sorting.preflight.facts import RecordingFacts
+from spikelab.spike_sorting.preflight.findings import Finding, about, of_error
 
 
 def check_sorter(batch: Batch) -> list[Finding]:
@@ -11,3 +13,16 @@ def check_sorter(batch: Batch) -> list[Finding]:
     configs = [job.config.sorter for job in batch.jobs if not job.config.sorter.use_docker]
     missing = [batch.machine.installed(name) for name in dict.fromkeys(config.sorter_name for config in configs)]
     return [of_error(error) for error in missing if error is not None]
+
+
+def check_params_fit(facts: RecordingFacts) -> list[Finding]:
+    """Find parameters of Kilosort4 that say something else of the recording than it does itself."""
+    sorter, header = facts.job.config.sorter, facts.header
+    if header is None or sorter.sorter_name != "kilosort4":
+        return []
+    try:
+        check_against_recording(sorter.sorter_params, header.n_channels, header.fs_Hz)
+    except ValueError as error:
+        advice = "Correct the parameter, or leave it out: the recording knows."
+        return [about(facts.job, "settings-misfit", "error", str(error), advice)]
+    return []

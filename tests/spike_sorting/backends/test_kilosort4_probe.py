@@ -189,6 +189,14 @@ def test_a_prb_of_the_usual_kind_is_read(tmp_path):
     assert found["kcoords"].tolist() == [0, 0, 1, 1]
 
 
+@pytest.mark.parametrize("names,shanks", [(("10", "2"), [1, 0]), (("'b'", "'a'"), [0, 1])])
+def test_groups_of_a_prb_are_shanks_in_the_order_of_their_numbers(tmp_path, names, shanks):
+    """Group 2 comes before group 10, as for Kilosort, whatever the file's order; names keep the file's order."""
+    groups = [f"{name}: {{'channels': [{k}], 'geometry': {{{k}: [0, {50 * k}]}}}}" for k, name in enumerate(names)]
+    (tmp_path / "a.prb").write_text(f"channel_groups = {{{', '.join(groups)}}}")
+    assert probe_dictionary(read_probe(tmp_path / "a.prb"))["kcoords"].tolist() == shanks
+
+
 @pytest.mark.parametrize(
     "text,said",
     [

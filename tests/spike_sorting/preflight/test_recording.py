@@ -240,6 +240,9 @@ def test_files_that_do_not_belong_together(maxwell: Path, tmp_path: Path) -> Non
         ({"rec_chunks_s": [(0.0, 100.0)]}, "ends after the recording"),
         ({"bad_channels": ["no such"]}, "bad_channels names 'no such'"),
         ({"mea_y_max": -1.0}, "leave none of its 8 channels"),
+        ({"kilosort_params": {"fs": 30_000.0}}, "kilosort_params['fs'] is 30000, and the recording has 20000 Hz"),
+        ({"kilosort_params": {"n_chan_bin": 7}}, "the recording has 8 channels"),
+        ({"kilosort_params": {"bad_channels": [8]}}, "the channels of the recording are 0 to 7"),
     ],
 )
 def test_settings_that_do_not_fit(make_job: Make, maxwell: Path, setting: dict[str, Any], words: str) -> None:

@@ -114,9 +114,10 @@ class Diagnosis:
         return self.n_peaks >= _FEWEST_PEAKS and self.n_peaks > 5 * self.n_by_chance
 
     def __str__(self) -> str:
+        active = ", which is no silence" if self.is_active else ""
         seen = (
-            f"in {self.seconds:g} s of the recording the signal goes {self.n_peaks} times beyond {_THRESHOLD:g} times its noise "
-            f"of {self.noise_uV:.3g} uV{', which is no silence' if self.is_active else ''}"
+            f"in {self.seconds:g} s of the recording the signal goes {self.n_peaks} times "
+            f"beyond {_THRESHOLD:g} times its noise of {self.noise_uV:.3g} uV{active}"
         )
         return f"{seen}; {'; '.join(cause.message for cause in self.causes)}"
 

@@ -240,11 +240,15 @@ def check_against_recording(params: Mapping[str, Any], n_channels: int, fs_Hz: f
         # More are all right: a file often has a channel for synchronisation, and dead ones have been left out.
         msg = f"kilosort_params['n_chan_bin'] is {said}, and the recording has {n_channels} channels; leave it out"
         raise ValueError(msg)
-    beyond = [index for index in params.get("bad_channels") or () if index >= n_channels]
+    _check_bad_channels(set(params.get("bad_channels") or ()), n_channels)
+
+
+def _check_bad_channels(bad: set[int], n_channels: int) -> None:
+    beyond = sorted(index for index in bad if index >= n_channels)
     if beyond:
         msg = f"kilosort_params['bad_channels'] has {beyond}; the channels of the recording are 0 to {n_channels - 1}"
         raise ValueError(msg)
-    if len(set(params.get("bad_channels") or ())) == n_channels:
+    if bad and len(bad) == n_channels:
         msg = f"kilosort_params['bad_channels'] names all {n_channels} channels of the recording; leave some to sort"
         raise ValueError(msg)
 
