@@ -12,6 +12,7 @@ import probeinterface
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support import REPOSITORY
 
 from spikelab.simulation import make_probe, simulate_recording
 from spikelab.spike_sorting.backends.kilosort4.probe import (
@@ -325,3 +326,13 @@ def test_something_else_is_no_probe():
     """An object that is neither a recording nor a probe is named."""
     with pytest.raises(TypeError, match="expected a recording, a probe"):
         probe_dictionary(Path("a.prb"))
+
+
+def test_the_example_of_the_page_runs(tmp_path, monkeypatch):
+    """What docs/kilosort4.md shows works as printed."""
+    page = (REPOSITORY / "docs" / "kilosort4.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    write_probe("probe.prb", dictionary(n_rows=2))
+    exec(example, {"recording": simulate_recording("linear", n_channels=2, duration_s=0.1).recording})
+    assert probe_dictionary(read_probe("probe.json"))["yc"].tolist() == [0, 20]
