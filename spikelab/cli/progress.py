@@ -23,9 +23,6 @@ from spikelab.spike_sorting.outcome import Outcome
 from spikelab.spike_sorting.supervision.progress import Progress
 
 PLAIN_INTERVAL_S = 10.0
-_MIN_FRACTION = 0.05
-"""Below this share of a step, what is left of it is a guess."""
-
 _WIDE = 100
 """Columns of a terminal from which on there is room for bars."""
 
@@ -62,12 +59,14 @@ def labels(jobs: Sequence[Job]) -> dict[Path, str]:
 
 
 def position_text(progress: Progress) -> str:
-    """Return where a worker is: "sort, spike detection 40 %, 1,250 spikes"."""
+    """Return where a worker is: "sort, spike detection 40 %, 1,250 spikes so far, 2 min left of this step"."""
     text = f"{progress.stage}, {progress.step}" if progress.step else progress.stage
     if progress.fraction is not None and progress.step:
         text += f" {round(100 * progress.fraction)} %"
     if progress.n_spikes:
         text += f", {progress.n_spikes:,} spikes so far"
+    if progress.left_s is not None:
+        text += f", {seconds_text(progress.left_s)} left of this step"
     return text
 
 
@@ -136,28 +135,15 @@ class Row:
     ----------
     label : str
         Number and name.
-    started, step_started : float
-        Clock when it and its present step were first seen.
+    started : float
+        Clock when it was first seen.
     progress : Progress
         Where it is.
     """
 
     label: str
     started: float
-    step_started: float
     progress: Progress
-
-    def moved(self, progress: Progress, now: float) -> Row:
-        """Return the row after the worker reported `progress`."""
-        same = (self.progress.stage, self.progress.step) == (progress.stage, progress.step)
-        return replace(self, progress=progress, step_started=self.step_started if same else now)
-
-    def step_left_s(self, now: float) -> float | None:
-        """Return how long the present step will still take at its present pace, or None when that is a guess."""
-        fraction = self.progress.fraction
-        if fraction is None or not _MIN_FRACTION <= fraction < 1:
-            return None
-        return (now - self.step_started) * (1 - fraction) / fraction
 
 
 class LiveTable:
@@ -189,8 +175,8 @@ class LiveTable:
             now = self._clock()
             row = self._rows.get(job.run.results)
             if row is None:
-                row = Row(self._labels[job.run.results], now, now, progress)
-            self._rows[job.run.results] = row.moved(progress, now)
+                row = Row(self._labels[job.run.results], now, progress)
+            self._rows[job.run.results] = replace(row, progress=progress)
 
     def outcome(self, job: Job, outcome: Outcome) -> None:
         """Print what came of `job` above the table, and take it out of the table."""
@@ -229,14 +215,13 @@ class LiveTable:
 
 def _cells(row: Row, now: float, *, with_bar: bool) -> tuple[Text | Table, ...]:
     progress = row.progress
-    left = row.step_left_s(now)
     return (
         Text(row.label),
         Text(f"{progress.stage}: {progress.step}" if progress.step else progress.stage),
         _share(progress.fraction, with_bar=with_bar),
         Text(f"{progress.n_spikes:,}" if progress.n_spikes else ""),
         Text(seconds_text(now - row.started)),
-        Text(seconds_text(left) if left is not None else ""),
+        Text(seconds_text(progress.left_s) if progress.left_s is not None else ""),
     )
 
 

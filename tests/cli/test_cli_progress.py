@@ -57,12 +57,12 @@ def test_plain_lines_come_with_each_step_and_every_ten_seconds(console, tmp_path
     lines = PlainLines(console, [job], clock)
     for second in range(25):
         clock.now = 100 + second
-        lines.progress(job, Progress("sort", "spike detection", second / 100, 1000 + second))
+        lines.progress(job, Progress("sort", "spike detection", second / 100, 1000 + second, 100.0 - second))
     lines.progress(job, Progress("waveforms"))
     assert said(console) == [
-        "[1/1] a.raw.h5: sort, spike detection 0 %, 1,000 spikes so far",
-        "[1/1] a.raw.h5: sort, spike detection 10 %, 1,010 spikes so far",
-        "[1/1] a.raw.h5: sort, spike detection 20 %, 1,020 spikes so far",
+        "[1/1] a.raw.h5: sort, spike detection 0 %, 1,000 spikes so far, 1 min 40 s left of this step",
+        "[1/1] a.raw.h5: sort, spike detection 10 %, 1,010 spikes so far, 1 min 30 s left of this step",
+        "[1/1] a.raw.h5: sort, spike detection 20 %, 1,020 spikes so far, 1 min 20 s left of this step",
         "[1/1] a.raw.h5: waveforms",
     ]
 
@@ -138,7 +138,7 @@ def test_the_live_table_shows_what_is_in_flight(console, tmp_path):
     table = LiveTable(console, jobs, clock)
     table.progress(jobs[0], Progress("sort", "spike detection", 0.0))
     clock.now += 30
-    table.progress(jobs[0], Progress("sort", "spike detection", 0.25, 1234))
+    table.progress(jobs[0], Progress("sort", "spike detection", 0.25, 1234, 90.0))
     console.width = 110
     console.print(table.table())
     row = next(line for line in said(console) if "a.raw.h5" in line)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 MIN_INTERVAL_S = 0.2
+_MIN_DONE = 0.05
+"""Before this share of a step is done, what is left of it is a guess."""
 
 
 @dataclass(frozen=True)
@@ -24,12 +26,32 @@ class Progress:
         Share of this step that is done (0-1), where known.
     n_spikes : int or None
         Spikes found so far, where known.
+    left_s : float or None
+        What this step will still take at its pace so far (s), where known. Progress is the same whatever it says.
     """
 
     stage: str
     step: str = ""
     fraction: float | None = None
     n_spikes: int | None = None
+    left_s: float | None = field(default=None, compare=False)
+
+
+def left_s(fraction: float | None, since: float, spent_s: float) -> float | None:
+    """Return what a step will still take (s), or None when that is a guess.
+
+    Parameters
+    ----------
+    fraction : float or None
+        Share that is done (0-1).
+    since : float
+        Share that was done when the time began.
+    spent_s : float
+        Time since then (s).
+    """
+    if fraction is None or fraction - since < _MIN_DONE:
+        return None
+    return round(spent_s * (1 - fraction) / (fraction - since), 1)
 
 
 class ProgressFile:
@@ -48,15 +70,20 @@ class ProgressFile:
         self._stage = stage
         self._last_step: str | None = None
         self._written_at = 0.0
+        self._began = (0.0, 0.0)
 
     def report(self, step: str, fraction: float | None = None, n_spikes: int | None = None) -> None:
         """Say where the stage is; a new step is always written, the rest when the last is a while ago."""
         now = time.monotonic()
         if step == self._last_step and now - self._written_at < MIN_INTERVAL_S:
             return
+        if step != self._last_step:
+            self._began = (now, fraction or 0.0)
         self._last_step, self._written_at = step, now
+        began_at, since = self._began
+        progress = Progress(self._stage, step, fraction, n_spikes, left_s(fraction, since, now - began_at))
         partial = self._path.with_suffix(".tmp")
-        partial.write_text(json.dumps(asdict(Progress(self._stage, step, fraction, n_spikes))))
+        partial.write_text(json.dumps(asdict(progress)))
         partial.replace(self._path)
 
 

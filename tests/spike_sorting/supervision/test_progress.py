@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from spikelab.spike_sorting.supervision.progress import MIN_INTERVAL_S, Progress, ProgressFile, read_progress
+from spikelab.spike_sorting.supervision.progress import MIN_INTERVAL_S, Progress, ProgressFile, left_s, read_progress
 
 
 def test_nobody_has_reported_yet(tmp_path: Path) -> None:
@@ -37,6 +37,32 @@ def test_a_new_step_is_always_written_and_the_rest_now_and_then(tmp_path: Path) 
         progress.report("cluster", k / 20_000)
         written.add(path.stat().st_mtime_ns)
     assert len(written) <= 2 + (time.monotonic() - started) / MIN_INTERVAL_S
+
+
+@pytest.mark.parametrize(
+    "fraction, since, left",
+    [(None, 0.0, None), (0.0, 0.0, None), (0.04, 0.0, None), (0.25, 0.0, 90.0), (1.0, 0.0, 0.0), (0.6, 0.5, 120.0)],
+)
+def test_what_is_left_follows_from_the_pace_within_the_step(
+    fraction: float | None, since: float, left: float | None
+) -> None:
+    """After 30 s, the rest takes as long per share as what was done in that time; at the very start nobody knows."""
+    assert left_s(fraction, since, 30.0) == (left if left is None else pytest.approx(left, abs=0.1))
+
+
+def test_each_step_has_its_own_pace(tmp_path: Path) -> None:
+    """The time that is left is that of the present step, however long those before it took."""
+    path = tmp_path / "progress.json"
+    progress = ProgressFile(path, "sort")
+    progress.report("detect", 0.0)
+    time.sleep(2 * MIN_INTERVAL_S)
+    progress.report("cluster", 0.0)
+    time.sleep(MIN_INTERVAL_S)
+    progress.report("cluster", 0.5)
+    told = read_progress(path)
+    assert told is not None
+    assert told.left_s is not None
+    assert MIN_INTERVAL_S <= told.left_s < 2 * MIN_INTERVAL_S
 
 
 @pytest.mark.parametrize("content", [b"", b'{"stage": "so', b"[1]", b'{"stage": "sort", "later": 1}', b"\xff", b"3"])

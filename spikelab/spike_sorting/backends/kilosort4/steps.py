@@ -31,6 +31,7 @@ from spikelab.spike_sorting._settings import digest, thaw
 from spikelab.spike_sorting.backends.binary import FlatBinary
 from spikelab.spike_sorting.backends.kilosort4.checkpoints import Checkpoints
 from spikelab.spike_sorting.backends.kilosort4.kernels.replacement import accelerated, replaced_names
+from spikelab.spike_sorting.backends.kilosort4.progress import StepProgress
 from spikelab.spike_sorting.supervision import host
 from spikelab.spike_sorting.supervision.progress import ProgressFile
 
@@ -95,7 +96,7 @@ class State:
     """What passes from step to step."""
 
     request: Request
-    progress: _StepProgress
+    progress: StepProgress
     ops: dict[str, Any] = field(default_factory=dict)
     bfile: Any = None
     st: Any = None
@@ -107,22 +108,6 @@ class State:
     Wall: Any = None
     """Templates in feature space, (n_clusters, n_channels, n_pcs)."""
     started_at: float = field(default_factory=host.wall_clock_s)
-
-
-class _StepProgress:
-    """Stands in for the progress bar that upstream's loops report to."""
-
-    def __init__(self, progress: ProgressFile) -> None:
-        self._progress = progress
-        self._step = ""
-        self.n_spikes: int | None = None
-
-    def start(self, step: str) -> None:
-        self._step = step
-        self._progress.report(step, 0.0, self.n_spikes)
-
-    def emit(self, percent: int) -> None:
-        self._progress.report(self._step, percent / 100, self.n_spikes)
 
 
 def run_steps(request: Request, progress: ProgressFile, checkpoints: Path) -> tuple[str, ...]:
@@ -143,19 +128,27 @@ def run_steps(request: Request, progress: ProgressFile, checkpoints: Path) -> tu
         The functions of upstream in whose place ours ran.
     """
     kept = Checkpoints(checkpoints, step_keys(request), mapped=request.arrays_on_disk)
-    state = State(request, _StepProgress(progress))
+    state = State(request, StepProgress(progress))
     first = _restore(state, kept)
     with accelerated(request.accelerated) as replaced:
         for number, (name, step) in enumerate(STEPS.items()):
             if number < first:
                 continue
-            state.progress.start(name)
+            state.progress.start(name, _n_passes(state, step))
             step(state)
+            state.progress.end()
             if step not in _NOT_KEPT:
                 kept.save(number, {field: getattr(state, field) for field in _KEPT})
                 if request.arrays_on_disk:
                     _let_go(state, kept, number)
     return replaced
+
+
+def _n_passes(state: State, step: Callable[[State], None]) -> int | None:
+    """Return how often the loop of `step` runs through: clustering does once for each column of the probe."""
+    if step in _UNCOUNTED:
+        return None
+    return len(clustering_qr.x_centers(state.ops)) if step in {cluster_first, cluster_final} else 1
 
 
 def _let_go(state: State, kept: Checkpoints, number: int) -> None:
@@ -224,20 +217,24 @@ def step_keys(request: Request) -> list[str]:
 
 def preprocess(state: State) -> None:
     """Estimate the high-pass and whitening filters."""
-    state.ops = compute_preprocessing(state.ops, state.request.device, tic0=state.started_at)
+    with state.progress.counting_batches(BinaryFiltered, "padded_batch_to_torch", state.ops["settings"]["nskip"]):
+        state.ops = compute_preprocessing(state.ops, state.request.device, tic0=state.started_at)
     _seed(state.request.seed)
 
 
 def drift(state: State) -> None:
     """Estimate drift, and open the recording corrected for it."""
     request = state.request
-    state.ops, state.bfile, _ = compute_drift_correction(
-        state.ops,
-        request.device,
-        tic0=state.started_at,
-        progress_bar=state.progress,
-        clear_cache=request.clear_cache,
-    )
+    with state.progress.counting_spikes(spikedetect, "template_match"):
+        state.ops, state.bfile, _ = compute_drift_correction(
+            state.ops,
+            request.device,
+            tic0=state.started_at,
+            progress_bar=state.progress,
+            clear_cache=request.clear_cache,
+        )
+    # The steps after it detect anew, in the corrected recording.
+    state.progress.n_spikes = None
     if request.save_preprocessed_copy:
         from kilosort.io import save_preprocessing
 
@@ -247,13 +244,14 @@ def drift(state: State) -> None:
 def detect(state: State) -> None:
     """Detect spikes with universal templates."""
     request = state.request
-    state.st, features, state.ops = spikedetect.run(
-        state.ops,
-        state.bfile,
-        device=request.device,
-        progress_bar=state.progress,
-        clear_cache=request.clear_cache,
-    )
+    with state.progress.counting_spikes(spikedetect, "template_match"):
+        state.st, features, state.ops = spikedetect.run(
+            state.ops,
+            state.bfile,
+            device=request.device,
+            progress_bar=state.progress,
+            clear_cache=request.clear_cache,
+        )
     state.tF = torch.from_numpy(features)
     state.progress.n_spikes = len(state.st)
     if len(state.st) == 0:
@@ -286,9 +284,10 @@ def postprocess_templates(state: State) -> None:
 
 def extract(state: State) -> None:
     """Extract spikes again by matching pursuit with the learned templates."""
-    state.st, state.tF, state.ops = template_matching.extract(
-        state.ops, state.bfile, state.Wall, device=state.request.device, progress_bar=state.progress
-    )
+    with state.progress.counting_spikes(template_matching, "run_matching"):
+        state.st, state.tF, state.ops = template_matching.extract(
+            state.ops, state.bfile, state.Wall, device=state.request.device, progress_bar=state.progress
+        )
     state.progress.n_spikes = len(state.st)
 
 
@@ -342,6 +341,8 @@ STEPS: Mapping[str, Callable[[State], None]] = {
 }
 _NOT_KEPT = frozenset({postprocess_templates, save})
 """Steps without a checkpoint: the one takes less time than that would, after the other there is nothing to do."""
+_UNCOUNTED = frozenset({postprocess_templates, merge, save})
+"""Steps of which upstream does not tell how far they are."""
 _FIRST = "preprocessing"
 _READ_FIRST_BY = {
     **dict.fromkeys(
