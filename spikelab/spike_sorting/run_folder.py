@@ -81,6 +81,11 @@ class RunFolder:
         return self.stage("sort") / "sorter_output"
 
     @property
+    def sorter_overview(self) -> Path:
+        """Drift and a sample of the spikes, where the sorter tells of them."""
+        return self.sorter_output / self.overview.name
+
+    @property
     def sorter_checkpoints(self) -> Path:
         """Where a sorter keeps what it knows after each of its steps."""
         return self.inter / "sort_checkpoints"
@@ -119,6 +124,11 @@ class RunFolder:
     def raw(self) -> Path:
         """The uncurated SpikeData, on request."""
         return self.results / "spikedata_raw.h5"
+
+    @property
+    def overview(self) -> Path:
+        """Drift and a sample of the spikes, for the report."""
+        return self.results / "sort_overview.npz"
 
     @property
     def curation_history(self) -> Path:

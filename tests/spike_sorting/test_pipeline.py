@@ -97,10 +97,17 @@ def test_results_folder_is_complete(sorted_once):
     for name in (
         "spikedata_curated.h5", "spikedata_raw.h5", "sorting_report.md", "sorting_report.html",
         "recording_report.json", "config_used.json", "events.jsonl", "sorting.log", "curation_history.json",
+        "sort_overview.npz",
     ):  # fmt: skip
         assert (sorted_once.results / name).stat().st_size > 0, name
     (record,) = sorted_once.said["report"]["records"]
     assert record["status"] == "success"
+    page = (sorted_once.results / "sorting_report.html").read_text(encoding="utf-8")
+    assert "Depth of single spikes" in page
+    assert "contamination (%)" in page
+    for unit in load_results(sorted_once.results).neuron_attributes:
+        assert unit["ks_label"] in {"good", "mua"}
+        assert unit["ks_contam_pct"] >= 0
     assert record["n_curated_units"] == load_results(sorted_once.results).N
     assert set(record["stage_timings_s"]) == set(NAMES)
     assert SortRunReport.load(sorted_once.results).all_succeeded

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from spikelab.spike_sorting.backends.overview import Overview, read_overview
 from spikelab.spike_sorting.config import SortingPipelineConfig
 from spikelab.spike_sorting.outcome import RecordingResult
 from spikelab.spike_sorting.report.curation_steps import Step, curation_steps, thresholds
@@ -45,6 +46,8 @@ class Facts:
         What the sort says of the recording as a whole.
     notes : tuple of str
         What deserves a look, each once.
+    overview : Overview or None
+        Drift and a sample of the spikes, where the sorter told of them.
     """
 
     record: Mapping[str, Any]
@@ -57,6 +60,7 @@ class Facts:
     units: tuple[Unit, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    overview: Overview | None = None
 
     @property
     def kept(self) -> tuple[Unit, ...]:
@@ -126,4 +130,5 @@ def gather(run: RunFolder, record: Mapping[str, Any], curated: SpikeData | None,
         units=() if curated is None else collect_units(curated, load_raw(run, curated), history),
         metadata={} if curated is None else curated.metadata,
         notes=tuple(dict.fromkeys(str(note) for note in notes if note)),
+        overview=None if curated is None else read_overview(run.overview),
     )

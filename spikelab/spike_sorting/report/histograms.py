@@ -52,7 +52,9 @@ def _figure(
 
     n_units = sum(values.size for values in known)
     n_bins = min(max(8, round(2 * n_units**0.5)), _MAX_BINS)
-    edges = np.histogram_bin_edges(np.concatenate([*known, limits]), bins=n_bins)
+    drawn = np.concatenate([*known, limits])
+    # Around nothing but zeros numpy would put negative values, of which these metrics have none.
+    edges = np.histogram_bin_edges(drawn, bins=n_bins, range=None if drawn.any() or metric.is_log else (0, 1))
     counts = [np.histogram(values, edges)[0] for values in known]
     traces = [
         _bars(metric, name, color, heights, edges) for (name, color, _), heights in zip(groups, counts, strict=True)

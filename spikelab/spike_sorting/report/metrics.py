@@ -73,6 +73,7 @@ METRICS = (
         parameter="isi_max",
         is_minimum=False,
     ),
+    Metric("contamination_pct", "contamination", "%", attribute="ks_contam_pct", digits=1),
     Metric("firing_rate_Hz", "firing rate", "Hz", criterion="firing_rate", parameter="min_rate_hz", is_log=True),
     Metric(
         "spikes_per_unit",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spikelab.spike_sorting.report import wording
 from spikelab.spike_sorting.report.facts import Facts
-from spikelab.spike_sorting.report.metrics import METRICS
+from spikelab.spike_sorting.report.metrics import METRICS, Metric
 from spikelab.spike_sorting.report.plain import finite
 from spikelab.spike_sorting.report.plots import Plot, make_plots
 
@@ -18,12 +19,12 @@ if TYPE_CHECKING:
 _TEMPLATES = Path(__file__).parent / "templates"
 _SCREEN_DPI = 96
 """What a pixel of a style sheet is a part of."""
-_COLUMNS = ("unit", "curation", "channel", "x (µm)", "y (µm)", *(metric.title for metric in METRICS), "label")
+_FIRST_COLUMNS = ("unit", "curation", "channel", "x (µm)", "y (µm)")
 
 
 def to_html(facts: Facts) -> str:
     """Return the page."""
-    plots = make_plots(facts)
+    plots, metrics = make_plots(facts), _metrics(facts)
     figures = facts.config.figures
     page: str = (
         _environment()
@@ -36,8 +37,8 @@ def to_html(facts: Facts) -> str:
             figures=[plot.figure for plot in plots],
             plotly_js=_plotly_js() if plots else "",
             cards=_cards(facts),
-            columns=_COLUMNS,
-            units=[_cells(facts, index) for index in range(len(facts.units))],
+            columns=(*_FIRST_COLUMNS, *(metric.title for metric in metrics), "label"),
+            units=[_cells(facts, index, metrics) for index in range(len(facts.units))],
             color_kept=_color(figures.color_kept, "#0072B2"),
             color_removed=_color(figures.color_removed, "#D55E00"),
             label_kept=figures.label_kept,
@@ -95,11 +96,17 @@ def _cards(facts: Facts) -> list[tuple[str, str]]:
     return [card for card in cards if card[0] != wording.UNKNOWN]
 
 
-def _cells(facts: Facts, index: int) -> list[tuple[str, Any]]:
+def _metrics(facts: Facts) -> list[Metric]:
+    """Return the metrics of the table: what only some sorters tell is left out where it is not known of any unit."""
+    known = {name for unit in facts.units for name, value in unit.values.items() if finite(value) is not None}
+    return [metric for metric in METRICS if metric.name in known or metric.criterion is not None]
+
+
+def _cells(facts: Facts, index: int, metrics: Sequence[Metric]) -> list[tuple[str, Any]]:
     """Return the cells of one unit: what is read, and what is sorted by."""
     unit = facts.units[index]
     values = [(value, 1) for value in unit.position_um]
-    values += [(unit.value(metric.name), metric.digits) for metric in METRICS]
+    values += [(unit.value(metric.name), metric.digits) for metric in metrics]
     numbers: list[tuple[str, Any]] = [(wording.decimal(*value), finite(value[0])) for value in values]
     texts: list[tuple[str, Any]] = [(text, None) for text in (unit.verdict, unit.channel)]
     return [(unit.unit_id, index), *texts, *numbers, (unit.label, None)]

@@ -13,9 +13,11 @@ from typing import Any
 
 from spikelab.spike_sorting.report.facts import Facts
 from spikelab.spike_sorting.report.histograms import histogram_figures
+from spikelab.spike_sorting.report.overview_plot import overview_figure
 from spikelab.spike_sorting.report.plain import finite, to_number, to_plain
 from spikelab.spike_sorting.report.template_plot import template_figure
 from spikelab.spike_sorting.report.units import Unit
+from spikelab.spike_sorting.report.wording import drift_sentence
 
 Figure = dict[str, Any]
 
@@ -52,7 +54,7 @@ def make_plots(facts: Facts) -> list[Plot]:
     """Return the plots that can be drawn of what is known; none when the settings say so."""
     if not facts.config.figures.create_figures or not facts.units:
         return []
-    makers: tuple[Callable[[Facts], Iterator[Plot]], ...] = (_probe_map, _histograms, _spikes, _templates)
+    makers: tuple[Callable[[Facts], Iterator[Plot]], ...] = (_probe_map, _histograms, _overview, _spikes, _templates)
     return [plot for make in makers for plot in make(facts)]
 
 
@@ -175,11 +177,32 @@ def _histograms(facts: Facts) -> Iterator[Plot]:
 # ------------------------------------------------------------------------------------------- spikes over time
 
 
+def _overview(facts: Facts) -> Iterator[Plot]:
+    overview = facts.overview
+    if overview is None or not overview.time_s.size:
+        return
+    to_time, time_unit = _time_axis(facts)
+    has_drift = bool(overview.drift_um.size)
+    title = "Depth of single spikes, and drift" if has_drift else "Depth of single spikes"
+    n_drawn, n_spikes = overview.time_s.size, int(overview.n_spikes)
+    drawn = "Every spike" if n_drawn == n_spikes else f"{n_drawn:,} of {n_spikes:,} spikes, drawn at random,"
+    caption = f"{drawn} of the sort before curation; amplitude in the sorter's own units. {drift_sentence(facts)}"
+    if overview.drift_depth_um.size > 1:
+        caption += " The traces run from grey, at the lowest y, to orange, at the highest."
+    figure = overview_figure(overview, 1000 * to_time, time_unit)
+    yield Plot("spikes", title, caption, 620 if has_drift else 420, figure)
+
+
+def _time_axis(facts: Facts) -> tuple[float, str]:
+    """Return what one millisecond is in the unit of time that suits the recording, and its name."""
+    return (1 / 60_000, "min") if facts.duration_s > 600 else (1 / 1000, "s")
+
+
 def _spikes(facts: Facts) -> Iterator[Plot]:
     n_spikes = sum(unit.train_ms.size for unit in facts.units if unit.train_ms is not None)
     if not n_spikes:
         return
-    to_time, time_unit = (1 / 60_000, "min") if facts.duration_s > 600 else (1 / 1000, "s")
+    to_time, time_unit = _time_axis(facts)
     share = min(1.0, MAX_SPIKES / n_spikes)
     traces = [
         trace for name, color, units in groups(facts) for trace in _spike_traces(name, color, units, to_time, share)

@@ -93,6 +93,23 @@ def sorter(facts: Facts) -> str:
     return " ".join(str(part) for part in (name, facts.sorter.get("version")) if part)
 
 
+def drift_sentence(facts: Facts) -> str:
+    """Return what the sorter has found of drift; empty where it tells nothing of it."""
+    overview = facts.overview
+    if overview is None:
+        return ""
+    if not overview.drift_um.size:
+        return "Drift was not estimated (nblocks = 0)."
+    depths = count(len(overview.drift_depth_um), "depth")
+    return f"Drift was estimated at {depths}; it ranges over {number(_spread(overview.drift_um), 'µm')}."
+
+
+def _spread(values: Any) -> float:
+    import numpy as np
+
+    return float(np.nanmax(values) - np.nanmin(values))
+
+
 # ------------------------------------------------------------------------------------------------ the tables
 
 
@@ -114,6 +131,7 @@ def _recording_rows(facts: Facts) -> Iterator[tuple[str, str]]:
 def _run_rows(facts: Facts) -> Iterator[tuple[str, str]]:
     result, record = facts.result, facts.record
     yield "Sorter", sorter(facts)
+    yield "Drift", drift_sentence(facts)
     yield "Time taken", duration(total_s(result))
     yield "Retries", number(result.retries_used) if result.retries_used else ""
     yield "Peak memory", number(result.peak_host_ram_pct, "%")

@@ -75,6 +75,42 @@ def test_all_files_for_phy_are_there(sorted_twice):
     assert not Path(params["dat_path"].strip("'")).is_absolute()
 
 
+def test_the_overview_tells_of_drift_and_of_spikes(sorted_twice):
+    """Beside Kilosort4's files lie times, depths and amplitudes of its spikes, and the drift of each batch, if any."""
+    from spikelab.spike_sorting.backends.overview import OVERVIEW, read_overview
+
+    job, upstream = sorted_twice
+    overview = read_overview(job.folder / OVERVIEW)
+    fs_Hz, n_samples = job.recording.sampling_frequency, job.recording.get_num_samples()
+    samples = np.load(upstream / "spike_times.npy")
+    inside = (samples >= 0) & (samples < n_samples)
+    assert overview.n_spikes == len(samples)
+    np.testing.assert_allclose(overview.time_s, samples[inside] / fs_Hz, atol=1e-4)
+    np.testing.assert_array_equal(overview.amplitude, np.load(upstream / "amplitudes.npy")[inside])
+    ops = np.load(upstream / "ops.npy", allow_pickle=True).item()
+    if ops["dshift"] is None:
+        assert overview.drift_um.size == overview.drift_time_s.size == 0
+    else:
+        np.testing.assert_allclose(overview.drift_um, ops["dshift"], atol=1e-4)
+        np.testing.assert_allclose(overview.drift_time_s, (np.arange(len(ops["dshift"])) + 0.5) * 60_000 / fs_Hz)
+
+
+def test_an_overview_of_many_spikes_is_a_sample(tmp_path):
+    """Of a hundred thousand spikes at most 20,000 are drawn, the same ones each time, in order and evenly."""
+    from spikelab.spike_sorting.backends.kilosort4.overview import make_overview
+
+    n_spikes = 100_000
+    np.save(tmp_path / "spike_times.npy", np.arange(n_spikes))
+    np.save(tmp_path / "spike_positions.npy", np.zeros((n_spikes, 2)))
+    np.save(tmp_path / "amplitudes.npy", np.arange(n_spikes))
+    first, second = (make_overview(tmp_path, {"fs": 1000.0, "dshift": None}, 0, n_spikes) for _ in range(2))
+    np.testing.assert_array_equal(first.time_s, second.time_s)
+    assert 15_000 < first.time_s.size <= 20_000
+    assert np.all(np.diff(first.time_s) > 0)
+    assert first.time_s.mean() == pytest.approx(50, abs=1)
+    np.testing.assert_allclose(first.amplitude / 1000, first.time_s, rtol=1e-5)
+
+
 def test_flat_binary_is_read_where_it_lies(sorted_twice):
     """A recording that is one flat binary file already is not copied."""
     job, _ = sorted_twice

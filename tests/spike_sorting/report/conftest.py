@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from spikelab.curation import chain_histories
+from spikelab.spike_sorting.backends.overview import Overview, write_overview
 from spikelab.spike_sorting.config import KILOSORT4, SortingPipelineConfig
 from spikelab.spike_sorting.outcome import Attempt, RecordingResult
 from spikelab.spike_sorting.run_folder import RunFolder
@@ -66,6 +67,7 @@ def _attributes(unit: int, n_spikes: int, contacts: np.ndarray, rng: np.random.G
         "template_full": template,
         "spike_amplitudes": rng.normal(-amplitude_uV, 5, n_spikes).astype("float32"),
         "ks_label": "good" if unit % 3 else "mua",
+        "ks_contam_pct": 1.5 * unit,
     }
 
 
@@ -100,6 +102,25 @@ class Run:
         self.folder.assembled.parent.mkdir()
         sd.save(self.folder.assembled)
         return self.success(n_units=sd.N, n_curated_units=curated.N, n_spikes=sum(map(len, curated.train)))
+
+    def add_overview(self, n_spikes: int = 3000, n_depths: int = 0) -> Overview:
+        """Leave what the sorter tells of drift and of single spikes; `n_depths` = 0 is no drift correction."""
+        rng = np.random.default_rng(2)
+        times_s = np.arange(1.0, DURATION_S, 2.0) if n_depths else np.empty(0)
+        depths_um = np.linspace(0, 52.5, n_depths)
+        walk = rng.normal(0, 1.5, len(times_s)).cumsum()
+        centres_um = rng.choice([4.0, 20.0, 33.0, 49.0], n_spikes)
+        overview = Overview(
+            n_spikes=np.asarray(10 * n_spikes),
+            time_s=np.sort(rng.uniform(0, DURATION_S, n_spikes)).astype("float32"),
+            depth_um=(centres_um + rng.normal(0, 1.5, n_spikes)).astype("float32"),
+            amplitude=(8 + centres_um + rng.exponential(8, n_spikes)).astype("float32"),
+            drift_time_s=times_s.astype("float32"),
+            drift_depth_um=depths_um.astype("float32"),
+            drift_um=(walk[:, None] * (1 + depths_um / 60)).astype("float32"),
+        )
+        write_overview(self.folder.overview, overview)
+        return overview
 
     def add_markers(self) -> None:
         """Leave the markers of load and sort."""

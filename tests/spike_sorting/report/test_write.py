@@ -333,6 +333,7 @@ def test_importing_the_package_is_cheap():
 def test_a_browser_draws_the_page(finished, tmp_path):
     """In a real browser every plot appears, and the table sorts."""
     run, result = finished
+    run.add_overview(n_depths=2)
     write_report(run.folder, result)
     page = run.folder.report_html
     probe = (
@@ -357,6 +358,6 @@ def test_a_browser_draws_the_page(finished, tmp_path):
     done = subprocess.run([browser, *quiet, page.as_uri()], capture_output=True, timeout=90, check=True)
     dom = done.stdout.decode("utf-8", errors="replace")
     n_plots = len(_figures(Path(page).read_text(encoding="utf-8")))
-    assert n_plots == 9
+    assert n_plots == 11
     assert dom.count("js-plotly-plot") >= n_plots
     assert 'aria-sort="ascending"' in dom

@@ -31,7 +31,9 @@ from spikelab.spike_sorting._settings import digest, thaw
 from spikelab.spike_sorting.backends.binary import FlatBinary
 from spikelab.spike_sorting.backends.kilosort4.checkpoints import Checkpoints
 from spikelab.spike_sorting.backends.kilosort4.kernels.replacement import accelerated, replaced_names
+from spikelab.spike_sorting.backends.kilosort4.overview import make_overview
 from spikelab.spike_sorting.backends.kilosort4.progress import StepProgress
+from spikelab.spike_sorting.backends.overview import OVERVIEW, write_overview
 from spikelab.spike_sorting.supervision import host
 from spikelab.spike_sorting.supervision.progress import ProgressFile
 
@@ -326,6 +328,9 @@ def save(state: State) -> None:
         tic0=state.started_at,
         save_preprocessed_copy=state.request.save_preprocessed_copy,
     )
+    first, n_samples = state.bfile.imin, state.bfile.imax - state.bfile.imin
+    overview = make_overview(state.request.folder, state.ops, first, n_samples)
+    write_overview(state.request.folder / OVERVIEW, overview)
 
 
 STEPS: Mapping[str, Callable[[State], None]] = {
