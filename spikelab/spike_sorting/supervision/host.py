@@ -6,6 +6,7 @@ degrades in one named place.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import select
 import socket
@@ -47,6 +48,17 @@ def available_memory_bytes() -> int:
     import psutil
 
     return int(psutil.virtual_memory().available)
+
+
+def give_back_memory() -> None:
+    """Return what this process has freed to the system, where its C library can be told to.
+
+    A worker's allocator keeps it otherwise, see `worker_environment`.
+    """
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none
+        if trim is not None:
+            trim(0)
 
 
 def process_card() -> dict[str, Any]:

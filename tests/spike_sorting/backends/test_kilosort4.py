@@ -203,11 +203,11 @@ def test_copy_is_made_once_and_redone_for_other_data(tmp_path):
     assert flat_binary(job, "other").path.stat().st_mtime_ns != first
 
 
-@pytest.mark.parametrize("n_done,arrays_on_disk", [*((n_done, False) for n_done in range(1, 8)), (3, True)])
+@pytest.mark.parametrize("n_done,arrays_on_disk", [*((n_done, False) for n_done in range(1, 8)), (3, True), (3, None)])
 def test_continued_from_any_checkpoint_equals_undisturbed(sorted_twice, tmp_path, n_done, arrays_on_disk):
     """A sort that lost everything after its n-th step, and other draws in between, ends in the same spikes.
 
-    So does one that goes on with its arrays on disk, for want of memory.
+    So does one that goes on with its arrays on disk, for want of memory, or because it has to make do with little.
     """
     import shutil
 
@@ -224,7 +224,9 @@ def test_continued_from_any_checkpoint_equals_undisturbed(sorted_twice, tmp_path
     output.mkdir()
     torch.rand(10)
     params = {**job.config.sorter.sorter_params, "arrays_on_disk": arrays_on_disk}
-    config = job.config.override(kilosort_params=params)
+    if arrays_on_disk is None:
+        del params["arrays_on_disk"]
+    config = job.config.override(kilosort_params=params, total_memory=100_000)
     continued = SortJob(job.recording, output, run, config, ProgressFile(run.progress, "sort"))
     Kilosort4Backend().sort(continued)
     for name in ("spike_times", "spike_clusters", "templates", "amplitudes"):

@@ -15,6 +15,7 @@ from spikelab.spike_sorting._settings import thaw
 from spikelab.spike_sorting.backends.base import Shortage, Shrunk, Sorting, SortJob
 from spikelab.spike_sorting.backends.binary import flat_binary
 from spikelab.spike_sorting.backends.kilosort4 import ladder
+from spikelab.spike_sorting.backends.kilosort4.memory import free_memory_bytes, in_memory_bytes
 from spikelab.spike_sorting.backends.kilosort4.parameters import (
     HARMLESS,
     OURS,
@@ -128,7 +129,9 @@ def sort_request(job: SortJob) -> Request:
         folder=job.folder,
         # Upstream's own seed is 1, so that our default seed of 0 gives upstream's result.
         seed=1 + job.config.execution.random_seed,
-        arrays_on_disk=params.get("arrays_on_disk", False),
+        in_memory_bytes=in_memory_bytes(
+            params.get("arrays_on_disk"), job.config.execution.total_memory, free_memory_bytes()
+        ),
         accelerated=bool(params.get("accelerated", True)),
         **{name: params[name] for name in RUN_ARGUMENTS if name in params},
     )

@@ -30,13 +30,13 @@ class Checkpoints:
         Where they lie.
     keys : sequence of str
         Key of each step: what its output depends on. A checkpoint of another key is not used.
-    mapped : bool, default False
-        Whether arrays are read from the file as they are needed, rather than all into memory.
+    in_memory_bytes : float, default infinity
+        Arrays of a larger file are read from it as they are needed, rather than all into memory.
     """
 
     folder: Path
     keys: Sequence[str]
-    mapped: bool = False
+    in_memory_bytes: float = math.inf
 
     def save(self, step: int, values: Mapping[str, Any]) -> None:
         """Keep `values` as what is known after `step`, with the random generators."""
@@ -60,7 +60,8 @@ class Checkpoints:
         path = self._path(step)
         if not _is_whole(path):
             return None
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=self.mapped)
+        is_large = path.stat().st_size > self.in_memory_bytes
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_large)
         if content["key"] != self.keys[step]:
             return None
         values: dict[str, Any] = _decode(json.loads(content["tree"]), content["tensors"], device)

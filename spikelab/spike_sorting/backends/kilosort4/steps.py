@@ -8,6 +8,7 @@ a later attempt goes on from there.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,8 +72,9 @@ class Request:
         Seed of the random generators; upstream's own is 1.
     do_CAR, invert_sign, clear_cache, save_preprocessed_copy : bool
         Arguments of ``run_kilosort`` of these names.
-    arrays_on_disk : bool
-        Whether spikes and their features are read from the checkpoints as they are needed: less memory, more time.
+    in_memory_bytes : float
+        Spikes and their features that take more than this are read from the checkpoints as they are needed: less
+        memory, more time.
     accelerated : bool
         Whether functions of ours may stand in for upstream's.
     """
@@ -89,7 +91,7 @@ class Request:
     invert_sign: bool = False
     clear_cache: bool = False
     save_preprocessed_copy: bool = False
-    arrays_on_disk: bool = False
+    in_memory_bytes: float = math.inf
     accelerated: bool = True
 
 
@@ -129,7 +131,7 @@ def run_steps(request: Request, progress: ProgressFile, checkpoints: Path) -> tu
     tuple of str
         The functions of upstream in whose place ours ran.
     """
-    kept = Checkpoints(checkpoints, step_keys(request), mapped=request.arrays_on_disk)
+    kept = Checkpoints(checkpoints, step_keys(request), in_memory_bytes=request.in_memory_bytes)
     state = State(request, StepProgress(progress))
     first = _restore(state, kept)
     with accelerated(request.accelerated) as replaced:
@@ -141,7 +143,7 @@ def run_steps(request: Request, progress: ProgressFile, checkpoints: Path) -> tu
             state.progress.end()
             if step not in _NOT_KEPT:
                 kept.save(number, {field: getattr(state, field) for field in _KEPT})
-                if request.arrays_on_disk:
+                if _per_spike_bytes(state) > request.in_memory_bytes:
                     _let_go(state, kept, number)
     return replaced
 
@@ -153,11 +155,17 @@ def _n_passes(state: State, step: Callable[[State], None]) -> int | None:
     return len(clustering_qr.x_centers(state.ops)) if step in {cluster_first, cluster_final} else 1
 
 
+def _per_spike_bytes(state: State) -> int:
+    arrays = (getattr(state, name) for name in _PER_SPIKE)
+    return sum(array.nbytes for array in arrays if array is not None)
+
+
 def _let_go(state: State, kept: Checkpoints, number: int) -> None:
     """Take the arrays that grow with the recording from the checkpoint just made, and out of memory."""
     values = kept.load(number, state.request.device) or {}
     for name in _PER_SPIKE & values.keys():
         setattr(state, name, values[name])
+    host.give_back_memory()
 
 
 def _restore(state: State, kept: Checkpoints) -> int:
