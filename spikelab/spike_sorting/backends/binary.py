@@ -97,7 +97,7 @@ def _write(job: SortJob, path: Path, dtype: str) -> None:
 
     n_samples = job.recording.get_num_samples()
     with path.open("wb") as file:
-        _reserve(file.fileno(), n_samples * job.recording.get_num_channels() * _item_bytes(dtype))
+        reserve(file.fileno(), n_samples * job.recording.get_num_channels() * _item_bytes(dtype))
     copied = 0
 
     def count(n: int) -> None:
@@ -117,7 +117,7 @@ def _write(job: SortJob, path: Path, dtype: str) -> None:
     executor.run()
 
 
-def _reserve(descriptor: int, n_bytes: int) -> None:
+def reserve(descriptor: int, n_bytes: int) -> None:
     """Take the space of a file now: a disk that runs full under a memory map kills the process, without a word."""
     os.ftruncate(descriptor, n_bytes)
     if n_bytes and hasattr(os, "posix_fallocate"):

@@ -233,6 +233,40 @@ def test_continued_from_any_checkpoint_equals_undisturbed(sorted_twice, tmp_path
         np.testing.assert_array_equal(np.load(output / f"{name}.npy"), np.load(job.folder / f"{name}.npy"))
 
 
+def test_a_sort_in_little_memory_equals_one_in_memory(sorted_twice, tmp_path, monkeypatch):
+    """With arrays that grow, are reordered and are cut in files, the spikes and the files for Phy are the same."""
+    from spikelab.spike_sorting.backends.kilosort4 import spilling
+
+    job, _ = sorted_twice
+    shapes = []
+    zeros = spilling.Spill.zeros
+
+    def seen(spill, shape, dtype):
+        shapes.append(tuple(shape))
+        return zeros(spill, shape, dtype)
+
+    def few(real):
+        # Upstream starts with room for a million spikes.
+        return lambda _, shape, *dtype: real((300, *shape[1:]) if shape[0] == 10**6 else shape, *dtype)
+
+    import torch
+
+    monkeypatch.setattr(spilling.Spill, "zeros", seen)
+    monkeypatch.setattr(spilling._Numpy, "zeros", few(np.zeros), raising=False)
+    monkeypatch.setattr(spilling._Torch, "zeros", few(torch.zeros), raising=False)
+    run = RunFolder(inter=tmp_path / "inter", results=tmp_path / "results")
+    output = run.inter / "output"
+    output.mkdir(parents=True)
+    config = job.config.override(total_memory=50_000)
+    Kilosort4Backend().sort(SortJob(job.recording, output, run, config, ProgressFile(run.progress, "sort")))
+    n_spikes, n_written = len(np.load(job.folder / "kept_spikes.npy")), len(np.load(job.folder / "spike_times.npy"))
+    rows = [shape[0] for shape in shapes if len(shape) == 3]
+    assert {600, n_spikes, n_written} <= set(rows)
+    for name in ("spike_times", "spike_clusters", "templates", "amplitudes", "spike_positions", "pc_features"):
+        np.testing.assert_array_equal(np.load(output / f"{name}.npy"), np.load(job.folder / f"{name}.npy"))
+    assert not [path for path in run.sorter_checkpoints.iterdir() if path.suffix != ".pt"]
+
+
 def test_a_changed_setting_goes_back_to_the_step_that_reads_it():
     """The keys of the steps before the first that reads a changed setting stay the same, all later ones change."""
     import torch

@@ -17,7 +17,7 @@ from typing import Any
 import kilosort
 import numpy as np
 import torch
-from kilosort import clustering_qr, spikedetect, template_matching
+from kilosort import clustering_qr, io, spikedetect, template_matching
 from kilosort.io import BinaryFiltered
 from kilosort.parameters import DEFAULT_SETTINGS
 from kilosort.run_kilosort import (
@@ -34,6 +34,7 @@ from spikelab.spike_sorting.backends.kilosort4.checkpoints import Checkpoints
 from spikelab.spike_sorting.backends.kilosort4.kernels.replacement import accelerated, replaced_names
 from spikelab.spike_sorting.backends.kilosort4.overview import make_overview
 from spikelab.spike_sorting.backends.kilosort4.progress import StepProgress
+from spikelab.spike_sorting.backends.kilosort4.spilling import Spill, plain, row_by_row
 from spikelab.spike_sorting.backends.overview import OVERVIEW, write_overview
 from spikelab.spike_sorting.supervision import host
 from spikelab.spike_sorting.supervision.progress import ProgressFile
@@ -101,6 +102,7 @@ class State:
 
     request: Request
     progress: StepProgress
+    spill: Spill
     ops: dict[str, Any] = field(default_factory=dict)
     bfile: Any = None
     st: Any = None
@@ -132,7 +134,7 @@ def run_steps(request: Request, progress: ProgressFile, checkpoints: Path) -> tu
         The functions of upstream in whose place ours ran.
     """
     kept = Checkpoints(checkpoints, step_keys(request), in_memory_bytes=request.in_memory_bytes)
-    state = State(request, StepProgress(progress))
+    state = State(request, StepProgress(progress), Spill(checkpoints, request.in_memory_bytes))
     first = _restore(state, kept)
     with accelerated(request.accelerated) as replaced:
         for number, (name, step) in enumerate(STEPS.items()):
@@ -235,7 +237,7 @@ def preprocess(state: State) -> None:
 def drift(state: State) -> None:
     """Estimate drift, and open the recording corrected for it."""
     request = state.request
-    with state.progress.counting_spikes(spikedetect, "template_match"):
+    with state.progress.counting_spikes(spikedetect, "template_match"), state.spill.growing(spikedetect):
         state.ops, state.bfile, _ = compute_drift_correction(
             state.ops,
             request.device,
@@ -254,7 +256,7 @@ def drift(state: State) -> None:
 def detect(state: State) -> None:
     """Detect spikes with universal templates."""
     request = state.request
-    with state.progress.counting_spikes(spikedetect, "template_match"):
+    with state.progress.counting_spikes(spikedetect, "template_match"), state.spill.growing(spikedetect):
         state.st, features, state.ops = spikedetect.run(
             state.ops,
             state.bfile,
@@ -287,17 +289,19 @@ def cluster_first(state: State) -> None:
 
 def postprocess_templates(state: State) -> None:
     """Align the learned templates, and join those that are alike."""
-    state.Wall = template_matching.postprocess_templates(
-        state.Wall, state.ops, state.clu, state.st, state.tF, device=state.request.device
-    )
+    with state.spill.copying(state):
+        state.Wall = template_matching.postprocess_templates(
+            state.Wall, state.ops, state.clu, state.st, state.tF, device=state.request.device
+        )
 
 
 def extract(state: State) -> None:
     """Extract spikes again by matching pursuit with the learned templates."""
-    with state.progress.counting_spikes(template_matching, "run_matching"):
+    with state.progress.counting_spikes(template_matching, "run_matching"), state.spill.growing(template_matching):
         state.st, state.tF, state.ops = template_matching.extract(
             state.ops, state.bfile, state.Wall, device=state.request.device, progress_bar=state.progress
         )
+    state.tF = plain(state.tF)
     state.progress.n_spikes = len(state.st)
 
 
@@ -317,25 +321,27 @@ def cluster_final(state: State) -> None:
 
 def merge(state: State) -> None:
     """Merge clusters that are one unit by their correlograms."""
-    state.Wall, clu, _, state.st, state.tF = template_matching.merging_function(
-        state.ops, state.Wall, state.clu, state.st, state.tF, device=state.request.device, check_dt=True
-    )
+    with state.spill.copying(state):
+        state.Wall, clu, _, state.st, state.tF = template_matching.merging_function(
+            state.ops, state.Wall, state.clu, state.st, state.tF, device=state.request.device, check_dt=True
+        )
     state.clu = clu.astype("int32")
 
 
 def save(state: State) -> None:
     """Write Kilosort4's files for Phy."""
-    save_sorting(
-        state.ops,
-        state.request.folder,
-        state.st,
-        state.clu,
-        state.tF,
-        state.Wall,
-        state.bfile.imin,
-        tic0=state.started_at,
-        save_preprocessed_copy=state.request.save_preprocessed_copy,
-    )
+    with state.spill.copying(state), row_by_row(io, "compute_spike_positions"):
+        save_sorting(
+            state.ops,
+            state.request.folder,
+            state.st,
+            state.clu,
+            state.tF,
+            state.Wall,
+            state.bfile.imin,
+            tic0=state.started_at,
+            save_preprocessed_copy=state.request.save_preprocessed_copy,
+        )
     first, n_samples = state.bfile.imin, state.bfile.imax - state.bfile.imin
     overview = make_overview(state.request.folder, state.ops, first, n_samples)
     write_overview(state.request.folder / OVERVIEW, overview)
