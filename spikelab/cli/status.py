@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +118,7 @@ def _lines(standing: Standing) -> list[Text]:
 
 def _what(standing: Standing) -> Text:
     state, result = standing.state, standing.result
-    where = position_text(state.progress) if state.progress else None
+    where = _where(state)
     if state.status == RUNNING:
         return Text(f"running: {where}" if where else "running", style="cyan")
     if state.status == UNFINISHED:
@@ -129,6 +129,13 @@ def _what(standing: Standing) -> Text:
         # The first line is enough here: the others of a long message are in the report.
         return Text(failed_text(result).splitlines()[0].removesuffix(":"), style="red")
     return Text(standing.problem or state.status, style="yellow")
+
+
+def _where(state: RunState) -> str | None:
+    if state.progress is None:
+        return None
+    # Nobody works on a run that did not finish, so that nothing can be told of the time.
+    return position_text(state.progress if state.status == RUNNING else replace(state.progress, left_s=None))
 
 
 def _more(standing: Standing) -> list[str]:

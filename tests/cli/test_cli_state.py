@@ -16,6 +16,7 @@ from support import with_fake_sorter
 from spikelab.cli import status
 from spikelab.cli.clean import size_bytes, would_go
 from spikelab.spike_sorting.state import RunState, run_of
+from spikelab.spike_sorting.supervision.progress import Progress
 
 SORT = ("sort", "--sorter", "fake", "--set", "n_jobs=1", "--set", "create_figures=false")
 
@@ -113,6 +114,18 @@ def test_a_running_sort_is_seen_and_left_alone(running, spikelab):
     cleaned = spikelab("clean", results_of(folder, "good.raw.h5"))
     assert cleaned.exit_code == 0
     assert "This sort is not finished" in cleaned.stdout
+
+
+@pytest.mark.parametrize("state, promised", [("running", True), ("did not finish", False)])
+def test_time_is_promised_only_while_somebody_works(batch, spikelab, monkeypatch, state, promised):
+    """What a step will still take is told of a run that goes on, and not of one that died in it."""
+    progress = Progress("sort", "merging", 0.5, 10, left_s=90.0)
+    monkeypatch.setattr(
+        status, "run_state", lambda folder: RunState(state, None, progress, "2026-03-01T22:14:00.000+00:00")
+    )
+    said = " ".join(spikelab("status", results_of(batch, "good.raw.h5")).stdout.split())
+    assert "sort, merging 50 %, 10 spikes so far" in said
+    assert ("1 min 30 s left of this step" in said) is promised
 
 
 def test_an_interrupted_sort_is_no_failure(batch, spikelab, monkeypatch):

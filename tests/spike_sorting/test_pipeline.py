@@ -113,6 +113,14 @@ def test_results_folder_is_complete(sorted_once):
     assert SortRunReport.load(sorted_once.results).all_succeeded
 
 
+def test_the_log_has_no_progress_bars(sorted_once):
+    """How far each step is goes to whoever watches, and never into the log, whatever upstream would draw."""
+    log = RunFolder(sorted_once.inter, sorted_once.results).log.read_text(encoding="utf-8")
+    assert "stage export" in log
+    assert "\r" not in log
+    assert not [line for line in log.splitlines() if "%|" in line or "it/s" in line]
+
+
 def test_nothing_is_downloaded(sorted_once, tmp_path, monkeypatch):
     """Neither a pool of processes nor whoever opens the analyzer fetches Maxwell's plugin from the network."""
     import pickle  # noqa: TID251 - as multiprocessing does

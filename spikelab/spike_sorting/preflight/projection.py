@@ -21,8 +21,8 @@ _FEATURES_BYTES = 240
 """Of one spike: 10 channels x 6 components x 4 bytes; the largest array of Kilosort4, in memory and on disk."""
 _SPIKE_BYTES = 64
 """Of one spike in Kilosort4's other files: times, clusters, templates, amplitudes, positions, a mask."""
-_N_CHECKPOINTS_WITH_FEATURES = 5
-"""From the detection of spikes to merging, each keeps the features."""
+_N_COPIES_OF_FEATURES = 6
+"""Five checkpoints, from the detection of spikes to merging, and the copy of a step for which memory is too short."""
 _ANALYZER_SPIKE_BYTES = 40
 _RESULT_SPIKE_BYTES = 24
 """Of one spike in a results file: time, unit, amplitude."""
@@ -115,7 +115,7 @@ def _n_spikes(header: Header) -> float:
 def _checkpoint_bytes(header: Header, config: SortingPipelineConfig) -> float:
     if config.sorter.sorter_name != "kilosort4":
         return 0.0
-    return _n_spikes(header) * (_FEATURES_BYTES + _SPIKE_BYTES) * _N_CHECKPOINTS_WITH_FEATURES
+    return _n_spikes(header) * (_FEATURES_BYTES + _SPIKE_BYTES) * _N_COPIES_OF_FEATURES
 
 
 def _sorter_bytes(header: Header, config: SortingPipelineConfig) -> float:
