@@ -25,13 +25,19 @@ def build_config_app() -> typer.Typer:
 
 @exit_codes()
 def show(
-    sorter: Sorter = None, config: ConfigFile = None, assignments: Assignments = None, as_json: AsJson = False
+    file: Annotated[
+        Path | None, typer.Argument(exists=True, help="A recording: also what Kilosort4 gets for it, and why.")
+    ] = None,
+    sorter: Sorter = None,
+    config: ConfigFile = None,
+    assignments: Assignments = None,
+    as_json: AsJson = False,
 ) -> None:
     """Print all settings that a sort with these options has, as TOML."""
     from spikelab.cli.config_commands import show_config
     from spikelab.cli.settings import read_settings
 
-    raise typer.Exit(show_config(read_settings(sorter, config, assignments or ()), as_json=as_json))
+    raise typer.Exit(show_config(read_settings(sorter, config, assignments or ()), file, as_json=as_json))
 
 
 @exit_codes()

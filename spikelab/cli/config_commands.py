@@ -3,20 +3,56 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from spikelab.cli.config_file import to_toml, toml_value
 from spikelab.cli.output import ExitCode, UsageProblem, make_console, say, say_whole, short_path
+from spikelab.cli.planning import Places, plan_all_streams
 from spikelab.cli.settings import differences, read_settings
+from spikelab.spike_sorting.backends.kilosort4.backend import recommended
 from spikelab.spike_sorting.config import SortingPipelineConfig
+from spikelab.spike_sorting.stages.load import build_recording
 from spikelab.spike_sorting.supervision.publish import publish_text
 
 
-def show_config(config: SortingPipelineConfig, *, as_json: bool) -> int:
-    """Print all settings, and return the exit code."""
-    text = json.dumps(config.to_dict(), indent=2, allow_nan=False) if as_json else to_toml(config, with_docs=False)
-    say_whole(make_console(), text.rstrip("\n"))
+def show_config(config: SortingPipelineConfig, recording: Path | None, *, as_json: bool) -> int:
+    """Print all settings, and those that `recording` gets in addition; return the exit code."""
+    console = make_console()
+    chosen = None if recording is None else _chosen_settings(config, recording)
+    if as_json:
+        document = config.to_dict() if chosen is None else {"settings": config.to_dict(), "chosen": chosen}
+        say_whole(console, json.dumps(document, indent=2, allow_nan=False))
+        return ExitCode.DONE
+    say_whole(console, to_toml(config, with_docs=False).rstrip("\n"))
+    for name, advice in (chosen or {}).items():
+        for line in _advice_lines(name, advice):
+            say_whole(console, line)
     return ExitCode.DONE
+
+
+def _chosen_settings(config: SortingPipelineConfig, file: Path) -> dict[str, Any]:
+    """Return the settings that the sorter gets for each recording or stream of `file`, with the reasons."""
+    if config.sorter.sorter_name != "kilosort4":
+        msg = f"settings are chosen for Kilosort4 alone, and the sorter is {config.sorter.sorter_name!r}"
+        raise UsageProblem(msg, "Leave the recording out to see the settings of this sorter.")
+    jobs = plan_all_streams([file], config, Places())
+    found = {job.name: recommended(job.config, build_recording(job)[0]) for job in jobs}
+    return {
+        name: {"recommended": advice.to_list(), "warnings": list(advice.warnings)} for name, advice in found.items()
+    }
+
+
+def _advice_lines(name: str, advice: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is chosen for one recording, as comments of TOML: the whole output stays a file of settings."""
+    yield f"\n# kilosort_params chosen for {name}, where none are given:"
+    for one in advice["recommended"]:
+        yield f"#   {one['name']} = {toml_value(one['value'])}  # {one['reason']}"
+    if not advice["recommended"]:
+        yield "#   none: Kilosort4's own defaults"
+    for warning in advice["warnings"]:
+        yield f"# Note: {warning}"
 
 
 def diff_config(file: Path, *, as_json: bool) -> int:

@@ -11,6 +11,7 @@ from spikelab._lazy import lazy_exports
 
 if TYPE_CHECKING:
     from spikelab.spike_sorting.api import load_results, sort_multistream, sort_recording
+    from spikelab.spike_sorting.backends.kilosort4.advisor import Recommendation, Recommendations, recommend_settings
     from spikelab.spike_sorting.config import SortingPipelineConfig
     from spikelab.spike_sorting.outcome import RecordingResult, SortRunReport
 
@@ -45,20 +46,26 @@ _ERRORS = (
     "UnkillableProcessError",
 )
 _HOMES = {
+    "Recommendation": "backends.kilosort4.advisor",
+    "Recommendations": "backends.kilosort4.advisor",
     "RecordingResult": "outcome",
     "SortRunReport": "outcome",
     "SortingPipelineConfig": "config",
     "load_results": "api",
+    "recommend_settings": "backends.kilosort4.advisor",
     "sort_multistream": "api",
     "sort_recording": "api",
     **dict.fromkeys(_ERRORS, "_exceptions"),
 }
 
 __all__ = [  # noqa: PLE0604 - the names of the errors are strings
+    "Recommendation",
+    "Recommendations",
     "RecordingResult",
     "SortRunReport",
     "SortingPipelineConfig",
     "load_results",
+    "recommend_settings",
     "sort_multistream",
     "sort_recording",
     *_ERRORS,

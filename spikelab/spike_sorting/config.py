@@ -161,6 +161,13 @@ class CurationConfig:
     spikes_min_first: int | None = setting(30, "Fewest spikes, first stage.", low=0)
     spikes_min_second: int | None = setting(50, "Fewest spikes, second stage.", low=0)
     std_norm_max: float | None = setting(1.0, "Largest spread of the waveform over its amplitude.", low=0)
+    redundancy_max: float | None = setting(
+        60.0,
+        "Highest share of a unit's spikes that coincide with those of one larger unit, beyond chance (percent); above "
+        "it the unit is what the larger one left behind.",
+        low=0,
+        high=100,
+    )
     merge_duplicates: bool = setting(False, "Merge units that are one neuron between the stages.")
 
     def __post_init__(self) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import simulate_maxwell
 
 from spikelab.cli.config_file import to_toml
 from spikelab.spike_sorting._not_yet import NOT_YET
@@ -114,6 +115,29 @@ def test_show_prints_what_a_sort_would_have(spikelab, tmp_path):
     assert json.loads(spikelab("config", "show", *options, "--json").stdout) == expected.to_dict()
     by_name = spikelab("config", "show", "--sorter", "rt_sort").stdout
     assert read_back(by_name) == SortingPipelineConfig.preset("rt_sort")
+
+
+def test_show_of_a_recording_says_what_kilosort_gets_and_why(spikelab, tmp_path):
+    """With a recording, show adds the settings that are chosen for it; the output stays a file of settings."""
+    file = tmp_path / "culture.raw.h5"
+    simulate_maxwell(file, duration_s=1)
+    shown = spikelab("config", "show", file, "--set", "kilosort_params.batch_size=70000")
+    assert shown.exit_code == 0
+    assert read_back(shown.stdout) == KILOSORT4.override(kilosort_params={"batch_size": 70_000})
+    assert "#   nblocks = 0  # Drift cannot be estimated on 12 channels." in shown.stdout
+    assert "#   batch_size" not in shown.stdout
+    document = json.loads(spikelab("config", "show", file, "--json").stdout)
+    (chosen,) = document["chosen"].values()
+    assert {one["name"] for one in chosen["recommended"]} >= {"nblocks", "batch_size", "nt"}
+    off = spikelab("config", "show", file, "--set", "kilosort_params.advise=false").stdout
+    assert "none: Kilosort4's own defaults" in off
+
+
+def test_show_of_a_recording_needs_kilosort(spikelab, tmp_path):
+    """Other sorters get no settings of their own for a recording: that is said, not an empty list."""
+    result = spikelab("config", "show", tmp_path, "--sorter", "kilosort2")
+    assert result.exit_code == 2
+    assert "Kilosort4 alone" in result.stderr
 
 
 def test_diff_names_what_differs(spikelab, tmp_path):

@@ -77,6 +77,7 @@ CONTRACT: dict[str, dict[str, Any]] = {
         "spikes_min_first": 30,
         "spikes_min_second": 50,
         "std_norm_max": 1.0,
+        "redundancy_max": 60.0,
         "merge_duplicates": False,
     },
     "compilation": {

@@ -49,6 +49,7 @@ CHANGED: dict[str, dict[str, Any]] = {
         "spikes_min_first": 31,
         "spikes_min_second": 51,
         "std_norm_max": 2.0,
+        "redundancy_max": 50.0,
         "merge_duplicates": True,
     },
     "export": {

@@ -12,7 +12,9 @@ MODULES = [
     "spikelab.curation.criteria",
     "spikelab.curation.curate",
     "spikelab.curation.history",
+    "spikelab.curation.redundancy",
     "spikelab.curation.waveform_metrics",
+    "spikelab.spike_sorting.backends.kilosort4.advisor",
 ]
 
 

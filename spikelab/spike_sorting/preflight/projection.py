@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from spikelab.spike_sorting.backends.binary import SUPPORTED_DTYPES
+from spikelab.spike_sorting.backends.kilosort4.advisor import batch_size
 from spikelab.spike_sorting.config import SortingPipelineConfig
 from spikelab.spike_sorting.jobs import Job
 from spikelab.spike_sorting.preflight.facts import Header
@@ -151,5 +152,9 @@ def _ram_bytes(header: Header, config: SortingPipelineConfig) -> float:
 
 
 def _batch_bytes(header: Header, config: SortingPipelineConfig) -> float:
-    n_samples = config.sorter.sorter_params.get("batch_size", _BATCH_SAMPLES)
+    params = config.sorter.sorter_params
+    is_advised = config.sorter.sorter_name == "kilosort4" and params.get("advise", True)
+    n_samples = params.get(
+        "batch_size", batch_size(header.n_channels, header.n_samples) if is_advised else _BATCH_SAMPLES
+    )
     return float(min(int(n_samples), header.n_samples)) * header.n_channels * 4

@@ -118,7 +118,8 @@ def gather(run: RunFolder, record: Mapping[str, Any], curated: SpikeData | None,
     config_used = read_json(run.config_used)
     # The history of an earlier, successful run says nothing about this one.
     history = read_json(run.curation_history) if result.succeeded else {}
-    notes = (*result.suspicions, *result.warnings, *((record.get("recording") or {}).get("notes") or ()), problem)
+    told = [note for part in ("recording", "sorter") for note in (record.get(part) or {}).get("notes") or ()]
+    notes = (*result.suspicions, *result.warnings, *told, problem)
     return Facts(
         record=record,
         result=result,

@@ -31,6 +31,7 @@ def _sections(facts: Facts) -> Iterator[str]:
     yield _table("Units kept", ("", "median", "quartiles", "range"), wording.quality_rows(facts))
     yield _table("Where the time went", ("stage", "time"), _timing_rows(facts))
     yield _table("Settings that differ from the preset", ("setting", "used", "preset"), _change_rows(facts))
+    yield _table("Settings chosen for this recording", ("setting", "value", "why"), wording.recommended_rows(facts))
     if facts.result.succeeded:
         yield _bullets("Warnings in the log", wording.log_warnings(facts))
 

@@ -84,7 +84,16 @@ METRICS = (
         is_log=True,
     ),
 )
-BY_CRITERION: Mapping[str, Metric] = {metric.criterion: metric for metric in METRICS if metric.criterion}
+_OF_PAIRS = Metric(
+    "redundancy_pct",
+    "spikes shared with a larger unit",
+    "%",
+    criterion="redundancy",
+    parameter="max_redundancy",
+    is_minimum=False,
+)
+"""Judged by curation, and shown of no unit: it depends on which other units there are."""
+BY_CRITERION: Mapping[str, Metric] = {metric.criterion: metric for metric in (*METRICS, _OF_PAIRS) if metric.criterion}
 
 
 def measure(sd: SpikeData) -> dict[str, NDArray[np.float64]]:

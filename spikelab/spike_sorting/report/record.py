@@ -55,4 +55,6 @@ def _sorter(run: RunFolder, result: RecordingResult) -> dict[str, Any]:
         "n_spikes": summary.get("n_spikes"),
         "direct": summary.get("direct"),
         "accelerated": summary.get("accelerated"),
+        "recommended": summary.get("recommended"),
+        "notes": summary.get("notes") or [],
     }

@@ -48,7 +48,7 @@ def changed_settings(config_used: Mapping[str, Any]) -> tuple[Change, ...]:
             ours = mapping(preset.get(group)).get(field)
             if value != ours:
                 name, doc = _described(group, field)
-                changes.append(Change(name, _text(value), _text(ours), doc))
+                changes.append(Change(name, value_text(value), value_text(ours), doc))
     return tuple(changes)
 
 
@@ -67,11 +67,12 @@ def _described(group: str, field: str) -> tuple[str, str]:
     return field, ""
 
 
-def _text(value: Any) -> str:
+def value_text(value: Any) -> str:
+    """Return the value of a setting as people read it."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{key}={_text(item)}" for key, item in value.items()) or "none"
+        return ", ".join(f"{key}={value_text(item)}" for key, item in value.items()) or "none"
     if isinstance(value, (list, tuple)):
-        items = ", ".join(map(_text, value[:8]))
+        items = ", ".join(map(value_text, value[:8]))
         return f"{items}, ... ({len(value)})" if len(value) > 8 else items
     if isinstance(value, bool):
         return "yes" if value else "no"

@@ -10,6 +10,7 @@ from spikelab.spike_sorting.outcome import INTERRUPTED, SKIPPED, RecordingResult
 from spikelab.spike_sorting.report.facts import Facts
 from spikelab.spike_sorting.report.metrics import METRICS
 from spikelab.spike_sorting.report.plain import mapping, to_number
+from spikelab.spike_sorting.report.settings_used import value_text
 
 UNKNOWN = "\N{EN DASH}"
 Rows = list[tuple[str, ...]]
@@ -158,6 +159,12 @@ def quality_rows(facts: Facts) -> Rows:
             low, q25, median, q75, high = (number(spread.get(key)) for key in ("min", "q25", "median", "q75", "max"))
             rows.append((metric.title, median, f"{q25} to {q75}", f"{low} to {high}"))
     return rows
+
+
+def recommended_rows(facts: Facts) -> Rows:
+    """Return the settings that were chosen for this recording: (setting, value, why)."""
+    chosen = map(mapping, facts.sorter.get("recommended") or ())
+    return [(str(one.get("name")), value_text(one.get("value")), str(one.get("reason") or "")) for one in chosen]
 
 
 def attempt_rows(facts: Facts) -> Rows:

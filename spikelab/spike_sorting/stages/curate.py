@@ -12,7 +12,7 @@ from spikelab.spike_sorting.supervision.publish import publish_json
 if TYPE_CHECKING:
     from spikelab.spikedata import SpikeData
 
-VERSION = 1
+VERSION = 2
 
 
 def settings(config: SortingPipelineConfig) -> Any:
@@ -34,16 +34,21 @@ def run(stage: StageRun) -> Summary:
 
 
 def curate_in_stages(sd_raw: SpikeData, options: CurationConfig) -> tuple[SpikeData, dict[str, Any]]:
-    """Return the units that pass both stages, and one history of both.
+    """Return the units that pass all stages, and one history of them.
 
     The first stage (spikes, rate, refractory period) is about the train alone; the second (spikes, SNR,
-    spread) about the waveform, which needs more spikes to be trusted.
+    spread) about the waveform, which needs more spikes to be trusted. The last one takes away units that are what a
+    larger unit left behind: only a unit that stays itself can be the larger one.
     """
     from spikelab.curation import chain_histories
 
     sd_first, first = _curate(sd_raw, _first_criteria(options) if options.curate_first else {})
     sd_second, second = _curate(sd_first, _second_criteria(options) if options.curate_second else {})
-    return sd_second, chain_histories(first, second)
+    history = chain_histories(first, second)
+    if options.redundancy_max is None:
+        return sd_second, history
+    sd_third, third = _without_redundant(sd_second, options.redundancy_max)
+    return sd_third, chain_histories(history, third)
 
 
 def _first_criteria(options: CurationConfig) -> dict[str, Any]:
@@ -63,7 +68,15 @@ def _second_criteria(options: CurationConfig) -> dict[str, Any]:
     }
 
 
+def _without_redundant(sd: SpikeData, redundancy_max: float) -> tuple[SpikeData, dict[str, Any]]:
+    sd_curated, result = sd.curate_by_redundancy(redundancy_max)
+    return sd_curated, _history(sd, sd_curated, {"redundancy": result}, {"max_redundancy": redundancy_max})
+
+
 def _curate(sd: SpikeData, criteria: dict[str, Any]) -> tuple[SpikeData, dict[str, Any]]:
     sd_curated, results = sd.curate(**criteria)
-    history = sd.build_curation_history(sd_original=sd, sd_curated=sd_curated, results=results, parameters=criteria)
-    return sd_curated, history
+    return sd_curated, _history(sd, sd_curated, results, criteria)
+
+
+def _history(sd: SpikeData, sd_curated: SpikeData, results: Any, parameters: dict[str, Any]) -> dict[str, Any]:
+    return sd.build_curation_history(sd_original=sd, sd_curated=sd_curated, results=results, parameters=parameters)

@@ -29,10 +29,11 @@ PHY_TABLES = ["Amplitude", "ContamPct", "KSLabel", "group"]
 
 
 def sort_job(folder: Path, recording: spikeinterface.BaseRecording, **params: object) -> SortJob:
+    """Return a job that sorts with Kilosort4's own defaults where `params` say nothing else."""
     run = RunFolder(inter=folder / "inter", results=folder / "results")
     output = run.inter / "output"
     output.mkdir(parents=True)
-    config = KILOSORT4.override(kilosort_params=params, n_jobs=1)
+    config = KILOSORT4.override(kilosort_params={"advise": False, **params}, n_jobs=1)
     return SortJob(recording, output, run, config, ProgressFile(run.progress, "sort"))
 
 

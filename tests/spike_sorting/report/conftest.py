@@ -133,7 +133,15 @@ class Run:
                 "dtype": "int16",
                 "notes": NOTES,
             },
-            "sort": {"sorter": "kilosort4", "version": "4.1.7", "n_units": 10, "n_spikes": 99, "direct": True},
+            "sort": {
+                "sorter": "kilosort4",
+                "version": "4.1.7",
+                "n_units": 10,
+                "n_spikes": 99,
+                "direct": True,
+                "recommended": [{"name": "do_CAR", "value": False, "reason": "A spike is on most of them."}],
+                "notes": ["duplicate_spike_ms is 0.6 ms."],
+            },
         }
         for stage, summary in summaries.items():
             publish_json(self.folder.marker(stage), {"stage": stage, "summary": summary})

@@ -83,6 +83,18 @@ def test_only_settings_that_differ_are_listed(finished):
     assert r"fr\_min" not in note
 
 
+def test_settings_that_were_chosen_are_listed_with_their_reason(finished):
+    """Note, page and JSON say what the sorter was given for this recording, and why; what is doubtful is a note."""
+    run, result = finished
+    write_report(run.folder, result)
+    note, page = run.texts()
+    assert r"| do\_CAR | no | A spike is on most of them. |" in note
+    assert "<td>do_CAR</td><td>no</td><td>A spike is on most of them.</td>" in page
+    assert all("0.6 ms" in text for text in (note, page))
+    (chosen,) = _strict_json(run.folder.report_json)["sorter"]["recommended"]
+    assert chosen == {"name": "do_CAR", "value": False, "reason": "A spike is on most of them."}
+
+
 def test_the_page_draws_units_kept_and_removed(finished):
     """Positions of all units, thresholds and templates are in the plots, in the configured colours."""
     run, result = finished

@@ -14,7 +14,7 @@ from spikelab.spike_sorting._exceptions import InsufficientActivityError, Sorter
 from spikelab.spike_sorting._settings import thaw
 from spikelab.spike_sorting.backends.base import Shortage, Shrunk, Sorting, SortJob
 from spikelab.spike_sorting.backends.binary import flat_binary
-from spikelab.spike_sorting.backends.kilosort4 import ladder
+from spikelab.spike_sorting.backends.kilosort4 import advisor, ladder
 from spikelab.spike_sorting.backends.kilosort4.memory import free_memory_bytes, in_memory_bytes
 from spikelab.spike_sorting.backends.kilosort4.parameters import (
     HARMLESS,
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 OLDEST, BELOW = (4, 1, 7), (4, 2)
 _SAID_BY_RECORDING = frozenset({"n_chan_bin", "fs"})
 """Settings that the recording has the last word on."""
+_OF_REQUEST = (*RUN_ARGUMENTS, "accelerated", "min_spikes_to_cluster")
 _GLIBC_OWN_WAYS = {"MALLOC_MMAP_MAX_": "65536", "MALLOC_TRIM_THRESHOLD_": "131072"}
 """The defaults of the C library. A worker's allocator keeps what was freed (``host.worker_environment``), which is
 fast, and wrong where memory is short.
@@ -65,11 +66,12 @@ class Kilosort4Backend:
         check_parameters(config.sorter.sorter_params)
 
     def settings(self, config: SortingPipelineConfig) -> Mapping[str, Any]:
-        """Return what changes the spikes: parameters, pass band, seed, and the version."""
-        unread = HARMLESS | _SAID_BY_RECORDING | {"torch_device"}
+        """Return what changes the spikes: parameters, given and recommended, pass band, seed, and the version."""
+        unread = HARMLESS | _SAID_BY_RECORDING | {"torch_device", "advise"}
         params = {name: value for name, value in config.sorter.sorter_params.items() if name not in unread}
         return {
             "params": thaw(params),
+            "advice": advisor.VERSION if _is_advised(config) else None,
             "freq_min": config.recording.freq_min,
             "random_seed": config.execution.random_seed,
             "version": self.installed(),
@@ -79,11 +81,11 @@ class Kilosort4Backend:
         """Sort ``job.recording`` and leave Kilosort4's files for Phy in ``job.folder``."""
         from spikelab.spike_sorting.backends.kilosort4 import results, steps
 
-        request = sort_request(job)
+        request, advice = sort_request(job)
         with _explaining_silence(job), _log_file(job.folder / "kilosort4.log"):
             replaced = steps.run_steps(request, job.progress, job.run.sorter_checkpoints)
         results.write_phy_params(job.folder, job.run.sorter_output, request.binary, request.fs_Hz)
-        return {"accelerated": list(replaced)}
+        return {"accelerated": list(replaced), "recommended": advice.to_list(), "notes": list(advice.warnings)}
 
     def read(self, folder: Path, n_samples: int) -> Sorting:
         """Return the spikes in `folder`, validated."""
@@ -103,8 +105,8 @@ class Kilosort4Backend:
         return {**on_gpu, **on_host}
 
 
-def sort_request(job: SortJob) -> Request:
-    """Return what Kilosort4 is asked to do for `job`: every parameter that the user gave is in it.
+def sort_request(job: SortJob) -> tuple[Request, advisor.Recommendations]:
+    """Return what Kilosort4 is asked to do for `job`, and the advice in it: it stands where the user gave nothing.
 
     Raises
     ------
@@ -114,17 +116,20 @@ def sort_request(job: SortJob) -> Request:
     from spikelab.spike_sorting.backends.kilosort4.probe import check_probe, probe_dictionary
     from spikelab.spike_sorting.backends.kilosort4.steps import Request
 
-    params = dict(job.config.sorter.sorter_params)
+    given = job.config.sorter.sorter_params
     fs_Hz, n_channels = float(job.recording.sampling_frequency), job.recording.get_num_channels()
-    check_against_recording(params, n_channels, fs_Hz)
+    check_against_recording(given, n_channels, fs_Hz)
     probe = probe_dictionary(job.recording)
     check_probe(probe, n_channels)
-    return Request(
+    probe = _without_channels(probe, given.get("bad_channels"))
+    advice = _advice(job.config, job.recording, probe)
+    params = {**advice.values, **given}
+    request = Request(
         binary=flat_binary(job, key=_recording_key(job)),
         key=_recording_key(job),
-        probe=_without_channels(probe, params.get("bad_channels")),
+        probe=probe,
         fs_Hz=fs_Hz,
-        settings=kilosort_settings(job.config),
+        settings=kilosort_settings(params, job.config.recording.freq_min),
         device=_device(params.get("torch_device", "auto")),
         folder=job.folder,
         # Upstream's own seed is 1, so that our default seed of 0 gives upstream's result.
@@ -132,17 +137,42 @@ def sort_request(job: SortJob) -> Request:
         in_memory_bytes=in_memory_bytes(
             params.get("arrays_on_disk"), job.config.execution.total_memory, free_memory_bytes()
         ),
-        accelerated=bool(params.get("accelerated", True)),
-        **{name: params[name] for name in RUN_ARGUMENTS if name in params},
+        **{name: params[name] for name in _OF_REQUEST if name in params},
     )
+    return request, advice
 
 
-def kilosort_settings(config: SortingPipelineConfig) -> dict[str, Any]:
-    """Return Kilosort4's settings that differ from its defaults: ours, then the user's."""
+def kilosort_settings(params: Mapping[str, Any], freq_min: float) -> dict[str, Any]:
+    """Return Kilosort4's settings that differ from its defaults: the pass band, then `params` without ours."""
     unread = {*OURS, *_SAID_BY_RECORDING}
-    given = {name: value for name, value in config.sorter.sorter_params.items() if name not in unread}
-    lists = {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
-    return {"highpass_cutoff": config.recording.freq_min, **lists}
+    named = {name: value for name, value in params.items() if name not in unread}
+    lists = {name: list(value) if isinstance(value, tuple) else value for name, value in named.items()}
+    return {"highpass_cutoff": freq_min, **lists}
+
+
+def recommended(config: SortingPipelineConfig, recording: Any) -> advisor.Recommendations:
+    """Return the settings that a sort of `recording` takes where `config` says nothing; none when it says not to."""
+    from spikelab.spike_sorting.backends.kilosort4.probe import probe_dictionary
+
+    probe = _without_channels(probe_dictionary(recording), config.sorter.sorter_params.get("bad_channels"))
+    return _advice(config, recording, probe)
+
+
+def _advice(config: SortingPipelineConfig, recording: Any, probe: Mapping[str, Any]) -> advisor.Recommendations:
+    fs_Hz, gains = float(recording.sampling_frequency), recording.get_channel_gains()
+    advice = advisor.recommend_settings(
+        probe,
+        fs_Hz,
+        recording.get_num_samples() / fs_Hz,
+        str(recording.dtype),
+        gain_uV=None if gains is None else float(gains[0]),
+        given=config.sorter.sorter_params,
+    )
+    return advice if _is_advised(config) else advisor.Recommendations((), advice.warnings)
+
+
+def _is_advised(config: SortingPipelineConfig) -> bool:
+    return bool(config.sorter.sorter_params.get("advise", True))
 
 
 def _numbers(text: str) -> tuple[int, ...]:

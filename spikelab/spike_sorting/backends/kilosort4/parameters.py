@@ -17,7 +17,7 @@ RUN_ARGUMENTS = ("do_CAR", "invert_sign", "clear_cache", "save_preprocessed_copy
 """Arguments of ``run_kilosort`` rather than settings; all are True or False."""
 SWITCHES = (*RUN_ARGUMENTS, "arrays_on_disk", "accelerated", "advise")
 """Everything that is True or False and no setting of Kilosort4."""
-OURS = (*SWITCHES, "bad_channels", "torch_device")
+OURS = (*SWITCHES, "bad_channels", "torch_device", "min_spikes_to_cluster")
 """Everything that ``kilosort_params`` takes besides Kilosort4's settings."""
 HARMLESS = frozenset({"clear_cache", "arrays_on_disk"})
 """Those of ours that cost time and save memory: the spikes are the same."""
@@ -202,6 +202,10 @@ _INSTEAD: Mapping[str, str] = {
     "verbose_console": "the log is kept as it is",
 }
 """What else `run_kilosort` takes or took, and what to do here."""
+_OUR_NUMBERS: Mapping[str, Parameter] = {
+    "min_spikes_to_cluster": _count(1000, "spikes", "Spikes around a centre from which on they are clustered."),
+}
+"""Numbers that Kilosort4 has built in, and that are parameters here."""
 
 
 def check_parameters(params: Mapping[str, Any]) -> None:
@@ -289,6 +293,8 @@ def _setting(name: str) -> Parameter:
 def _ours_problem(name: str, value: Any) -> str | None:
     if name in SWITCHES:
         return None if isinstance(value, bool) else "must be True or False"
+    if name in _OUR_NUMBERS:
+        return _OUR_NUMBERS[name].problem(value)
     if name == "bad_channels":
         are_indices = value is None or (isinstance(value, (list, tuple)) and all(map(_is_index, value)))
         return None if are_indices else "must be a list of channel indices from 0 on, or None"

@@ -31,6 +31,7 @@ from spikelab.spike_sorting._exceptions import InsufficientActivityError
 from spikelab.spike_sorting._settings import digest, thaw
 from spikelab.spike_sorting.backends.binary import FlatBinary
 from spikelab.spike_sorting.backends.kilosort4.checkpoints import Checkpoints
+from spikelab.spike_sorting.backends.kilosort4.kernels.grouping import cluster_groups
 from spikelab.spike_sorting.backends.kilosort4.kernels.replacement import accelerated, replaced_names
 from spikelab.spike_sorting.backends.kilosort4.overview import make_overview
 from spikelab.spike_sorting.backends.kilosort4.progress import StepProgress
@@ -43,6 +44,8 @@ _log = logging.getLogger(__name__)
 
 VERSION = 2
 """Raised by hand when a step leaves another state for the same input: older checkpoints are then passed over."""
+UPSTREAM_LEAST = 1000
+"""Spikes around a centre from which on upstream clusters them: a number in its source."""
 _KEPT = ("ops", "st", "tF", "clu", "Wall")
 """What passes from step to step and is kept; the open recording is rebuilt."""
 _PER_SPIKE = frozenset({"st", "tF", "clu"})
@@ -78,6 +81,8 @@ class Request:
         memory, more time.
     accelerated : bool
         Whether functions of ours may stand in for upstream's.
+    min_spikes_to_cluster : int
+        Spikes around a centre from which on they are clustered; upstream's own number is 1,000.
     """
 
     binary: FlatBinary
@@ -94,6 +99,7 @@ class Request:
     save_preprocessed_copy: bool = False
     in_memory_bytes: float = math.inf
     accelerated: bool = True
+    min_spikes_to_cluster: int = UPSTREAM_LEAST
 
 
 @dataclass
@@ -151,10 +157,16 @@ def run_steps(request: Request, progress: ProgressFile, checkpoints: Path) -> tu
 
 
 def _n_passes(state: State, step: Callable[[State], None]) -> int | None:
-    """Return how often the loop of `step` runs through: clustering does once for each column of the probe."""
+    """Return how often the loop of `step` runs through: upstream's clustering does for each column of the probe."""
     if step in _UNCOUNTED:
         return None
-    return len(clustering_qr.x_centers(state.ops)) if step in {cluster_first, cluster_final} else 1
+    by_column = step in {cluster_first, cluster_final} and not _clusters_groups(state.request)
+    return len(clustering_qr.x_centers(state.ops)) if by_column else 1
+
+
+def _clusters_groups(request: Request) -> bool:
+    """Return whether the clustering is ours, for groups of fewer spikes than upstream clusters."""
+    return request.min_spikes_to_cluster != UPSTREAM_LEAST
 
 
 def _per_spike_bytes(state: State) -> int:
@@ -213,7 +225,7 @@ def _open_corrected(state: State) -> Any:
 
 def step_keys(request: Request) -> list[str]:
     """Return the key of each step: it changes with the settings that this step or one before it reads."""
-    settings = {**DEFAULT_SETTINGS, **request.settings}
+    settings = {**DEFAULT_SETTINGS, **request.settings, "min_spikes_to_cluster": request.min_spikes_to_cluster}
     names = ("key", "fs_Hz", "seed", "do_CAR", "invert_sign", "save_preprocessed_copy")
     arguments = {name: getattr(request, name) for name in names}
     probe = {name: np.asarray(value).tolist() for name, value in request.probe.items()}
@@ -275,16 +287,7 @@ def detect(state: State) -> None:
 
 def cluster_first(state: State) -> None:
     """Cluster these spikes, to learn templates from them."""
-    request = state.request
-    state.clu, state.Wall = clustering_qr.run(
-        state.ops,
-        state.st,
-        state.tF,
-        mode="spikes",
-        device=request.device,
-        progress_bar=state.progress,
-        clear_cache=request.clear_cache,
-    )
+    _cluster(state, mode="spikes")
 
 
 def postprocess_templates(state: State) -> None:
@@ -307,12 +310,27 @@ def extract(state: State) -> None:
 
 def cluster_final(state: State) -> None:
     """Cluster the extracted spikes."""
+    _cluster(state, mode="template")
+
+
+def _cluster(state: State, mode: str) -> None:
     request = state.request
+    if _clusters_groups(request):
+        state.clu, state.Wall = cluster_groups(
+            state.ops,
+            state.st,
+            state.tF,
+            least=request.min_spikes_to_cluster,
+            extracted=mode == "template",
+            device=request.device,
+            progress=state.progress,
+        )
+        return
     state.clu, state.Wall = clustering_qr.run(
         state.ops,
         state.st,
         state.tF,
-        mode="template",
+        mode=mode,
         device=request.device,
         progress_bar=state.progress,
         clear_cache=request.clear_cache,
@@ -365,7 +383,14 @@ _UNCOUNTED = frozenset({postprocess_templates, merge, save})
 _FIRST = "preprocessing"
 _READ_FIRST_BY = {
     **dict.fromkeys(
-        ("cluster_downsampling", "max_cluster_subset", "x_centers", "cluster_neighbors", "cluster_init_seed"),
+        (
+            "min_spikes_to_cluster",
+            "cluster_downsampling",
+            "max_cluster_subset",
+            "x_centers",
+            "cluster_neighbors",
+            "cluster_init_seed",
+        ),
         "first clustering",
     ),
     **dict.fromkeys(("Th_learned", "max_peels", "position_limit"), "spike extraction"),
