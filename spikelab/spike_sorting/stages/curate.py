@@ -38,14 +38,14 @@ def curate_in_stages(sd_raw: SpikeData, options: CurationConfig) -> tuple[SpikeD
 
     The first stage (spikes, rate, refractory period) is about the train alone; the second (spikes, SNR,
     spread) about the waveform, which needs more spikes to be trusted. The last one takes away units that are what a
-    larger unit left behind: only a unit that stays itself can be the larger one.
+    larger unit left behind: only a unit that stays itself can be the larger one. Who wants no curation gets none.
     """
     from spikelab.curation import chain_histories
 
     sd_first, first = _curate(sd_raw, _first_criteria(options) if options.curate_first else {})
     sd_second, second = _curate(sd_first, _second_criteria(options) if options.curate_second else {})
     history = chain_histories(first, second)
-    if options.redundancy_max is None:
+    if options.redundancy_max is None or not (options.curate_first or options.curate_second):
         return sd_second, history
     sd_third, third = _without_redundant(sd_second, options.redundancy_max)
     return sd_third, chain_histories(history, third)

@@ -154,7 +154,8 @@ def _request(folder: Path, recording: Any, params: dict[str, Any]) -> Any:
     (run.inter / "output").mkdir(parents=True)
     config = KILOSORT4.override(kilosort_params=params, n_jobs=1)
     Kilosort4Backend().check_params(config)
-    return sort_request(SortJob(recording, run.inter / "output", run, config, ProgressFile(run.progress, "sort")))
+    job = SortJob(recording, run.inter / "output", run, config, ProgressFile(run.progress, "sort"))
+    return sort_request(job)[0]
 
 
 def _ops(folder: Path, recording: Any, params: dict[str, Any]) -> Any:
