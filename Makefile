@@ -40,7 +40,7 @@ format: $(STAMP)  ## format, and repair what can be repaired
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
 
 faults: $(STAMP)  ## the promises about crashes, full disks and lost power: kills, cuts and starves on purpose
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/faults tests/spike_sorting/test_pipeline.py -m "" \
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/faults -m "" \
 	    -n $(JOBS) --dist loadfile $(ARGS)
 
 gpu-check: $(STAMP)  ## on a machine with a GPU: kill Kilosort4 in each step, survive a shortage of GPU memory
