@@ -12,6 +12,8 @@ from spikelab._lazy import lazy_exports
 if TYPE_CHECKING:
     from spikelab.spike_sorting.api import load_results, sort_multistream, sort_recording
     from spikelab.spike_sorting.backends.kilosort4.advisor import Recommendation, Recommendations, recommend_settings
+    from spikelab.spike_sorting.backends.kilosort4.probe import check_probe, probe_dictionary, probe_from_dictionary
+    from spikelab.spike_sorting.backends.kilosort4.probe_files import read_probe, write_probe
     from spikelab.spike_sorting.config import SortingPipelineConfig
     from spikelab.spike_sorting.outcome import RecordingResult, SortRunReport
 
@@ -51,10 +53,15 @@ _HOMES = {
     "RecordingResult": "outcome",
     "SortRunReport": "outcome",
     "SortingPipelineConfig": "config",
+    "check_probe": "backends.kilosort4.probe",
     "load_results": "api",
+    "probe_dictionary": "backends.kilosort4.probe",
+    "probe_from_dictionary": "backends.kilosort4.probe",
+    "read_probe": "backends.kilosort4.probe_files",
     "recommend_settings": "backends.kilosort4.advisor",
     "sort_multistream": "api",
     "sort_recording": "api",
+    "write_probe": "backends.kilosort4.probe_files",
     **dict.fromkeys(_ERRORS, "_exceptions"),
 }
 
@@ -64,10 +71,15 @@ __all__ = [  # noqa: PLE0604 - the names of the errors are strings
     "RecordingResult",
     "SortRunReport",
     "SortingPipelineConfig",
+    "check_probe",
     "load_results",
+    "probe_dictionary",
+    "probe_from_dictionary",
+    "read_probe",
     "recommend_settings",
     "sort_multistream",
     "sort_recording",
+    "write_probe",
     *_ERRORS,
 ]
 

@@ -169,8 +169,10 @@ def test_a_reader_that_leaves_does_not_end_the_sort(tmp_path, number):
     console = make_console(talk_only=True)
     console.file = Gone(number)
     lines = PlainLines(console, [job := a_job("a", tmp_path)])
+    assert not console.quiet
     lines.progress(job, Progress("load"))
     lines.progress(job, Progress("sort"))
+    assert console.quiet
     console.file = io.StringIO()
 
 

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+from spikelab.spike_sorting.geometry import position_problems
 from spikelab.spike_sorting.preflight import hdf5
 from spikelab.spike_sorting.preflight.facts import RecordingFacts
 from spikelab.spike_sorting.preflight.findings import Finding, about, of_error
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
 _LOWEST_FS_HZ, _HIGHEST_FS_HZ = 1_000.0, 100_000.0
-_CLOSEST_UM, _FARTHEST_UM = 1.0, 10_000.0
 _GEOMETRY_ADVICE = "Attach the probe of this recording with recording.set_probe(probe); positions are in um."
 
 
@@ -74,43 +68,8 @@ def check_geometry(facts: RecordingFacts) -> list[Finding]:
     """Find missing, unknown, shared or impossibly scaled positions of channels."""
     if facts.header is None or facts.header.n_channels == 0:
         return []
-    message = _geometry_problem(facts.header.locations_um, facts.header.shanks)
-    return [about(facts.job, "geometry", "error", message, _GEOMETRY_ADVICE)] if message else []
-
-
-def _geometry_problem(locations_um: NDArray[np.float64] | None, shanks: NDArray[Any]) -> str | None:
-    import numpy as np
-
-    if locations_um is None:
-        return "the recording has no probe geometry"
-    unknown = int((~np.isfinite(locations_um)).any(axis=1).sum())
-    if unknown:
-        return f"{unknown} of {len(locations_um)} channels have no position (NaN or infinite)"
-    return _shared_problem(locations_um, shanks) or _scale_problem(locations_um)
-
-
-def _shared_problem(locations_um: NDArray[np.float64], shanks: NDArray[Any]) -> str | None:
-    """Positions must differ within a shank: several tetrodes may be described at one place."""
-    import numpy as np
-
-    if len(locations_um) > 1 and (locations_um == locations_um[0]).all():
-        return f"all {len(locations_um)} channels have the position {locations_um[0].tolist()}"
-    numbers = np.unique(shanks, return_inverse=True)[1]
-    n_places = len(np.unique(np.column_stack([numbers, locations_um]), axis=0))
-    if n_places < len(locations_um):
-        return f"{len(locations_um)} channels share {n_places} positions; each channel of a shank needs its own"
-    return None
-
-
-def _scale_problem(locations_um: NDArray[np.float64]) -> str | None:
-    import numpy as np
-
-    places = np.unique(locations_um, axis=0)
-    if len(places) < 2:
-        return None
-    from scipy.spatial import cKDTree
-
-    spacing = float(np.median(cKDTree(places).query(places, k=2)[0][:, 1]))
-    if _CLOSEST_UM <= spacing <= _FARTHEST_UM:
-        return None
-    return f"neighbouring channels are {spacing:g} um apart; expected 1 to 10,000 um, so the unit may be wrong"
+    places_um = facts.header.locations_um
+    found = ["the recording has no probe geometry"]
+    if places_um is not None:
+        found = position_problems(places_um, facts.header.shanks)
+    return [about(facts.job, "geometry", "error", message, _GEOMETRY_ADVICE) for message in found]

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from contextlib import suppress
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -91,7 +90,7 @@ def unanswered(questions: Sequence[Callable[[], object]], limit_s: float) -> lis
 
     Whatever a question raises is an answer.
     """
-    asked = [threading.Thread(target=_ask, args=(question,), daemon=True) for question in questions]
+    asked = [threading.Thread(target=_run, args=(question, Future()), daemon=True) for question in questions]
     for thread in asked:
         thread.start()
     give_up_s = time.monotonic() + limit_s
@@ -100,13 +99,8 @@ def unanswered(questions: Sequence[Callable[[], object]], limit_s: float) -> lis
     return [number for number, thread in enumerate(asked) if thread.is_alive()]
 
 
-def _ask(question: Callable[[], object]) -> None:
-    with suppress(Exception):
-        question()
-
-
 def _run(function: Callable[[], T], answer: Future[T]) -> None:
     try:
         answer.set_result(function())
-    except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits for it
+    except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits for it, if one does
         answer.set_exception(error)

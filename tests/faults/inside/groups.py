@@ -5,35 +5,29 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import nemesis
 
 
-@contextmanager
-def memory_limited(n_bytes: int) -> Iterator[None]:
+def memory_limited(n_bytes: int) -> AbstractContextManager[None]:
     """Give this process, and what it starts, only so much memory; the kernel kills what takes more."""
-    before = _ours("memory")
-    place = before / _name()
-    place.mkdir()
-    try:
-        (place / "memory.limit_in_bytes").write_text(str(n_bytes))
-        (place / "cgroup.procs").write_text(str(os.getpid()))
-        yield
-    finally:
-        (before / "cgroup.procs").write_text(str(os.getpid()))
-        _remove(place)
+    return _limited("memory", "memory.limit_in_bytes", n_bytes)
+
+
+def processes_limited(n: int) -> AbstractContextManager[None]:
+    """Let this process, and what it starts, be only so many processes and threads; a further one is refused."""
+    return _limited("pids", "pids.max", n)
 
 
 @contextmanager
-def processes_limited(n: int) -> Iterator[None]:
-    """Let this process, and what it starts, be only so many processes and threads; a further one is refused."""
-    before = _ours("pids")
+def _limited(controller: str, file: str, limit: int) -> Iterator[None]:
+    before = _ours(controller)
     place = before / _name()
     place.mkdir()
     try:
-        (place / "pids.max").write_text(str(n))
+        (place / file).write_text(str(limit))
         (place / "cgroup.procs").write_text(str(os.getpid()))
         yield
     finally:

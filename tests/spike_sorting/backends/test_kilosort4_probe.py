@@ -19,9 +19,8 @@ from spikelab.spike_sorting.backends.kilosort4.probe import (
     check_probe,
     probe_dictionary,
     probe_from_dictionary,
-    read_probe,
-    write_probe,
 )
+from spikelab.spike_sorting.backends.kilosort4.probe_files import read_probe, write_probe
 
 FORMATS = [("a.prb", False), ("a.mat", False), ("a.json", False), ("a.json", True)]
 IDS = ["prb", "mat", "kilosort json", "probeinterface json"]
@@ -289,8 +288,8 @@ def test_the_json_is_kilosorts(tmp_path):
         ({}, 3, "4 contacts, the data only 3 channels"),
         ({"chanMap": [0, 1, 1, 3]}, 4, "several contacts are on channel 1"),
         ({"chanMap": [-1, 1, 2, 3]}, 4, "count from 0, got -1"),
-        ({"yc": [0, 20, 20, 40]}, 4, "4 contacts share 3 positions"),
-        ({"yc": [0, 20, np.nan, 40]}, 4, "1 contacts have no position"),
+        ({"yc": [0, 20, 20, 40]}, 4, "4 channels share 3 positions"),
+        ({"yc": [0, 20, np.nan, 40]}, 4, "1 of 4 channels have no position"),
         ({"yc": [0, 0.02, 0.04, 0.06]}, 4, "0.02 um apart; positions must be in um, and they look like mm"),
         ({"yc": [0, 2e4, 4e4, 6e4]}, 4, "they look like nm or pixels"),
     ],

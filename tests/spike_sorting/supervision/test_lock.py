@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from spikelab.spike_sorting._exceptions import ConcurrentSortError
-from spikelab.spike_sorting.supervision.lock import LOCK_NAME, hold, read_card
+from spikelab.spike_sorting.supervision.lock import LOCK_NAME, hold, holder_of, read_card
 
 _HOLDER = """
 import subprocess, sys
@@ -70,10 +70,12 @@ def test_the_second_run_is_told_who_holds_the_folder(tmp_path: Path) -> None:
 def test_the_lock_of_a_killed_run_is_free(tmp_path: Path) -> None:
     """SIGKILL of the holder frees its folders at once; nothing is left to be reclaimed."""
     with _holder(tmp_path) as (holder, _):
+        assert (holder_of(tmp_path) or {}).get("pid") == holder.pid
         holder.send_signal(signal.SIGKILL)
         holder.wait(10)
+        assert holder_of(tmp_path) is None
         with hold([tmp_path]):
-            pass
+            assert read_card(tmp_path / LOCK_NAME)["pid"] == os.getpid()
 
 
 def test_a_child_that_inherits_the_lock_keeps_it(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from spikelab.spike_sorting._exceptions import InsufficientActivityError
 from spikelab.spike_sorting.backends.base import SortJob
-from spikelab.spike_sorting.backends.kilosort4.probe import position_problems
+from spikelab.spike_sorting.geometry import position_problems
 
 if TYPE_CHECKING:
     import numpy as np

@@ -1,4 +1,4 @@
-"""Probes: Kilosort's dictionary and the files that hold one, both ways, and what does not fit a recording.
+"""Probes: Kilosort's dictionary and probeinterface, both ways, and what does not fit a recording.
 
 Kilosort describes a probe by ``chanMap`` (the channel of each contact, from 0 on), ``xc`` and ``yc`` (um), ``kcoords``
 (its shank) and ``n_chan``.
@@ -6,22 +6,16 @@ Kilosort describes a probe by ``chanMap`` (the channel of each contact, from 0 o
 
 from __future__ import annotations
 
-import io
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spikelab.spike_sorting.backends.kilosort4.prb import format_prb, parse_prb
-from spikelab.spike_sorting.supervision.publish import publish_json, publish_text, publish_with
+from spikelab.spike_sorting.geometry import position_problems
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-SUFFIXES = (".prb", ".mat", ".json")
 _REQUIRED = ("chanMap", "xc", "yc")
-_CLOSEST_UM, _FARTHEST_UM = 1.0, 10_000.0
 _UM_IN = {"um": 1.0, "mm": 1e3, "m": 1e6}
 
 
@@ -53,7 +47,7 @@ def probe_dictionary(recording_or_probe: Any) -> dict[str, Any]:
     import numpy as np
 
     if not hasattr(recording_or_probe, "get_channel_locations"):
-        return _of_probes(_as_group(recording_or_probe).probes)
+        return _of_probes(as_group(recording_or_probe).probes)
     recording = recording_or_probe
     n_channels = recording.get_num_channels()
     locations, groups = recording.get_channel_locations(), recording.get_property("group")
@@ -80,7 +74,7 @@ def probe_from_dictionary(dictionary: Mapping[str, Any]) -> Any:
     from probeinterface import ProbeGroup
 
     whole = complete_dictionary(dictionary)
-    _raise_any(problems(whole))
+    raise_any(problems(whole))
     places = np.column_stack([whole["xc"], whole["yc"]]).astype(np.float64)
     shanks = whole["kcoords"]
     group = ProbeGroup()
@@ -122,165 +116,6 @@ def complete_dictionary(dictionary: Mapping[str, Any]) -> dict[str, Any]:
     return _dictionary(arrays["chanMap"], places, arrays["kcoords"], int(np.ravel(n_chan)[0]), renumber=False)
 
 
-# ----------------------------------------------------------------------------------------------------- its files
-
-
-def read_probe(path: str | Path) -> Any:
-    """Return the probe in a file as a probeinterface ProbeGroup; no code in the file is run.
-
-    Parameters
-    ----------
-    path : path
-        ``.prb``, Kilosort's ``.mat`` or ``.json``, or probeinterface's ``.json``.
-
-    Raises
-    ------
-    ValueError
-        The file is of none of these formats, incomplete, or contradicts itself.
-
-    Examples
-    --------
-    >>> recording.set_probegroup(read_probe("probe.prb"))  # doctest: +SKIP
-    """
-    path = Path(path)
-    readers = {".prb": _read_prb, ".mat": _read_mat, ".json": _read_json}
-    if path.suffix.lower() not in readers:
-        msg = f"{path} is no known probe file; expected one of {', '.join(SUFFIXES)}"
-        raise ValueError(msg)
-    try:
-        return readers[path.suffix.lower()](path)
-    except (ValueError, KeyError, TypeError, ArithmeticError) as error:
-        msg = f"{path} cannot be read as a probe: {error}"
-        raise ValueError(msg) from error
-
-
-def write_probe(path: str | Path, probe: Any, *, probeinterface: bool = False) -> None:
-    """Write `probe` to the file `path`, or leave the old file and raise.
-
-    Parameters
-    ----------
-    path : path
-        ``.prb``, ``.mat`` or ``.json``; the ending says the format.
-    probe : BaseRecording, Probe, ProbeGroup or mapping
-        A mapping is Kilosort's dictionary. All but probeinterface's own format keep channels, positions and shanks,
-        and leave out the shape of contacts, their names, and those without a channel.
-    probeinterface : bool, default False
-        Write a ``.json`` in probeinterface's format rather than in Kilosort's.
-
-    Raises
-    ------
-    ValueError
-        The ending is of none of these formats, or the probe contradicts itself.
-    """
-    path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES or (probeinterface and suffix != ".json"):
-        expected = ".json" if probeinterface else ", ".join(SUFFIXES)
-        msg = f"a probe is written to a file that ends in {expected}, got {path.name!r}"
-        raise ValueError(msg)
-    if probeinterface:
-        _write_probeinterface(path, probe)
-        return
-    dictionary = complete_dictionary(probe) if isinstance(probe, Mapping) else probe_dictionary(probe)
-    _raise_any(problems(dictionary))
-    if suffix == ".prb":
-        publish_text(path, format_prb(dictionary))
-    elif suffix == ".json":
-        publish_json(path, {name: _plain(value) for name, value in dictionary.items()})
-    else:
-        publish_with(path, lambda partial: _write_mat(partial, dictionary))
-
-
-def _read_prb(path: Path) -> Any:
-    return probe_from_dictionary(parse_prb(path.read_text(encoding="utf-8")))
-
-
-def _read_json(path: Path) -> Any:
-    text = path.read_text(encoding="utf-8")
-    values = json.loads(text)
-    if isinstance(values, Mapping) and "chanMap" in values:
-        return probe_from_dictionary(values)
-    if isinstance(values, Mapping) and values.get("specification") == "probeinterface":
-        from probeinterface import read_probeinterface
-
-        return read_probeinterface(path)
-    msg = "it is neither Kilosort's (no chanMap) nor probeinterface's (no specification)"
-    raise ValueError(msg)
-
-
-def _read_mat(path: Path) -> Any:
-    import numpy as np
-
-    values = _load_mat(path)
-    missing = [name for name in ("chanMap", "xcoords", "ycoords") if name not in values]
-    if missing:
-        msg = f"{', '.join(missing)} is missing; it holds {sorted(values)}"
-        raise ValueError(msg)
-    channels = np.ravel(values["chanMap"]).astype(np.int64) - 1  # MATLAB counts from 1
-    connected = np.ravel(values.get("connected", np.ones(channels.size))).astype(bool)
-    columns = {
-        "xc": values["xcoords"],
-        "yc": values["ycoords"],
-        "kcoords": values.get("kcoords", np.zeros_like(channels)),
-    }
-    arrays = {name: np.ravel(value) for name, value in columns.items()}
-    lengths = {"chanMap": channels.size, "connected": connected.size, **{k: v.size for k, v in arrays.items()}}
-    if len(set(lengths.values())) > 1:
-        msg = f"its lists must be of one length, got {lengths}"
-        raise ValueError(msg)
-    chosen = {name: value[connected] for name, value in arrays.items()}
-    return probe_from_dictionary({"chanMap": channels[connected], "n_chan": channels.size, **chosen})
-
-
-def _load_mat(path: Path) -> dict[str, Any]:
-    """Return the arrays of a MATLAB file of any version; those from 7.3 on are HDF5."""
-    import h5py
-    import numpy as np
-    from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
-
-    names = ("chanMap", "xcoords", "ycoords", "kcoords", "connected")
-    content = io.BytesIO(path.read_bytes())
-    try:
-        values = loadmat(content, variable_names=names)
-        return {name: values[name] for name in names if name in values}
-    except NotImplementedError:
-        with h5py.File(content, "r") as file:
-            return {name: np.asarray(file[name]) for name in names if name in file}
-    except (MatReadError, IndexError, OSError) as error:
-        msg = f"it is no whole MATLAB file ({error})"
-        raise ValueError(msg) from error
-
-
-def _write_mat(path: Path, dictionary: Mapping[str, Any]) -> None:
-    """Write the names that Kilosort reads, as columns; contacts without a channel are not among them."""
-    import numpy as np
-    from scipy.io import savemat
-
-    channels = dictionary["chanMap"].astype(np.float64)
-    columns = {
-        "chanMap": channels + 1,
-        "chanMap0ind": channels,
-        "connected": np.ones(channels.size, dtype=bool),
-        "xcoords": dictionary["xc"].astype(np.float64),
-        "ycoords": dictionary["yc"].astype(np.float64),
-        "kcoords": dictionary["kcoords"].astype(np.float64),
-    }
-    savemat(path, {name: values.reshape(-1, 1) for name, values in columns.items()})
-
-
-def _write_probeinterface(path: Path, probe: Any) -> None:
-    from probeinterface import write_probeinterface
-
-    if isinstance(probe, Mapping):
-        group = probe_from_dictionary(probe)
-    elif hasattr(probe, "get_probegroup"):
-        group = probe.get_probegroup()
-    else:
-        group = _as_group(probe)
-    publish_with(path, lambda partial: write_probeinterface(partial, group))
-
-
 # --------------------------------------------------------------------------------------------- what does not fit
 
 
@@ -312,7 +147,7 @@ def check_probe(probe: Any, n_channels: int) -> list[str]:
         )
     if channels.size > n_channels:
         found.append(f"the probe has {channels.size} contacts, the data only {n_channels} channels")
-    _raise_any(found)
+    raise_any(found)
     without = np.setdiff1d(np.arange(n_channels), channels)
     if not without.size:
         return []
@@ -333,46 +168,11 @@ def problems(dictionary: Mapping[str, Any]) -> list[str]:
         found.append(f"several contacts are on channel {_listed(numbers[counts > 1])}")
     if (channels < 0).any():
         found.append(f"channels count from 0, got {_listed(channels[channels < 0])}")
-    if not np.isfinite(places).all():
-        return [*found, f"{int((~np.isfinite(places)).any(axis=1).sum())} contacts have no position (NaN or infinite)"]
     return found + position_problems(places, dictionary["kcoords"])
 
 
-def position_problems(places_um: NDArray[np.float64], shanks: NDArray[Any]) -> list[str]:
-    """Return what is wrong with finite positions: shared within a shank, or not in um by their spacing.
-
-    Parameters
-    ----------
-    places_um : ndarray, shape (n_contacts, 2), float64
-        Positions (um).
-    shanks : ndarray, shape (n_contacts,)
-        Shank of each contact; several tetrodes may be described at one place.
-    """
-    import numpy as np
-
-    numbers = np.unique(shanks, return_inverse=True)[1]
-    n_places = len(np.unique(np.column_stack([numbers, places_um]), axis=0))
-    if n_places < len(places_um):
-        return [f"{len(places_um)} contacts share {n_places} positions; each contact of a shank needs its own"]
-    spacing_um = _spacing(places_um)
-    if spacing_um is None or _CLOSEST_UM <= spacing_um <= _FARTHEST_UM:
-        return []
-    guess = "they look like mm: multiply them by 1000" if spacing_um < _CLOSEST_UM else "they look like nm or pixels"
-    return [f"neighbouring contacts are {spacing_um:g} um apart; positions must be in um, and {guess}"]
-
-
-def _spacing(places_um: NDArray[np.float64]) -> float | None:
-    """Return the median distance of a contact to the nearest one elsewhere, or None for a single place."""
-    import numpy as np
-    from scipy.spatial import cKDTree
-
-    distinct = np.unique(places_um, axis=0)
-    if len(distinct) < 2:
-        return None
-    return float(np.median(cKDTree(distinct).query(distinct, k=2)[0][:, 1]))
-
-
-def _raise_any(found: Sequence[str]) -> None:
+def raise_any(found: Sequence[str]) -> None:
+    """Raise ValueError with what was `found` wrong with a probe, if anything was."""
     if found:
         msg = f"the probe cannot be used: {'; '.join(found)}"
         raise ValueError(msg)
@@ -424,7 +224,8 @@ def _natural(shank: str) -> tuple[int, int, str]:
     return (0, int(shank), "") if shank.isdecimal() else (1, 0, shank)
 
 
-def _as_group(probe: Any) -> Any:
+def as_group(probe: Any) -> Any:
+    """Return a probe of probeinterface, or a group of them, as a group."""
     from probeinterface import Probe, ProbeGroup
 
     if isinstance(probe, ProbeGroup):
@@ -461,7 +262,3 @@ def _numbers(name: str, values: Any) -> NDArray[np.float64]:
         msg = f"{name} of a probe must be a plain list, got one of {array.ndim} dimensions"
         raise ValueError(msg)
     return array
-
-
-def _plain(value: Any) -> Any:
-    return value.tolist() if hasattr(value, "tolist") else value
