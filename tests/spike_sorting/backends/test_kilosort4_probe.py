@@ -304,7 +304,7 @@ def test_what_does_not_fit_the_recording_is_told(change, n_channels, said):
 def test_all_that_does_not_fit_is_told_at_once():
     """Several mistakes are in one message."""
     wrong = {**dictionary(channels=[0, 5, 5, 9]), "yc": np.zeros(4)}
-    with pytest.raises(ValueError, match=r"channel 5;.*share 1 positions;.*5, 5, 9"):
+    with pytest.raises(ValueError, match=r"channel 5;.*all 4 channels have the position.*;.*5, 5, 9"):
         check_probe(wrong, 4)
 
 
