@@ -132,6 +132,12 @@ DRIVERS = {
 }
 
 
+@pytest.fixture
+def nvidia_driver(tmp_path: Path, require_program: Callable[[str], Path]) -> Path:
+    """Folder with a driver of our own, which says what a file tells it to."""
+    return fake_nvidia_driver(tmp_path, require_program("gcc"))
+
+
 @slow
 @pytest.mark.parametrize("how", DRIVERS)
 def test_a_driver_that_fails_stops_nothing(
@@ -139,8 +145,7 @@ def test_a_driver_that_fails_stops_nothing(
     undisturbed: Undisturbed,
     job_of: JobOf,
     in_namespace: InNamespace,
-    require_program: Callable[[str], Path],
-    tmp_path: Path,
+    nvidia_driver: Path,
     tally: Tally,
     reference: dict[str, str],
 ) -> None:
@@ -148,9 +153,10 @@ def test_a_driver_that_fails_stops_nothing(
 
     So it does when other programs fill the GPU.
     """
-    driver = fake_nvidia_driver(tmp_path, require_program("gcc"))
     job = job_of("run", "sleep", settings={"kilosort_params": {"behaviour": "sleep", "seconds": 4}})
-    seen = in_namespace("gpu_driver", job=job, template=undisturbed.inter, driver=str(driver), answers=DRIVERS[how])
+    seen = in_namespace(
+        "gpu_driver", job=job, template=undisturbed.inter, driver=str(nvidia_driver), answers=DRIVERS[how]
+    )
     blind = [event for event in seen["events"] if event.get("kind") == "blind" and "gpu" in event["sensor"]]
     n_told = 0 if "others" in how else 1
     held = seen["record"]["status"] == "success" and seen["content"] == reference and len(blind) == n_told
@@ -178,14 +184,12 @@ def test_a_gpu_that_fails_is_named(
     undisturbed: Undisturbed,
     job_of: JobOf,
     in_namespace: InNamespace,
-    require_program: Callable[[str], Path],
-    tmp_path: Path,
+    nvidia_driver: Path,
     tally: Tally,
 ) -> None:
     """P18: a GPU that falls off the bus, or that the sort itself fills, ends the sort with an error of its own."""
-    driver = fake_nvidia_driver(tmp_path, require_program("gcc"))
     job = job_of("run", "hang", settings={"oom_retry_max": 0})
-    seen = in_namespace("gpu_driver", job=job, template=undisturbed.inter, driver=str(driver), answers=answers)
+    seen = in_namespace("gpu_driver", job=job, template=undisturbed.inter, driver=str(nvidia_driver), answers=answers)
     record = seen["record"]
     held = (record["status"], record["error_class"]) == (status, error) and not seen["left"]
     tally("P18", f"the GPU in the middle of a sort: {status}", 1, held)
@@ -198,14 +202,12 @@ def test_a_lost_gpu_is_not_used_again(
     undisturbed: Undisturbed,
     job_of: JobOf,
     in_namespace: InNamespace,
-    require_program: Callable[[str], Path],
-    tmp_path: Path,
+    nvidia_driver: Path,
     tally: Tally,
 ) -> None:
     """P2: after a GPU was lost, the next recording of the batch that would use it fails at once, with the reason."""
-    driver = fake_nvidia_driver(tmp_path, require_program("gcc"))
     jobs = {"job": job_of("first", "hang"), "after": job_of("second")}
-    seen = in_namespace("gpu_driver", **jobs, template=undisturbed.inter, driver=str(driver), answers=LOST)
+    seen = in_namespace("gpu_driver", **jobs, template=undisturbed.inter, driver=str(nvidia_driver), answers=LOST)
     (second,) = seen["after"]
     held = (seen["record"]["status"], second["status"]) == ("gpu_lost", "gpu_lost") and not second["attempts"]
     tally("P2", "a GPU that was lost, and the next recording", 1, held)

@@ -11,7 +11,9 @@ TESTS = REPOSITORY / "tests"
 
 
 def _sources() -> str:
-    return "\n".join(path.read_text(encoding="utf-8") for path in TESTS.rglob("test_*.py") if path != Path(__file__))
+    """Text of all tests and of what they import; conftest.py, which declares, does not bear a marker."""
+    sources = (path for path in TESTS.rglob("*.py") if path.name != "conftest.py" and path != Path(__file__))
+    return "\n".join(path.read_text(encoding="utf-8") for path in sources)
 
 
 def test_every_marker_has_a_test() -> None:

@@ -26,7 +26,7 @@ from pathlib import Path
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _SIGKILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 _EXIT_KILLED = 137
-_SHELL_SIGNAL = 128
+SHELL_SIGNAL = 128
 """What shells add to the number of a signal in the exit code of what it killed."""
 _TELL_S = 5.0
 """A disk that takes longer for one line does not answer any more."""
@@ -63,7 +63,7 @@ def main(arguments: list[str]) -> int:
     survivors = kill_descendants(os.getpid())
     _tell(status_path, returncode, survivors)
     # Where the disk is full or dead, our own exit says as much as it can.
-    return returncode if returncode >= 0 else _SHELL_SIGNAL - returncode
+    return returncode if returncode >= 0 else SHELL_SIGNAL - returncode
 
 
 def _obey(worker: subprocess.Popen[bytes]) -> None:

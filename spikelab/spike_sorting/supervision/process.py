@@ -24,7 +24,6 @@ from spikelab.spike_sorting.supervision.deadline import Deadline
 
 EXIT_DISK_FULL = 74
 """With this a worker ends that could not write down how it ended: the disk is full."""
-_SHELL_SIGNAL = 128
 _TELL_S = 10.0
 
 
@@ -206,7 +205,7 @@ class WorkerProcess:
         if self._cookie is not None:
             sweep.kill_by_cookie(sweep.RUN_COOKIE, self._cookie)
         # As a shell does, the guardian adds 128 to the number of the signal that ended the worker.
-        return ExitStatus(returncode if returncode <= _SHELL_SIGNAL else _SHELL_SIGNAL - returncode)
+        return ExitStatus(returncode if returncode <= guardian.SHELL_SIGNAL else guardian.SHELL_SIGNAL - returncode)
 
     def _unkillable(self, pids: Sequence[int]) -> UnkillableProcessError:
         """Give up, once: another round would not end what survived this one."""
