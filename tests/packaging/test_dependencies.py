@@ -6,6 +6,7 @@ import ast
 import re
 import sys
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ WHERE = {
     "docker": ("spike_sorting/preflight/machine.py", "spike_sorting/backends/container/"),
     "cluster": ("spike_sorting/cluster/",),
     "nwb": ("spikedata/nwb.py",),
+    "pynapple": ("spikedata/pynapple.py",),
 }
 """Extras, and the only places that may import what they bring."""
 
@@ -59,6 +61,16 @@ def _third_party() -> dict[str, set[str]]:
     return importers
 
 
+def _of_extra(extra: str) -> Iterator[str]:
+    """Yield what an extra asks for, that of the extras it names in its place."""
+    for line in PROJECT["optional-dependencies"][extra]:
+        wanted = Requirement(line)
+        if wanted.name == "spikelab":
+            yield from chain.from_iterable(map(_of_extra, wanted.extras))
+        else:
+            yield line
+
+
 def test_every_import_is_declared() -> None:
     """What is imported is a dependency, or belongs to an extra and is imported in that extra's own files."""
     always = _declared(PROJECT["dependencies"])
@@ -90,8 +102,7 @@ def test_every_dependency_is_pinned_once(python: str) -> None:
                 pins.setdefault(re.sub(r"[-_.]+", "-", pin.name).lower(), []).append(pin)
     assert not [name for name, found in pins.items() if len(found) > 1]
 
-    extras = PROJECT["optional-dependencies"]
-    for line in [*PROJECT["dependencies"], *extras["kilosort4"], *extras["docker"], *extras["dev"]]:
+    for line in [*PROJECT["dependencies"], *chain.from_iterable(map(_of_extra, ("kilosort4", "docker", "dev")))]:
         wanted = Requirement(line)
         if wanted.marker is None or wanted.marker.evaluate({"python_version": python}):
             (pin,) = pins[re.sub(r"[-_.]+", "-", wanted.name).lower()]
