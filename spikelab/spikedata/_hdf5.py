@@ -22,8 +22,9 @@ import numpy as np
 
 from spikelab._publish import published
 from spikelab.spikedata import _columns
+from spikelab.spikedata._attributes import Attributes, attribute_names
 from spikelab.spikedata._seal import check_seal, seal
-from spikelab.spikedata._values import MISSING, Attributes, attribute_names
+from spikelab.spikedata._values import MISSING
 
 if TYPE_CHECKING:
     from spikelab.spikedata.spikedata import SpikeData
@@ -33,7 +34,23 @@ VERSION = 1
 
 
 def save(sd: SpikeData, path: str | os.PathLike[str]) -> None:
-    """Write the file whole or not at all, as :meth:`SpikeData.save` promises."""
+    """Write everything but the raw data to one HDF5 file, whole or not at all.
+
+    An older file at `path` is replaced when the new one is on the disk. Equal data give equal bytes.
+    Tuples in attributes and metadata become lists.
+
+    Parameters
+    ----------
+    path : path-like
+        The file; its folder must exist.
+
+    Raises
+    ------
+    ValueError
+        When an attribute or the metadata hold a value that the file cannot; the message names it.
+    OSError
+        When the disk does not take it.
+    """
     with published(Path(path)) as partial:
         # Built in memory: libhdf5 does not tell when its last write fails, as on a full disk; Python does.
         partial.write_bytes(_image(sd))
@@ -84,8 +101,24 @@ def _write_metadata(file: Any, metadata: dict[str, Any]) -> None:
         raise ValueError(msg) from error
 
 
-def load(cls: type[SpikeData], path: str | os.PathLike[str], *, verify: bool) -> SpikeData:
-    """Read a file that :func:`save` wrote, as :meth:`SpikeData.load` promises."""
+def load(cls: type[SpikeData], path: str | os.PathLike[str], *, verify: bool = True) -> SpikeData:
+    """Read a file that :meth:`save` wrote; nothing in it is ever executed.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    verify : bool, default True
+        Compare the checksum first. False is for a file that was changed with another program on purpose; a
+        damaged one may then crash HDF5.
+
+    Raises
+    ------
+    ValueError
+        When it is no such file, is damaged or changed, or was written by a newer release.
+    FileNotFoundError
+        When there is none.
+    """
     path = Path(path)
     with path.open("rb"):  # a missing or forbidden file is that, and no damaged one
         pass

@@ -1,4 +1,4 @@
-"""Spike trains: what is accepted, and counts in bins."""
+"""Spike trains: what is accepted, and the way from one vector of all spikes and back."""
 
 from __future__ import annotations
 
@@ -129,54 +129,3 @@ def merge_trains(trains: Sequence[Floats]) -> tuple[Ints, Floats]:
     stamps = np.concatenate([np.zeros(0), *trains])
     order = np.argsort(stamps, kind="stable")
     return units[order], stamps[order]
-
-
-def count_bins(length_ms: float, bin_size_ms: float) -> int:
-    """Return how many bins cover the length; at least one.
-
-    Raises
-    ------
-    ValueError
-        When the bin size is not positive.
-    """
-    if not (math.isfinite(bin_size_ms) and bin_size_ms > 0):
-        msg = f"bin_size_ms must be positive, got {bin_size_ms}"
-        raise ValueError(msg)
-    n_bins = length_ms / bin_size_ms
-    return max(math.ceil(n_bins - float(_rounding(n_bins))), 1)
-
-
-def bin_of(times: Floats, start_time: float, bin_size_ms: float, n_bins: int) -> Ints:
-    """Return the bin of each time; bins are half-open, the last one includes the end."""
-    position = (times - start_time) / bin_size_ms
-    # 0.3 / 0.1 is 2.9999999999999996: a spike on an edge belongs to the bin that the edge opens.
-    bins = np.floor(position + _rounding(position)).astype(np.int64)
-    clipped: Ints = np.clip(bins, 0, n_bins - 1)
-    return clipped
-
-
-def _rounding(position: Any) -> Any:
-    return 4 * np.spacing(np.abs(position))
-
-
-def spread_counts(counts: Any, bin_size_ms: float, start_time: float) -> list[Floats]:
-    """Return trains with as many spikes in each bin as the raster counts, evenly spread inside the bin.
-
-    Raises
-    ------
-    ValueError
-        When the raster is not 2-D or holds anything but counts.
-    """
-    raster = np.asarray(counts)
-    if raster.ndim != 2 or raster.dtype.kind not in "biuf" or (raster != np.floor(raster)).any() or (raster < 0).any():
-        msg = f"raster must be a matrix (units, bins) of spike counts, got shape {raster.shape}, {raster.dtype}"
-        raise ValueError(msg)
-    return [start_time + bin_size_ms * _positions(row.astype(np.int64)) for row in raster]
-
-
-def _positions(counts: Ints) -> Floats:
-    """Return positions in units of bins."""
-    bins = np.repeat(np.arange(counts.size), counts)
-    first_of_bin = np.repeat(np.cumsum(counts) - counts, counts)
-    within = (np.arange(bins.size) - first_of_bin + 0.5) / counts[bins]
-    return bins + within

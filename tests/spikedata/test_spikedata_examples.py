@@ -8,6 +8,12 @@ import importlib
 import pytest
 
 MODULES = [
+    "spikelab.spikedata._attributes",
+    "spikelab.spikedata._counts",
+    "spikelab.spikedata._epochs",
+    "spikelab.spikedata._snippets",
+    "spikelab.spikedata._units",
+    "spikelab.spikedata._windows",
     "spikelab.spikedata.spikedata",
     "spikelab.curation.criteria",
     "spikelab.curation.curate",

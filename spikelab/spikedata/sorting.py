@@ -6,16 +6,36 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from spikelab.spikedata._attributes import Attributes, attribute_column, attribute_names
 from spikelab.spikedata._raw import RecordingTraces
 from spikelab.spikedata._trains import group_by_unit
-from spikelab.spikedata._values import Attributes, attribute_column, attribute_names
 
 if TYPE_CHECKING:
     from spikelab.spikedata.spikedata import SpikeData
 
 
-def from_sorting(cls: type[SpikeData], sorting: Any, recording: Any | None) -> SpikeData:
-    """Return a SpikeInterface sorting as a SpikeData, as :meth:`SpikeData.from_sorting` promises."""
+def from_sorting(cls: type[SpikeData], sorting: Any, recording: Any = None) -> SpikeData:
+    """Return a SpikeInterface sorting of one segment.
+
+    Parameters
+    ----------
+    sorting : spikeinterface.BaseSorting
+        Its properties become attributes, its ids ``unit_id``. Sample n is at ``n * 1000 / fs`` ms.
+    recording : spikeinterface.BaseRecording, optional
+        What was sorted: gives the length, the channel locations, and the raw data, which are read when
+        used.
+
+    Returns
+    -------
+    SpikeData
+        With length of the recording, also of one that is registered with the sorting; without either, up
+        to the last spike.
+
+    Raises
+    ------
+    ValueError
+        When there are several segments, or the rates of the two differ.
+    """
     fs_Hz = float(sorting.get_sampling_frequency())
     _check_one_segment(sorting, recording, fs_Hz)
     spikes = sorting.to_spike_vector()
@@ -73,7 +93,21 @@ def _read_metadata(recording: Any | None, fs_Hz: float, n_samples: int | None) -
 
 
 def to_sorting(sd: SpikeData, fs_Hz: float) -> Any:
-    """Return a SpikeInterface sorting, as :meth:`SpikeData.to_sorting` promises."""
+    """Return a SpikeInterface ``NumpySorting``: times relative to `start_time`, rounded to samples.
+
+    Unit ids are the attribute ``unit_id`` where it names every unit once, else indices. Attributes that
+    all units have as numbers, text or arrays of one shape become properties.
+
+    Parameters
+    ----------
+    fs_Hz : float
+        Sampling rate (Hz).
+
+    Raises
+    ------
+    ValueError
+        When the rate is not positive.
+    """
     from spikeinterface.core import NumpySorting
     from spikeinterface.core.base import minimum_spike_dtype
 

@@ -1,0 +1,193 @@
+"""What is known about each unit, and about the recording."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from spikelab.spikedata._values import MISSING, freeze
+
+if TYPE_CHECKING:
+    from spikelab.spikedata.spikedata import SpikeData
+
+Attributes = dict[str, Any]
+
+
+def check_attributes(attributes: Any, n_units: int) -> list[Attributes]:
+    """Return one dict per unit, sharing nothing mutable with what was given.
+
+    Raises
+    ------
+    ValueError
+        When there is not one mapping per unit, or a name is no text.
+    """
+    if attributes is None:
+        return [{} for _ in range(n_units)]
+    if len(attributes) != n_units:
+        msg = f"neuron_attributes must have one dict for each of the {n_units} units, found {len(attributes)}"
+        raise ValueError(msg)
+    for unit, entries in enumerate(attributes):
+        if not isinstance(entries, Mapping) or not all(isinstance(name, str) for name in entries):
+            msg = f"neuron_attributes[{unit}] must be a dict with names as keys, got {entries!r:.80}"
+            raise ValueError(msg)
+    return [freeze(entries) for entries in attributes]
+
+
+def check_metadata(metadata: Any) -> dict[str, Any]:
+    """Return the metadata as a dict that shares nothing mutable with what was given.
+
+    Raises
+    ------
+    ValueError
+        When it is no mapping from names.
+    """
+    if metadata is None:
+        return {}
+    if not isinstance(metadata, Mapping) or not all(isinstance(name, str) for name in metadata):
+        msg = f"metadata must be a dict with names as keys, got {metadata!r:.80}"
+        raise ValueError(msg)
+    return {key: freeze(value) for key, value in metadata.items()}
+
+
+def attribute_names(attributes: Sequence[Attributes]) -> list[str]:
+    """Return the names that any unit has, in order of first appearance."""
+    return list(dict.fromkeys(name for entries in attributes for name in entries))
+
+
+def attribute_column(attributes: Sequence[Attributes], name: str, default: Any = MISSING) -> npt.NDArray[Any]:
+    """Return one attribute of all units as an array whose first axis is the unit.
+
+    Raises
+    ------
+    ValueError
+        When units lack it and there is no default.
+    """
+    values = [entries.get(name, default) for entries in attributes]
+    without = [unit for unit, value in enumerate(values) if value is MISSING]
+    if without:
+        msg = (
+            f"{len(without)} of {len(values)} units have no attribute {name!r} (first: unit {without[0]}); "
+            f"give default=..., or one of {attribute_names(attributes)}"
+        )
+        raise ValueError(msg)
+    return _stack(values)
+
+
+def _stack(values: list[Any]) -> npt.NDArray[Any]:
+    kinds = {_scalar_kind(value) for value in values}
+    if kinds <= {"number"} or kinds == {"text"}:
+        return np.array(values)
+    if kinds == {"array"} and len({np.shape(value) for value in values}) == 1:
+        return np.stack(values)
+    column = np.empty(len(values), dtype=object)
+    column[:] = values if kinds != {"array"} else [*values]
+    return column
+
+
+def _scalar_kind(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        return "array"
+    if isinstance(value, str):
+        return "text"
+    return "number" if isinstance(value, bool | int | float | complex | np.number | np.bool_) else "other"
+
+
+def is_per_spike(name: str, value: Any, n_spikes: int) -> bool:
+    """Return whether an attribute has one entry per spike: an array named ``spike_*`` of that length."""
+    return name.startswith("spike_") and isinstance(value, np.ndarray) and value.ndim > 0 and len(value) == n_spikes
+
+
+def pick_spikes(entries: Attributes, n_spikes: int, picked: npt.NDArray[Any] | slice) -> Attributes:
+    """Return the attributes of a unit with those per spike reduced to, or reordered as, the picked spikes."""
+    return {
+        name: freeze(value[picked]) if is_per_spike(name, value, n_spikes) else value for name, value in entries.items()
+    }
+
+
+def locations_um(attributes: Sequence[Attributes]) -> npt.NDArray[np.float64]:
+    """Return x and y of each unit, shape (N, 2); from ``position`` or ``x`` and ``y``; NaN without."""
+    return np.array([_location(entries) for entries in attributes], dtype=np.float64).reshape(-1, 2)
+
+
+def _location(entries: Attributes) -> tuple[float, float]:
+    position = entries.get("position")
+    if position is None:
+        position = (entries.get("x"), entries.get("y"))
+    x, y = (math.nan if value is None else float(value) for value in position[:2])
+    return x, y
+
+
+def _with_values(attributes: Sequence[Attributes], name: str, values: Any) -> list[Attributes]:
+    """Return the attributes with one of them set on every unit.
+
+    Raises
+    ------
+    ValueError
+        When there is not one value per unit.
+    """
+    if isinstance(values, str) or len(values) != len(attributes):
+        found = "a text" if isinstance(values, str) else str(len(values))
+        msg = f"values of {name!r} must be one for each of the {len(attributes)} units, found {found}"
+        raise ValueError(msg)
+    return [{**entries, name: value} for entries, value in zip(attributes, values, strict=True)]
+
+
+# ---------------------------------------------------------------- methods of SpikeData
+
+
+def get_neuron_attribute(sd: SpikeData, name: str, default: Any = MISSING) -> npt.NDArray[Any]:
+    """Return one attribute of all units.
+
+    Parameters
+    ----------
+    name : str
+        Name of the attribute.
+    default : object, optional
+        Value for the units that do not have it.
+
+    Returns
+    -------
+    ndarray, shape (N, ...)
+        Numbers and text by their type, arrays of one shape stacked, anything else as objects.
+
+    Raises
+    ------
+    ValueError
+        When units lack it and there is no default.
+
+    Examples
+    --------
+    >>> from spikelab.spikedata import SpikeData
+    >>> sd = SpikeData([[1.0], [2.0]], neuron_attributes=[{"snr": 5.0}, {}])
+    >>> sd.get_neuron_attribute("snr", default=float("nan")).tolist()
+    [5.0, nan]
+    """
+    return attribute_column(sd.neuron_attributes, name, default)
+
+
+def set_neuron_attribute(sd: SpikeData, name: str, values: Sequence[Any] | npt.NDArray[Any]) -> SpikeData:
+    """Return a copy in which every unit has the attribute; this object stays as it is.
+
+    Parameters
+    ----------
+    name : str
+        Name of the attribute.
+    values : sequence of length N
+        One value per unit; rows of an array are arrays.
+
+    Raises
+    ------
+    ValueError
+        When there is not one value per unit.
+
+    Examples
+    --------
+    >>> from spikelab.spikedata import SpikeData
+    >>> SpikeData([[1.0], [2.0]]).set_neuron_attribute("label", ["good", "mua"]).neuron_attributes
+    [{'label': 'good'}, {'label': 'mua'}]
+    """
+    return sd.replace(neuron_attributes=_with_values(sd.neuron_attributes, name, values))
