@@ -127,7 +127,7 @@ def _measure(options: argparse.Namespace) -> None:
 
     from spikelab.spike_sorting.backends.binary import FlatBinary
     from spikelab.spike_sorting.backends.kilosort4 import steps
-    from spikelab.spike_sorting.backends.kilosort4.probe import probe_dictionary
+    from spikelab.spike_sorting.probes.dictionary import probe_dictionary
 
     side, folder = options.measure[0], Path(options.measure[1])
     recording = spikeinterface.load(folder / "recording")

@@ -12,10 +12,10 @@ from spikelab._lazy import lazy_exports
 if TYPE_CHECKING:
     from spikelab.spike_sorting.api import load_results, sort_multistream, sort_recording
     from spikelab.spike_sorting.backends.kilosort4.advisor import Recommendation, Recommendations, recommend_settings
-    from spikelab.spike_sorting.backends.kilosort4.probe import check_probe, probe_dictionary, probe_from_dictionary
-    from spikelab.spike_sorting.backends.kilosort4.probe_files import read_probe, write_probe
     from spikelab.spike_sorting.config import SortingPipelineConfig
     from spikelab.spike_sorting.outcome import RecordingResult, SortRunReport
+    from spikelab.spike_sorting.probes.dictionary import check_probe, probe_dictionary, probe_from_dictionary
+    from spikelab.spike_sorting.probes.files import read_probe, write_probe
 
 _ERRORS = (
     "BiologicalSortFailure",
@@ -53,15 +53,15 @@ _HOMES = {
     "RecordingResult": "outcome",
     "SortRunReport": "outcome",
     "SortingPipelineConfig": "config",
-    "check_probe": "backends.kilosort4.probe",
+    "check_probe": "probes.dictionary",
     "load_results": "api",
-    "probe_dictionary": "backends.kilosort4.probe",
-    "probe_from_dictionary": "backends.kilosort4.probe",
-    "read_probe": "backends.kilosort4.probe_files",
+    "probe_dictionary": "probes.dictionary",
+    "probe_from_dictionary": "probes.dictionary",
+    "read_probe": "probes.files",
     "recommend_settings": "backends.kilosort4.advisor",
     "sort_multistream": "api",
     "sort_recording": "api",
-    "write_probe": "backends.kilosort4.probe_files",
+    "write_probe": "probes.files",
     **dict.fromkeys(_ERRORS, "_exceptions"),
 }
 

@@ -16,8 +16,8 @@ from spikelab.spike_sorting import recommend_settings
 from spikelab.spike_sorting.backends.base import SortJob
 from spikelab.spike_sorting.backends.kilosort4.backend import Kilosort4Backend
 from spikelab.spike_sorting.backends.kilosort4.parameters import check_parameters
-from spikelab.spike_sorting.backends.kilosort4.probe import probe_dictionary
 from spikelab.spike_sorting.config import KILOSORT4
+from spikelab.spike_sorting.probes.dictionary import probe_dictionary
 from spikelab.spike_sorting.run_folder import RunFolder
 from spikelab.spike_sorting.supervision.progress import ProgressFile
 

@@ -113,8 +113,8 @@ def sort_request(job: SortJob) -> tuple[Request, advisor.Recommendations]:
     ValueError
         A parameter, or the probe, does not fit the recording.
     """
-    from spikelab.spike_sorting.backends.kilosort4.probe import check_probe, probe_dictionary
     from spikelab.spike_sorting.backends.kilosort4.steps import Request
+    from spikelab.spike_sorting.probes.dictionary import check_probe, probe_dictionary
 
     given = job.config.sorter.sorter_params
     fs_Hz, n_channels = float(job.recording.sampling_frequency), job.recording.get_num_channels()
@@ -152,7 +152,7 @@ def kilosort_settings(params: Mapping[str, Any], freq_min: float) -> dict[str, A
 
 def recommended(config: SortingPipelineConfig, recording: Any) -> advisor.Recommendations:
     """Return the settings that a sort of `recording` takes where `config` says nothing; none when it says not to."""
-    from spikelab.spike_sorting.backends.kilosort4.probe import probe_dictionary
+    from spikelab.spike_sorting.probes.dictionary import probe_dictionary
 
     probe = _without_channels(probe_dictionary(recording), config.sorter.sorter_params.get("bad_channels"))
     return _advice(config, recording, probe)

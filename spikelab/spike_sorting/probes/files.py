@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from spikelab.spike_sorting.backends.kilosort4.prb import format_prb, parse_prb
-from spikelab.spike_sorting.backends.kilosort4.probe import (
+from spikelab.spike_sorting.probes.dictionary import (
     as_group,
     complete_dictionary,
     probe_dictionary,
@@ -17,6 +16,7 @@ from spikelab.spike_sorting.backends.kilosort4.probe import (
     problems,
     raise_any,
 )
+from spikelab.spike_sorting.probes.prb import format_prb, parse_prb
 from spikelab.spike_sorting.supervision.publish import publish_json, publish_text, publish_with
 
 SUFFIXES = (".prb", ".mat", ".json")

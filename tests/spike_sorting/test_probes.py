@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from support import REPOSITORY
 
 from spikelab.simulation import make_probe, simulate_recording
-from spikelab.spike_sorting.backends.kilosort4.probe import (
+from spikelab.spike_sorting.probes.dictionary import (
     check_probe,
     probe_dictionary,
     probe_from_dictionary,
 )
-from spikelab.spike_sorting.backends.kilosort4.probe_files import read_probe, write_probe
+from spikelab.spike_sorting.probes.files import read_probe, write_probe
 
 FORMATS = [("a.prb", False), ("a.mat", False), ("a.json", False), ("a.json", True)]
 IDS = ["prb", "mat", "kilosort json", "probeinterface json"]

@@ -1,0 +1,1 @@
+"""Probes: Kilosort's dictionary and probeinterface, both ways, in memory and in files."""
