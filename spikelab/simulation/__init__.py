@@ -1,10 +1,19 @@
-"""Recordings with known truth, and a writer of Maxwell ``.raw.h5`` files.
+"""Recordings with known truth, stimulation artifacts, and a writer of Maxwell ``.raw.h5`` files.
 
 Importing this package imports neither SpikeInterface nor h5py; the functions do when they are called.
 """
 
+from spikelab.simulation.artifacts import StimTruth, add_stim_artifacts
 from spikelab.simulation.layouts import LAYOUTS, make_probe
 from spikelab.simulation.maxwell import write_maxwell
 from spikelab.simulation.recordings import GroundTruth, simulate_recording
 
-__all__ = ["LAYOUTS", "GroundTruth", "make_probe", "simulate_recording", "write_maxwell"]
+__all__ = [
+    "LAYOUTS",
+    "GroundTruth",
+    "StimTruth",
+    "add_stim_artifacts",
+    "make_probe",
+    "simulate_recording",
+    "write_maxwell",
+]
