@@ -55,15 +55,16 @@ bench-kilosort: $(STAMP)  ## measure Kilosort4 with our functions and without: A
 bench-accuracy: $(STAMP)  ## which units Kilosort4 finds of those that are there: ARGS="--layout mea --seed 11"
 	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/accuracy.py $(ARGS)
 
-docs:  ## where the documentation is
-	@echo "The documentation is plain Markdown for now: begin with docs/index.md"
+docs: $(STAMP)  ## the documentation as a site, in docs/_build/html
+	@$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
 
 wheel: $(STAMP)  ## dist/spikelab-*.whl
 	@$(BIN)/python -m build --wheel --no-isolation --outdir dist . >/dev/null
 	@ls dist/*.whl
 
 clean:  ## remove caches and built files (the environment stays)
-	@rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .grimp_cache
+	@rm -rf build dist docs/_build docs/generated docs/api/generated .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .grimp_cache
 	@find spikelab tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:

@@ -47,7 +47,7 @@ def _group(name: str, group: Any, with_docs: bool) -> Iterator[str]:
     for field in dataclasses.fields(group):
         if with_docs:
             yield ""
-            yield from _comment(_doc(field, hints[field.name]))
+            yield from _comment(meaning(field, hints[field.name]))
         yield f"{field.name} = {toml_value(thaw(getattr(group, field.name)))}"
 
 
@@ -55,7 +55,7 @@ def _comment(text: str) -> list[str]:
     return textwrap.wrap(text, _WIDTH, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False)
 
 
-def _doc(field: dataclasses.Field[Any], hint: Any) -> str:
+def meaning(field: dataclasses.Field[Any], hint: Any) -> str:
     """Return what a setting means, the words that it takes, and the name that it has elsewhere."""
     doc = str(field.metadata["doc"])
     if words := list(_words(hint)):

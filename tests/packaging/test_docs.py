@@ -1,0 +1,47 @@
+"""The site is built from what is there, and leaves nothing public out."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support import REPOSITORY
+
+DOCS = REPOSITORY / "docs"
+PUBLIC = ("spikelab.spike_sorting", "spikelab.curation", "spikelab.simulation")
+
+
+@pytest.mark.timeout(300)
+def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
+    """`make docs` has nothing to complain about: no dead link inside, no page that nothing leads to."""
+    command = [
+        sys.executable,
+        "-m",
+        "sphinx",
+        "-q",
+        "-W",
+        "--keep-going",
+        "-d",
+        tmp_path / "read",
+        DOCS,
+        tmp_path / "out",
+    ]
+    built = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    )
+    assert built.returncode == 0, built.stderr
+    settings = (tmp_path / "out" / "generated" / "settings.html").read_text(encoding="utf-8")
+    assert "snr_min" in settings
+
+
+@pytest.mark.parametrize("package", PUBLIC)
+def test_what_is_public_is_in_the_reference(package: str) -> None:
+    """Each public name has a place on a page of the reference."""
+    pages = "\n".join(page.read_text(encoding="utf-8") for page in (DOCS / "api").glob("*.md"))
+    listed = {line.strip() for line in pages.splitlines()}
+    missing = [name for name in importlib.import_module(package).__all__ if name not in listed]
+    assert not missing, "list them on a page in docs/api/"
