@@ -1,0 +1,1 @@
+"""The documented import paths of `spikelab.stim_sorting`."""

@@ -1,0 +1,176 @@
+"""What calls give: traces or recordings to read, and times; what is wrong with them is found here."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.floating]
+Samples = npt.NDArray[Any]
+
+
+class StimulationWarning(UserWarning):
+    """Something about stimulation times or traces that deserves a look; what was done is in the message."""
+
+
+def warn(message: str) -> None:
+    """Warn the caller of the public function."""
+    warnings.warn(message, StimulationWarning, stacklevel=4)
+
+
+class Reader(Protocol):
+    """Samples that can be read piece by piece."""
+
+    n_channels: int
+    n_samples: int
+    fs_Hz: float
+
+    def read(self, start: int, end: int, channels: npt.NDArray[np.intp] | None = None) -> Samples:
+        """Return samples `start` to `end` (excluded), shape (channels, samples)."""
+
+
+class ArrayReader:
+    """Traces in memory, shape (channels, samples)."""
+
+    def __init__(self, traces: Samples, fs_Hz: float) -> None:
+        self._traces = checked_traces(traces)
+        self.fs_Hz = checked_rate(fs_Hz)
+        self.n_channels, self.n_samples = self._traces.shape
+
+    def read(self, start: int, end: int, channels: npt.NDArray[np.intp] | None = None) -> Samples:
+        """Return samples `start` to `end` (excluded), shape (channels, samples)."""
+        window = self._traces[:, start:end]
+        return window if channels is None else window[channels]
+
+
+class RecordingReader:
+    """A SpikeInterface recording of one segment."""
+
+    def __init__(self, recording: Any) -> None:
+        if recording.get_num_segments() != 1:
+            msg = (
+                f"the recording has {recording.get_num_segments()} segments; expected one: concatenate them, "
+                "or select one with select_segments"
+            )
+            raise ValueError(msg)
+        self._recording = recording
+        self.fs_Hz = checked_rate(recording.sampling_frequency)
+        self.n_channels, self.n_samples = recording.get_num_channels(), recording.get_num_samples()
+
+    def read(self, start: int, end: int, channels: npt.NDArray[np.intp] | None = None) -> Samples:
+        """Return samples `start` to `end` (excluded), shape (channels, samples)."""
+        wanted = None if channels is None else self._recording.channel_ids[channels]
+        traces: Samples = self._recording.get_traces(start_frame=start, end_frame=end, channel_ids=wanted)
+        return traces.T
+
+
+def checked_rate(fs_Hz: float) -> float:
+    """Return the sampling rate.
+
+    Raises
+    ------
+    ValueError
+        It is no finite number above 0.
+    """
+    rate = float(fs_Hz)
+    if not (np.isfinite(rate) and rate > 0):
+        msg = f"fs_Hz must be a finite number above 0, got {fs_Hz!r}"
+        raise ValueError(msg)
+    return rate
+
+
+def checked_traces(traces: Any) -> Samples:
+    """Return traces, shape (channels, samples).
+
+    Raises
+    ------
+    TypeError
+        They are no numbers.
+    ValueError
+        They are not two-dimensional, or their shape is that of (samples, channels).
+    """
+    traces = np.asarray(traces)
+    if traces.dtype.kind not in "iuf":
+        msg = f"traces must be integers or floats, got {traces.dtype}"
+        raise TypeError(msg)
+    if traces.ndim != 2:
+        msg = f"traces must have the shape (channels, samples), got {traces.shape}"
+        raise ValueError(msg)
+    if traces.shape[0] > traces.shape[1]:
+        msg = (
+            f"traces must have the shape (channels, samples), got {traces.shape}, with more channels than samples: "
+            "SpikeInterface's get_traces() gives (samples, channels), so transpose it with .T"
+        )
+        raise ValueError(msg)
+    checked: Samples = traces
+    return checked
+
+
+def checked_times(times_ms: Any) -> npt.NDArray[np.float64]:
+    """Return times as a flat array, in the order given.
+
+    Raises
+    ------
+    ValueError
+        A time is NaN or infinite, or they are not a flat list.
+    """
+    times = np.asarray(times_ms, dtype=np.float64)
+    if times.ndim != 1 and times.size:
+        msg = f"stim_times_ms must be a flat list of times, got the shape {times.shape}"
+        raise ValueError(msg)
+    if not np.isfinite(times).all():
+        wrong = np.flatnonzero(~np.isfinite(times))
+        msg = f"stim_times_ms must be finite numbers (ms); {wrong.size} are not, the first at index {wrong[0]}"
+        raise ValueError(msg)
+    return times.ravel()
+
+
+def usable_events(times_ms: Any, n_samples: int, fs_Hz: float) -> npt.NDArray[np.float64]:
+    """Return the times of events within the recording, sorted and each once, and warn of what that has changed."""
+    times = checked_times(times_ms)
+    if times.size == 0:
+        warn("there are no stimulation times: the traces stay as they are")
+        return times
+    inside = (times >= 0) & (times * fs_Hz / 1000 < n_samples)
+    if not inside.all():
+        outside = times[~inside]
+        warn(
+            f"{outside.size} of {times.size} stimulation times are outside of the recording, which lasts "
+            f"{n_samples / fs_Hz * 1000:g} ms, and are left out (the first: {outside[0]:g} ms); "
+            "times are in ms from its start"
+        )
+    times = times[inside]
+    if (np.diff(times) < 0).any():
+        warn("the stimulation times are not in order; they were sorted")
+    ordered = np.unique(times)
+    if ordered.size < times.size:
+        warn(f"{times.size - ordered.size} stimulation times are there twice; each counts once")
+    return ordered
+
+
+def quiet_levels(
+    reader: Reader, times_ms: Floats | None = None, *, n_windows: int = 20, window_ms: float = 50.0
+) -> tuple[Floats, Floats]:
+    """Return each channel's median and noise (SD), from windows spread over the recording between the events.
+
+    Both are robust against spikes, and against the artifacts in windows that had to be taken near an event.
+    """
+    length = min(reader.n_samples, max(2, round(window_ms * reader.fs_Hz / 1000)))
+    starts = np.unique(np.linspace(0, reader.n_samples - length, 5 * n_windows).astype(np.int64))
+    if times_ms is not None and times_ms.size:
+        events = np.asarray(times_ms) * reader.fs_Hz / 1000
+        latest = np.searchsorted(events, starts + length) - 1
+        since = np.where(latest >= 0, starts - events[np.maximum(latest, 0)], reader.n_samples)
+        # The windows longest after an event are the quietest ones.
+        starts = starts[np.argsort(-since, kind="stable")]
+        starts = np.sort(starts[:n_windows])
+    else:
+        starts = starts[:: max(1, starts.size // n_windows)]
+    windows = [reader.read(int(start), int(start) + length).astype(np.float32) for start in starts]
+    # One window may hold an artifact, and slow waves move the level of each: the median over windows tells.
+    medians = np.median([np.median(window, axis=1) for window in windows], axis=0)
+    spreads = [np.median(np.abs(w - np.median(w, axis=1)[:, None]), axis=1) / 0.6745 for w in windows]
+    return medians, np.median(spreads, axis=0)
