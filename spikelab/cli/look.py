@@ -10,7 +10,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from spikelab.cli.outcomes import failed_text, found_text
+from spikelab.cli.outcomes import failed_text, found_text, remark_lines
 from spikelab.cli.output import ExitCode, UsageProblem, make_console, say, say_whole, seconds_text, short_path
 from spikelab.spike_sorting.outcome import RecordingResult
 from spikelab.spike_sorting.sources import Source, find_streams, open_source
@@ -109,4 +109,4 @@ def _report_lines(result: RecordingResult, page: Path) -> Sequence[Text]:
     lines = [Text.assemble(f"{result.rec_name}: ", what)]
     if result.advice:
         lines.append(Text(f"    what to do: {result.advice}"))
-    return [*lines, Text(f"    {short_path(page)}")]
+    return [*lines, *remark_lines(result), Text(f"    {short_path(page)}")]

@@ -19,7 +19,7 @@ def outcome_lines(label: str, job: Job, outcome: Outcome) -> list[Text]:
     report = f"report: {report_path(job)}"
     if result.succeeded:
         line = Text.assemble(f"{label}: ", (found_text(result), "green"), f", {_how(job, result)}; {report}")
-        return [line, *(Text(f"    note: {note}", style="yellow") for note in result.warnings)]
+        return [line, *remark_lines(result)]
     if result.status in {INTERRUPTED, SKIPPED}:
         return [Text(f"{label}: {result.status}", style="yellow")]
     if isinstance(outcome.error, PreflightError):
@@ -27,7 +27,13 @@ def outcome_lines(label: str, job: Job, outcome: Outcome) -> list[Text]:
     lines = [Text.assemble(f"{label}: ", (failed_text(result), "red"))]
     if result.advice:
         lines.append(Text(f"    what to do: {result.advice}"))
-    return [*lines, Text(f"    {report}")]
+    return [*lines, *remark_lines(result), Text(f"    {report}")]
+
+
+def remark_lines(result: RecordingResult) -> list[Text]:
+    """Return what deserves a look, each with its code: what came out first, then what was found on the way."""
+    looks = [Text(f"    look at this: {one}", style="yellow") for one in dict.fromkeys(result.suspicions)]
+    return [*looks, *(Text(f"    warning: {one}", style="yellow") for one in dict.fromkeys(result.warnings))]
 
 
 def _as_found(job: Job, error: PreflightError) -> str:

@@ -19,6 +19,7 @@ from spikelab.spike_sorting.jobs import Job, Recordings, plan, plan_streams
 from spikelab.spike_sorting.outcome import SKIPPED, Outcome, RecordingResult, SortRunReport, describe_error
 from spikelab.spike_sorting.pipeline import Observer, is_finished, run_recording
 from spikelab.spike_sorting.preflight import Finding, error_from, findings_for, raise_for, run_preflight
+from spikelab.spike_sorting.remarks import Remark
 from spikelab.spike_sorting.run_folder import EXPORT, RunFolder
 from spikelab.spike_sorting.supervision.arbiter import MemoryArbiter
 from spikelab.spike_sorting.supervision.awake import stay_awake
@@ -310,7 +311,7 @@ def _is_on_dead_disk(job: Job) -> bool:
 def _with_findings(job: Job, findings: list[Finding], *, strict: bool) -> Job:
     """Return the job with what speaks against it, or else with what its report should mention."""
     problem = job.problem or error_from(findings, strict=strict)
-    remarks = tuple(f"{one.message.rstrip('.')}. {one.advice}" for one in findings if one.level == "warning")
+    remarks = tuple(Remark(one.code, one.message, one.advice) for one in findings if one.level == "warning")
     return replace(job, problem=problem, remarks=remarks)
 
 

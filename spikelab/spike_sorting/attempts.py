@@ -66,7 +66,7 @@ def run_phase(work: Work, phase: Phase) -> None:
             raise failure.error
         config = retry.config
         work.remarks.append(retry.remark)
-        work.note("retry", phase=phase, remark=retry.remark, changed=dict(retry.changed))
+        work.note("retry", phase=phase, remark=retry.remark.message, changed=dict(retry.changed))
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from spikelab.spike_sorting._exceptions import (
 )
 from spikelab.spike_sorting.attempts import run_phase
 from spikelab.spike_sorting.jobs import Job
+from spikelab.spike_sorting.remarks import remark
 from spikelab.spike_sorting.run_folder import RunFolder
 from spikelab.spike_sorting.stages import scan
 from spikelab.spike_sorting.stages.stage import Phase, Stage, stage_keys
@@ -86,9 +87,9 @@ def _telling_little(work: Work, kinds: tuple[type[Exception], ...]) -> Iterator[
     try:
         yield
     except kinds as error:
-        remark = f"The canary failed ({type(error).__name__}: {error}); the whole recording was sorted all the same."
-        _log.warning("%s", remark)
-        work.remarks.append(remark)
+        found = f"the canary failed ({type(error).__name__}: {error}); the whole recording was sorted all the same"
+        _log.warning("%s", found)
+        work.remarks.append(remark("canary-failed", found))
 
 
 def _busiest_start_s(work: Work) -> float | None:

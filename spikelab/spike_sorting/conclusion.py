@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from spikelab.spike_sorting._exceptions import IOStallError
 from spikelab.spike_sorting.outcome import SUCCESS, Outcome, RecordingResult, describe_error
+from spikelab.spike_sorting.remarks import Remark, remark, remarks_from
 from spikelab.spike_sorting.report import write_report
 from spikelab.spike_sorting.run_folder import EXPORT, RunFolder
 from spikelab.spike_sorting.work import Work
@@ -44,7 +45,8 @@ def conclude(work: Work, error: BaseException | None = None) -> Outcome:
 
 def _unreported(work: Work, error: BaseException) -> Outcome:
     outcome = Outcome(failed(work, error), error)
-    return _with_warning(outcome, f"There is no report of this run: {work.job.run.results} does not answer.")
+    found = f"there is no report of this run: {work.job.run.results} does not answer"
+    return _with_warning(outcome, remark("report-missing", found))
 
 
 def _concluded(work: Work, run: RunFolder, error: BaseException | None) -> Outcome:
@@ -55,7 +57,8 @@ def _concluded(work: Work, run: RunFolder, error: BaseException | None) -> Outco
     # Last: whoever reads of an end in the journal finds the report.
     work.note("run_ended", status=result.status, wall_time_s=result.wall_time_s)
     if not work.all_noted():
-        outcome = _with_warning(outcome, f"{run.journal.path.name} lacks what happened last: the disk is slow.")
+        found = f"{run.journal.path.name} lacks what happened last: the disk is slow"
+        outcome = _with_warning(outcome, remark("journal-incomplete", found))
     # Without its report a sort does not count as finished: what it would go on from must stay.
     if result.succeeded and run.reported_success():
         outcome = _tidied(work, outcome)
@@ -68,11 +71,11 @@ def _tidied(work: Work, outcome: Outcome) -> Outcome:
         tidy(work)
         work.job.run.settle_log(work.job.config.execution.tee_log_policy)
     except OSError as error:
-        return _with_warning(outcome, f"Some files could not be removed: {error}")
+        return _with_warning(outcome, remark("files-left", f"some files could not be removed: {error}"))
     return outcome
 
 
-def _with_warning(outcome: Outcome, warning: str) -> Outcome:
+def _with_warning(outcome: Outcome, warning: Remark) -> Outcome:
     return replace(outcome, result=replace(outcome.result, warnings=(*outcome.result.warnings, warning)))
 
 
@@ -82,7 +85,8 @@ def _reported(work: Work, run: RunFolder, outcome: Outcome) -> Outcome:
         write_report(run, outcome.result, with_pages=work.job.config.execution.generate_sorting_report)
     except Exception as error:  # noqa: BLE001 - told in the log and in the result
         _log.exception("the report of %s could not be written", work.job.path)
-        return _with_warning(outcome, f"The report is incomplete: {type(error).__name__}: {error}")
+        found = f"the report is incomplete: {type(error).__name__}: {error}"
+        return _with_warning(outcome, remark("report-incomplete", found))
     return outcome
 
 
@@ -114,7 +118,8 @@ def succeeded(work: Work) -> RecordingResult:
         n_curated_units=summary["n_curated_units"],
         n_spikes=summary["n_spikes"],
         stage_timings_s={name: marker["wall_time_s"] for name, marker in present.items()},
-        warnings=(*present.get("load", {"summary": {}})["summary"].get("notes", ()), *work.remarks),
+        suspicions=_told_by_stages(work, "suspicions"),
+        warnings=(*_told_by_stages(work, "warnings"), *work.remarks),
     )
 
 
@@ -123,7 +128,19 @@ def failed(work: Work, error: BaseException) -> RecordingResult:
     described = describe_error(error)
     progress = work.progress()
     stage = getattr(error, "stage", None) or (progress.stage if progress else None)
-    return replace(_result(work, described.pop("status")), stage=stage, warnings=tuple(work.remarks), **described)
+    warnings = (*_told_by_stages(work, "warnings"), *work.remarks)
+    return replace(_result(work, described.pop("status")), stage=stage, warnings=warnings, **described)
+
+
+def _told_by_stages(work: Work, what: str) -> tuple[Remark, ...]:
+    """Return the remarks that the stages of this run have left in their markers."""
+    told: list[Remark] = []
+    for stage in work.stages:
+        marker = work.job.run.read_marker(stage.name) or {}
+        # A marker of another key is that of an earlier run, on which this one does not build.
+        if marker.get("key") is not None and marker.get("key") == work.keys.get(stage.name):
+            told += remarks_from(marker["summary"].get(what, ()))
+    return tuple(told)
 
 
 def _result(work: Work, status: str) -> RecordingResult:

@@ -11,6 +11,7 @@ from typing import Any
 from spikelab.spike_sorting._exceptions import SpikeSortingClassifiedError
 from spikelab.spike_sorting.config import SortingPipelineConfig
 from spikelab.spike_sorting.inputs import Input, absolute, as_list, find_input
+from spikelab.spike_sorting.remarks import Remark
 from spikelab.spike_sorting.run_folder import RunFolder
 from spikelab.spike_sorting.sources import Source, find_streams
 from spikelab.spike_sorting.supervision.lock import LOCK_NAME
@@ -37,7 +38,7 @@ class Job:
         A recording that only this process has; the run copies it first.
     problem : SpikeSortingClassifiedError or None
         Why it cannot be sorted, known before the start.
-    remarks : tuple of str
+    remarks : tuple of Remark
         What was found before the start and does not stand in its way.
     """
 
@@ -47,7 +48,7 @@ class Job:
     config: SortingPipelineConfig
     in_memory: Any = field(default=None, compare=False)
     problem: SpikeSortingClassifiedError | None = field(default=None, compare=False)
-    remarks: tuple[str, ...] = field(default=(), compare=False)
+    remarks: tuple[Remark, ...] = field(default=(), compare=False)
 
     @property
     def path(self) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spikelab.spike_sorting._exceptions import SpikeSortingClassifiedError, UnclassifiedSortError
+from spikelab.spike_sorting.remarks import Remark, remarks_from
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,8 +75,10 @@ class RecordingResult:
         Seconds per stage, of the run that did it.
     attempts : tuple of Attempt
         Worker processes of this call.
-    suspicions, warnings : tuple of str
-        What deserves a look although the sort succeeded.
+    suspicions : tuple of Remark
+        What came out and deserves a look although the sort succeeded.
+    warnings : tuple of Remark
+        What was found in the recording, on the machine and on the way.
     """
 
     rec_name: str
@@ -98,8 +101,8 @@ class RecordingResult:
     min_disk_free_gb: float | None = None
     stage_timings_s: Mapping[str, float] = field(default_factory=dict)
     attempts: tuple[Attempt, ...] = ()
-    suspicions: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
+    suspicions: tuple[Remark, ...] = ()
+    warnings: tuple[Remark, ...] = ()
 
     @property
     def succeeded(self) -> bool:
@@ -116,7 +119,7 @@ class RecordingResult:
         kept = _known(cls, values)
         kept["attempts"] = tuple(Attempt(**_known(Attempt, attempt)) for attempt in kept.get("attempts", ()))
         for name in ("suspicions", "warnings"):
-            kept[name] = tuple(kept.get(name, ()))
+            kept[name] = remarks_from(kept.get(name, ()))
         return cls(**kept)
 
 

@@ -16,6 +16,7 @@ from spikelab.spike_sorting.backends import get_backend
 from spikelab.spike_sorting.backends.base import Shortage, Shrunk
 from spikelab.spike_sorting.backends.binary import COPYING
 from spikelab.spike_sorting.config import SortingPipelineConfig
+from spikelab.spike_sorting.remarks import Remark, remark
 from spikelab.spike_sorting.stages.stage import Phase
 from spikelab.spike_sorting.supervision import host
 
@@ -57,14 +58,14 @@ class Retry:
     ----------
     config : SortingPipelineConfig
         Its settings.
-    remark : str
+    remark : Remark
         Why, and what that means for the result, for the report.
     changed : mapping
         Settings that differ from the attempt before.
     """
 
     config: SortingPipelineConfig
-    remark: str
+    remark: Remark
     changed: Mapping[str, Any]
 
 
@@ -110,7 +111,8 @@ def _whose(error: BaseException) -> Literal["gpu", "host"]:
 def _once_more(config: SortingPipelineConfig, failures: Sequence[Failure]) -> Retry | None:
     if sum(f.is_crash for f in failures) > 1:
         return None
-    return Retry(config, f"{failures[-1].error}; it was tried once more, unchanged.", {})
+    found = f"{failures[-1].error}; it was tried once more, unchanged"
+    return Retry(config, remark("retried-unchanged", found), {})
 
 
 def _smaller_sort(config: SortingPipelineConfig, shortage: Shortage) -> Shrunk | None:
@@ -124,8 +126,9 @@ def _fewer_jobs(config: SortingPipelineConfig, shortage: Shortage) -> Shrunk | N
     return Shrunk(config.override(n_jobs=then), {"n_jobs": then}, changes_result=False) if then >= 1 else None
 
 
-def _remark(failure: Failure, shrunk: Shrunk) -> str:
+def _remark(failure: Failure, shrunk: Shrunk) -> Remark:
     settings = ", ".join(f"{name} = {value}" for name, value in shrunk.changed.items())
     effect = "the result may differ from that of the settings asked for" if shrunk.changes_result else "same result"
     where = f" in {failure.step}" if failure.step else ""
-    return f"Ran out of memory{where} ({failure.error}); tried again with {settings}: {effect}."
+    found = f"ran out of memory{where} ({failure.error}); tried again with {settings}: {effect}"
+    return remark("retried-smaller", found)

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from spikelab.spike_sorting._exceptions import IOStallError
 from spikelab.spike_sorting.jobs import Job
 from spikelab.spike_sorting.outcome import Attempt
+from spikelab.spike_sorting.remarks import Remark
 from spikelab.spike_sorting.stages.stage import Phase, Stage
 from spikelab.spike_sorting.supervision.arbiter import MemoryArbiter
 from spikelab.spike_sorting.supervision.deadline import Deadline, NoAnswerError
@@ -56,7 +57,7 @@ class Work:
         Key of each stage.
     attempts : list of Attempt
         Workers so far.
-    remarks : list of str
+    remarks : list of Remark
         What deserves a warning although it was overcome.
     peaks : dict
         The worst readings so far, by sensor.
@@ -77,7 +78,7 @@ class Work:
     locks: tuple[int, ...] = ()
     keys: Mapping[str, str] = field(default_factory=dict)
     attempts: list[Attempt] = field(default_factory=list)
-    remarks: list[str] = field(default_factory=list)
+    remarks: list[Remark] = field(default_factory=list)
     peaks: dict[str, float] = field(default_factory=dict)
     arbiter: MemoryArbiter | None = None
     devices: Devices = field(default_factory=Devices)

@@ -232,7 +232,7 @@ def _recording_json(folder: Path, bad: _Malicious) -> Callable[[], object]:
 
     recording = {"class": "os.mkdir", "kwargs": {"path": str(bad.path)}}
     recording |= {"module": "os", "version": "0", "relative_paths": False, "annotations": {}, "properties": {}}
-    (folder / "recording.json").write_text(json.dumps({"schema": 1, "recording": recording, "epochs": [], "notes": []}))
+    (folder / "recording.json").write_text(json.dumps({"schema": 1, "recording": recording, "epochs": []}))
     return lambda: read_recording(folder / "recording.json")
 
 

@@ -87,7 +87,7 @@ def test_out_of_memory_is_tried_smaller(watched: dict[str, Any], reference: dict
     assert held, (statuses(case), changed)
     assert case["content"] == reference
     assert case["record"]["retries_used"] == 2
-    assert any("batch_size = 4" in warning for warning in case["record"]["warnings"])
+    assert any("batch_size = 4" in warning["message"] for warning in case["record"]["warnings"])
     assert statuses(watched["host oom"]) == ["oom_host_ram", "success"]
 
 

@@ -35,7 +35,9 @@ def test_a_dead_channel_is_left_out_and_told(value: float) -> None:
     traces[:, BAD] = value
     recording, notes = _with_good_channels(recording_of(traces), RecordingConfig())
     assert recording.channel_ids.tolist() == [k for k in range(N_CHANNELS) if k != BAD]
-    assert [note for note in notes if note.startswith("1 channel is left out") and note.endswith(f": {BAD}.")]
+    assert [
+        note for note in notes if note.message.startswith("1 channel is left out") and note.message.endswith(f": {BAD}")
+    ]
 
 
 @pytest.mark.parametrize("value", [0.0, np.nan, np.inf])

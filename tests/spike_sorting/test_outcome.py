@@ -10,6 +10,7 @@ import pytest
 
 from spikelab.spike_sorting._exceptions import GPUOutOfMemoryError, UnclassifiedSortError
 from spikelab.spike_sorting.outcome import Attempt, RecordingResult, SortRunReport, describe_error
+from spikelab.spike_sorting.remarks import remark
 
 GOOD = RecordingResult(
     rec_name="a.raw.h5",
@@ -22,7 +23,8 @@ GOOD = RecordingResult(
     n_spikes=1234,
     stage_timings_s={"load": 0.5, "sort": 11.0},
     attempts=(Attempt("sort", "SIGKILL", 3.0, "sorter_crashed"), Attempt("sort", "exit 0", 9.0, "success")),
-    warnings=("The file has no gain.",),
+    warnings=(remark("no-gain", "the file has no gain"),),
+    suspicions=(remark("all-mua", "no unit is good"),),
 )
 BAD = dataclasses.replace(
     GOOD, status="oom_gpu", **{k: v for k, v in describe_error(GPUOutOfMemoryError("full")).items() if k != "status"}

@@ -60,8 +60,8 @@ def test_a_shortage_is_tried_with_less_and_says_so(kind):
     assert retry is not None
     assert retry.config != KILOSORT4
     for name in retry.changed:
-        assert name in retry.remark
-    assert "spike detection" in retry.remark
+        assert name in retry.remark.message
+    assert "spike detection" in retry.remark.message
 
 
 def test_retries_have_a_budget():
@@ -83,7 +83,7 @@ def test_measuring_with_fewer_processes_keeps_the_result():
     retry = decide(KILOSORT4.override(n_jobs=4), "finish", [failure])
     assert retry is not None
     assert retry.config.execution.n_jobs == 2
-    assert "same result" in retry.remark
+    assert "same result" in retry.remark.message
     assert decide(KILOSORT4.override(n_jobs=1), "finish", [failure]) is None
 
 

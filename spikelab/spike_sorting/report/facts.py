@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from spikelab.spike_sorting.backends.overview import Overview, read_overview
 from spikelab.spike_sorting.config import SortingPipelineConfig
 from spikelab.spike_sorting.outcome import RecordingResult
+from spikelab.spike_sorting.remarks import Remark, remark
 from spikelab.spike_sorting.report.curation_steps import Step, curation_steps, thresholds
 from spikelab.spike_sorting.report.plain import read_json, to_number
 from spikelab.spike_sorting.report.settings_used import Change, changed_settings, config_of
@@ -44,8 +45,8 @@ class Facts:
         Units kept, then units removed.
     metadata : mapping
         What the sort says of the recording as a whole.
-    notes : tuple of str
-        What deserves a look, each once.
+    suspicions, warnings : tuple of Remark
+        What came out, and what was found on the way, that deserves a look; each once.
     overview : Overview or None
         Drift and a sample of the spikes, where the sorter told of them.
     """
@@ -59,7 +60,8 @@ class Facts:
     thresholds: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     units: tuple[Unit, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
+    suspicions: tuple[Remark, ...] = ()
+    warnings: tuple[Remark, ...] = ()
     overview: Overview | None = None
 
     @property
@@ -118,8 +120,7 @@ def gather(run: RunFolder, record: Mapping[str, Any], curated: SpikeData | None,
     config_used = read_json(run.config_used)
     # The history of an earlier, successful run says nothing about this one.
     history = read_json(run.curation_history) if result.succeeded else {}
-    told = [note for part in ("recording", "sorter") for note in (record.get(part) or {}).get("notes") or ()]
-    notes = (*result.suspicions, *result.warnings, *told, problem)
+    incomplete = (remark("report-incomplete", problem),) if problem else ()
     return Facts(
         record=record,
         result=result,
@@ -130,6 +131,7 @@ def gather(run: RunFolder, record: Mapping[str, Any], curated: SpikeData | None,
         thresholds=thresholds(history),
         units=() if curated is None else collect_units(curated, load_raw(run, curated), history),
         metadata={} if curated is None else curated.metadata,
-        notes=tuple(dict.fromkeys(str(note) for note in notes if note)),
+        suspicions=tuple(dict.fromkeys(result.suspicions)),
+        warnings=tuple(dict.fromkeys((*result.warnings, *incomplete))),
         overview=None if curated is None else read_overview(run.overview),
     )

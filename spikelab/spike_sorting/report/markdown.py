@@ -23,7 +23,8 @@ def _sections(facts: Facts) -> Iterator[str]:
     yield _inline(wording.explanation(facts))
     if facts.result.advice:
         yield f"**What to do:** {_inline(facts.result.advice)}"
-    yield _bullets("Worth a look", facts.notes)
+    yield _bullets("Look at this", [str(one) for one in facts.suspicions])
+    yield _bullets("Warnings", [str(one) for one in facts.warnings])
     if not facts.result.succeeded:
         yield from _failure(facts)
     yield _table("Recording and run", ("", ""), wording.fact_rows(facts))

@@ -43,7 +43,8 @@ def _summary(run: RunFolder, result: RecordingResult, stage: str) -> dict[str, A
     if is_of_an_earlier_run and not result.succeeded:
         return None
     summary = mapping((run.read_marker(stage) or {}).get("summary"))
-    return dict(summary) or None
+    told_by_the_result = {"warnings", "suspicions"}
+    return {name: value for name, value in summary.items() if name not in told_by_the_result} or None
 
 
 def _sorter(run: RunFolder, result: RecordingResult) -> dict[str, Any]:
@@ -56,5 +57,4 @@ def _sorter(run: RunFolder, result: RecordingResult) -> dict[str, Any]:
         "direct": summary.get("direct"),
         "accelerated": summary.get("accelerated"),
         "recommended": summary.get("recommended"),
-        "notes": summary.get("notes") or [],
     }

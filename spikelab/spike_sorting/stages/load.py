@@ -13,6 +13,7 @@ from spikelab.spike_sorting._settings import thaw
 from spikelab.spike_sorting.config import RecordingConfig, SortingPipelineConfig
 from spikelab.spike_sorting.descriptions import describe, load_description
 from spikelab.spike_sorting.jobs import Job
+from spikelab.spike_sorting.remarks import Remark, remark
 from spikelab.spike_sorting.selection import Epoch, epochs_of, selected_periods
 from spikelab.spike_sorting.sources import open_source
 from spikelab.spike_sorting.stages.stage import StageRun, Summary
@@ -33,12 +34,11 @@ def run(stage: StageRun) -> Summary:
     """Write ``recording.json``: the recording to sort, and where each file lies in it."""
     import numpy as np
 
-    recording, epochs, notes = build_recording(stage.job)
+    recording, epochs, warnings = build_recording(stage.job)
     description = {
         "schema": 1,
         "recording": json.loads(describe(recording)),
         "epochs": [asdict(epoch) for epoch in epochs],
-        "notes": notes,
     }
     (stage.folder / "recording.json").write_text(json.dumps(description), encoding="utf-8")
     return {
@@ -48,12 +48,12 @@ def run(stage: StageRun) -> Summary:
         "duration_s": recording.get_num_samples() / recording.sampling_frequency,
         "dtype": str(recording.dtype),
         "extent_um": np.ptp(recording.get_channel_locations(), axis=0)[:2].tolist(),
-        "notes": notes,
+        "warnings": [warning.to_dict() for warning in warnings],
     }
 
 
-def build_recording(job: Job) -> tuple[Any, list[Epoch], list[str]]:
-    """Return the recording to sort, its epochs, and what deserves a note in the report."""
+def build_recording(job: Job) -> tuple[Any, list[Epoch], list[Remark]]:
+    """Return the recording to sort, its epochs, and what deserves a look."""
     options = job.config.recording
     parts = [_single_segment(part) for part in open_source(job.source)]
     names = job.source.names or (job.name,)
@@ -127,13 +127,13 @@ def _character(recording: Any) -> dict[str, Any]:
 # ----------------------------------------------------------------------------------------- gain and channels
 
 
-def _with_gain(recording: Any, options: RecordingConfig) -> tuple[Any, list[str]]:
+def _with_gain(recording: Any, options: RecordingConfig) -> tuple[Any, list[Remark]]:
     """Set gain and offset where the user gave them, or where the file has none."""
-    notes = []
+    notes: list[Remark] = []
     gain, offset = options.gain_to_uv, options.offset_to_uv
     if not recording.has_scaleable_traces() and gain is None:
         gain = 1.0
-        notes.append("The file has no gain: amplitudes are in its own units; set gain_to_uv for microvolts.")
+        notes.append(remark("no-gain", "the file has no gain: amplitudes are in its own units"))
     if gain is None and offset is None:
         return recording, notes
     recording = recording.clone()
@@ -144,11 +144,11 @@ def _with_gain(recording: Any, options: RecordingConfig) -> tuple[Any, list[str]
     return recording, notes
 
 
-def _with_good_channels(recording: Any, options: RecordingConfig) -> tuple[Any, list[str]]:
+def _with_good_channels(recording: Any, options: RecordingConfig) -> tuple[Any, list[Remark]]:
     if not recording.has_probe():
         msg = "the recording has no probe geometry; attach one with recording.set_probe(probe)"
         raise RecordingUnreadableError(msg)
-    notes = []
+    notes: list[Remark] = []
     if options.mea_y_max is not None:
         above = recording.get_channel_locations()[:, 1] > options.mea_y_max
         recording, note = _without(recording, recording.channel_ids[above], f"above y = {options.mea_y_max:g} um")
@@ -159,7 +159,7 @@ def _with_good_channels(recording: Any, options: RecordingConfig) -> tuple[Any, 
     return recording, notes + note
 
 
-def _without(recording: Any, channel_ids: Sequence[Any], why: str) -> tuple[Any, list[str]]:
+def _without(recording: Any, channel_ids: Sequence[Any], why: str) -> tuple[Any, list[Remark]]:
     bad = [channel for channel in recording.channel_ids if channel in set(channel_ids)]
     if not bad:
         return recording, []
@@ -168,7 +168,7 @@ def _without(recording: Any, channel_ids: Sequence[Any], why: str) -> tuple[Any,
         raise NoGoodChannelsError(msg, total_channels=len(bad), bad_channels=[str(channel) for channel in bad])
     listed = ", ".join(str(channel) for channel in bad[:20]) + (", ..." if len(bad) > 20 else "")
     left_out = "1 channel is" if len(bad) == 1 else f"{len(bad)} channels are"
-    return recording.remove_channels(bad), [f"{left_out} left out ({why}): {listed}."]
+    return recording.remove_channels(bad), [remark("channels-left-out", f"{left_out} left out ({why}): {listed}")]
 
 
 def _named_channels(recording: Any, options: RecordingConfig) -> list[Any]:

@@ -8,6 +8,7 @@ from typing import Any
 from spikelab.spike_sorting.backends import get_backend
 from spikelab.spike_sorting.backends.base import Sorting, SortJob
 from spikelab.spike_sorting.config import SortingPipelineConfig
+from spikelab.spike_sorting.remarks import remark
 from spikelab.spike_sorting.stages.load import read_recording
 from spikelab.spike_sorting.stages.stage import StageRun, Summary
 
@@ -28,11 +29,13 @@ def run(stage: StageRun) -> Summary:
     recording, _ = read_recording(stage.job.run.recording)
     output = stage.folder / stage.job.run.sorter_output.name
     output.mkdir()
-    noted = backend.sort(SortJob(recording, output, stage.job.run, config, stage.progress))
+    noted = dict(backend.sort(SortJob(recording, output, stage.job.run, config, stage.progress)) or {})
+    notes = noted.pop("notes", ())
     sorting = backend.read(output, recording.get_num_samples())
     write_spikes(stage.folder / "spikes.npz", sorting)
     return {
-        **(noted or {}),
+        **noted,
+        "warnings": [remark("sorter-advice", note).to_dict() for note in notes],
         "sorter": backend.name,
         "version": version,
         "n_units": int(sorting.unit_ids.size),

@@ -14,13 +14,17 @@ from spikelab.curation import chain_histories
 from spikelab.spike_sorting.backends.overview import Overview, write_overview
 from spikelab.spike_sorting.config import KILOSORT4, SortingPipelineConfig
 from spikelab.spike_sorting.outcome import Attempt, RecordingResult
+from spikelab.spike_sorting.remarks import Remark
 from spikelab.spike_sorting.run_folder import RunFolder
 from spikelab.spike_sorting.supervision.publish import publish_json
 from spikelab.spikedata import SpikeData
 
 FS_HZ = 20_000.0
 DURATION_S = 60.0
-NOTES = ["1 channels left out (flat, or no numbers, in every sampled window): 5."]
+WARNINGS = (
+    Remark("channels-flat", "1 channel is left out: 5", "Set bad_channels to decide yourself."),
+    Remark("sorter-advice", "duplicate_spike_ms is 0.6 ms"),
+)
 CONFIG = KILOSORT4.override(snr_min=4.0, kilosort_params={"Th_learned": 7})
 
 
@@ -131,7 +135,6 @@ class Run:
                 "fs_Hz": FS_HZ,
                 "duration_s": DURATION_S,
                 "dtype": "int16",
-                "notes": NOTES,
             },
             "sort": {
                 "sorter": "kilosort4",
@@ -140,7 +143,6 @@ class Run:
                 "n_spikes": 99,
                 "direct": True,
                 "recommended": [{"name": "do_CAR", "value": False, "reason": "A spike is on most of them."}],
-                "notes": ["duplicate_spike_ms is 0.6 ms."],
             },
         }
         for stage, summary in summaries.items():
@@ -170,7 +172,7 @@ class Run:
             wall_time_s=200.0,
             log_path=str(self.folder.log),
             stage_timings_s=timings,
-            warnings=tuple(NOTES),
+            warnings=WARNINGS,
         )
         return replace(result, **fields)
 

@@ -16,6 +16,7 @@ import pytest
 
 from spikelab.spike_sorting.config import KILOSORT4
 from spikelab.spike_sorting.outcome import RecordingResult
+from spikelab.spike_sorting.remarks import Remark
 from spikelab.spike_sorting.report import generate_sorting_report, write_report
 from spikelab.spike_sorting.supervision.publish import publish_json
 from spikelab.spikedata import SpikeData
@@ -56,7 +57,7 @@ def test_a_success_is_told_in_three_files(finished):
     for text in (note, page):
         assert "Sorted: 10 units found, 4 kept" in text
         assert all(part in text for part in ("kilosort4 4.1.7", "1 min 00 s", "at least 0.05 Hz", "2 min 30 s"))
-        assert "1 channels left out" in text
+        assert "1 channel is left out" in text
     record = _strict_json(run.folder.report_json)
     assert RecordingResult.from_dict(record) == result
     assert record["recording"]["n_channels"] == 16
@@ -193,10 +194,12 @@ def test_names_cannot_carry_markup(make_run, make_units):
     run = make_run()
     result = run.add_units(make_units(unit_id=HOSTILE, channel_id=HOSTILE, ks_label=HOSTILE))
     run.folder.log.write_text(f"WARNING {HOSTILE}\n", encoding="utf-8")
-    write_report(run.folder, replace(result, rec_name=HOSTILE, rec_path=HOSTILE, warnings=(HOSTILE,)))
+    write_report(
+        run.folder, replace(result, rec_name=HOSTILE, rec_path=HOSTILE, warnings=(Remark(HOSTILE, HOSTILE, HOSTILE),))
+    )
     note, page = run.texts()
     clean = make_run(folder="clean")
-    write_report(clean.folder, replace(clean.add_units(make_units()), warnings=("x",)))
+    write_report(clean.folder, replace(clean.add_units(make_units()), warnings=(Remark("x", "x", "x"),)))
     assert "alert(" in page
     assert _Tags(page).tags.count("script") == _Tags(clean.texts()[1]).tags.count("script")
     assert "<script>alert" not in page
