@@ -109,6 +109,15 @@ sd_curated, res = sd.curate_by_std_norm(max_std_norm=1.0)
 sd, metrics = sd.compute_waveform_metrics()
 sd_curated, res = sd.curate_by_snr(min_snr=5.0)
 """,
+    "merging": """
+sd_merged, res = sd.curate_by_merge_duplicates(
+    dist_um=24.8,           # max inter-electrode distance in um
+    cosine_threshold=0.5,   # min waveform similarity
+    max_isi_increase=0.04,  # reject merge if ISI violations rise too much
+)
+n_absorbed = (~res["passed"]).sum()
+print(f"Merged {n_absorbed} duplicate units")
+""",
     "batch curation": """
 sd_curated, results = sd.curate(
     min_spikes=50,
@@ -212,6 +221,7 @@ def said(desk: Path) -> dict[str, Any]:
     probes = {
         "individual criteria": "sd.N, res['metric'].tolist(), res['passed'].tolist()",
         "waveform metrics": "sd.N, {name: values.tolist() for name, values in metrics.items()}",
+        "merging": "sd.N, sd_merged.N",
         "batch curation": "sd_curated.N, {name: res['passed'].tolist() for name, res in results.items()}",
         "curation history": "json.loads(json.dumps(history, allow_nan=False))",
         "epochs": "sd.N, sd.length",
@@ -303,6 +313,13 @@ def test_waveform_metrics(said: dict[str, Any]) -> None:
     assert all(snr > 1 for snr in metrics["snr"])
 
 
+def test_merging(said: dict[str, Any]) -> None:
+    """Merging works on what the pipeline returns as it comes, and says how many units it absorbed."""
+    printed, (n_units, n_left) = said["merging"]
+    assert printed == f"Merged {n_units - n_left} duplicate units\n"
+    assert n_left >= 2
+
+
 def test_batch_curation(said: dict[str, Any]) -> None:
     """The loop over the results prints one line per criterion that was asked for, with what it removed."""
     printed, (n_curated, passed) = said["batch curation"]
@@ -358,10 +375,6 @@ STIM = "spikelab.spike_sorting.stim_sorting"
 NOT_YET: dict[str, tuple[str, Callable[[], bool]]] = {
     "sorter='kilosort2'": ("needs a backend that runs MATLAB or a container", _kilosort2_is_absent),
     "sorter='rt_sort'": ("needs a backend that runs in RT-Sort's own environment", _rt_sort_is_absent),
-    "curate_by_merge_duplicates": (
-        "merging is not written yet; merge_duplicates=True is refused",
-        lambda: not hasattr(SpikeData, "curate_by_merge_duplicates"),
-    ),
     "recenter_stim_times": ("stimulation is not written yet", lambda: _module_is_absent(f"{STIM}.recentering")),
     "remove_stim_artifacts": ("stimulation is not written yet", lambda: _module_is_absent(f"{STIM}.artifact_removal")),
     "sort_stim_recording": (

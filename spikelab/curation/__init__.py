@@ -10,6 +10,7 @@ from spikelab.curation.criteria import (
 )
 from spikelab.curation.curate import curate
 from spikelab.curation.history import build_curation_history, chain_histories
+from spikelab.curation.merging import curate_by_merge_duplicates
 from spikelab.curation.redundancy import curate_by_redundancy
 from spikelab.curation.waveform_metrics import compute_waveform_metrics
 
@@ -21,6 +22,7 @@ __all__ = [
     "curate",
     "curate_by_firing_rate",
     "curate_by_isi_violations",
+    "curate_by_merge_duplicates",
     "curate_by_min_spikes",
     "curate_by_redundancy",
     "curate_by_snr",

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 # Times are samples divided by a rate: an interval of exactly the threshold may come out a rounding short. A
 # nanosecond is far below a sample and far above the rounding of a day in ms.
-_ROUNDING_MS = 1e-6
+ROUNDING_MS = 1e-6
 
 
 def spike_counts(sd: SpikeData) -> npt.NDArray[np.int64]:
@@ -24,7 +24,7 @@ def spike_counts(sd: SpikeData) -> npt.NDArray[np.int64]:
 
 def count_short_intervals(sd: SpikeData, threshold_ms: float) -> npt.NDArray[np.int64]:
     """Return how many intervals of each unit are shorter than the threshold, shape (N,)."""
-    limit_ms = threshold_ms - _ROUNDING_MS
+    limit_ms = threshold_ms - ROUNDING_MS
     counts = [np.count_nonzero(train[1:] - train[:-1] < limit_ms) for train in sd.train]
     return np.array(counts, dtype=np.int64)
 

@@ -5,19 +5,18 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from spikelab.curation._ids import UnitId, stored_ids, unit_ids
 from spikelab.curation._result import CriterionResult
 
 if TYPE_CHECKING:
     from spikelab.spikedata import SpikeData
 
 History = dict[str, Any]
-UnitId = int | float | str
 
 
 def build_curation_history(
@@ -66,7 +65,7 @@ def build_curation_history(
     >>> history["failed"], history["curated_final"]
     ({'spike_count': [9]}, [7])
     """
-    ids = _unit_ids(sd_original)
+    ids = unit_ids(sd_original)
     for criterion, result in results.items():
         _check_lengths(criterion, result, len(ids))
     return {
@@ -132,30 +131,6 @@ def chain_histories(first: History, second: History) -> History:
 # ---------------------------------------------------------------- one curation
 
 
-def _unit_ids(sd: SpikeData) -> list[UnitId]:
-    ids = _stored_ids(sd)
-    if ids is None:
-        return list(range(sd.N))
-    repeated = [unit for unit, times in Counter(map(str, ids)).items() if times > 1]
-    if repeated:
-        msg = f"attribute 'unit_id' must name each unit once, repeated: {repeated}; number the units anew"
-        raise ValueError(msg)
-    return ids
-
-
-def _stored_ids(sd: SpikeData) -> list[UnitId] | None:
-    stored = [attributes.get("unit_id") for attributes in sd.neuron_attributes]
-    if not stored or any(unit is None for unit in stored):
-        return None
-    return [_plain_id(unit) for unit in stored]
-
-
-def _plain_id(unit: Any) -> UnitId:
-    if isinstance(unit, np.generic):
-        unit = unit.item()
-    return unit if isinstance(unit, int | float) else str(unit)
-
-
 def _check_lengths(criterion: str, result: CriterionResult, n_units: int) -> None:
     for part in ("metric", "passed"):
         n_found = len(result[part])
@@ -196,9 +171,9 @@ def _final_ids(
     for result in results.values():
         passed_all &= np.asarray(result["passed"], dtype=bool)
     expected = _select(ids, passed_all)
-    stored = _stored_ids(sd_curated) if sd_curated.N else []
+    stored = stored_ids(sd_curated) if sd_curated.N else []
     # Without ids a unit cannot be recognised: those that passed everything are the ones that are left.
-    final = expected if stored is None or _stored_ids(sd_original) is None else stored
+    final = expected if stored is None or stored_ids(sd_original) is None else stored
     stray = [unit for unit in final if unit not in set(expected)]
     if stray or len(final) != sd_curated.N:
         msg = (

@@ -220,6 +220,7 @@ class SpikeData:
     curate_by_min_spikes = curation.curate_by_min_spikes
     curate_by_firing_rate = curation.curate_by_firing_rate
     curate_by_isi_violations = curation.curate_by_isi_violations
+    curate_by_merge_duplicates = curation.curate_by_merge_duplicates
     curate_by_redundancy = curation.curate_by_redundancy
     curate_by_snr = curation.curate_by_snr
     curate_by_std_norm = curation.curate_by_std_norm
