@@ -16,25 +16,63 @@ if TYPE_CHECKING:
 
 Attributes = dict[str, Any]
 
+PER_SPIKE = "spike_"
+"""Arrays whose name begins so have one entry per spike."""
 
-def check_attributes(attributes: Any, n_units: int) -> list[Attributes]:
+
+def check_attributes(attributes: Any, n_spikes: Sequence[int]) -> list[Attributes]:
     """Return one dict per unit, sharing nothing mutable with what was given.
 
     Raises
     ------
     ValueError
-        When there is not one mapping per unit, or a name is no text.
+        When there is not one mapping per unit, a name is no text, two units have one id, or an attribute per
+        spike is longer or shorter than the train.
     """
     if attributes is None:
-        return [{} for _ in range(n_units)]
-    if len(attributes) != n_units:
-        msg = f"neuron_attributes must have one dict for each of the {n_units} units, found {len(attributes)}"
+        return [{} for _ in n_spikes]
+    if len(attributes) != len(n_spikes):
+        msg = f"neuron_attributes must have one dict for each of the {len(n_spikes)} units, found {len(attributes)}"
         raise ValueError(msg)
     for unit, entries in enumerate(attributes):
         if not isinstance(entries, Mapping) or not all(isinstance(name, str) for name in entries):
             msg = f"neuron_attributes[{unit}] must be a dict with names as keys, got {entries!r:.80}"
             raise ValueError(msg)
-    return [freeze(entries) for entries in attributes]
+    _check_ids(attributes)
+    return [
+        _check_entries(unit, entries, n) for unit, (entries, n) in enumerate(zip(attributes, n_spikes, strict=True))
+    ]
+
+
+def _check_ids(attributes: Sequence[Mapping[str, Any]]) -> None:
+    first_with: dict[Any, int] = {}
+    for unit, entries in enumerate(attributes):
+        unit_id = entries.get("unit_id")
+        if unit_id is None:
+            continue
+        if not isinstance(unit_id, str | int | float | np.generic):
+            msg = f"unit_id of unit {unit} must be a number or text, got {unit_id!r:.80}"
+            raise ValueError(msg)  # noqa: TRY004  # the input is wrong, whatever it is made of
+        if first_with.setdefault(unit_id, unit) != unit:
+            msg = (
+                f"unit_id must be different for each unit, found {unit_id} for units {first_with[unit_id]} and "
+                f"{unit}; rename one of them, or keep what they have in common in another attribute"
+            )
+            raise ValueError(msg)
+
+
+def _check_entries(unit: int, entries: Mapping[str, Any], n_spikes: int) -> Attributes:
+    checked: Attributes = freeze(entries)
+    for name, value in checked.items():
+        if name.startswith(PER_SPIKE) and isinstance(value, list | tuple):
+            checked[name] = freeze(np.asarray(value))
+        if is_per_spike(name, checked[name]) and len(checked[name]) != n_spikes:
+            msg = (
+                f"{name!r} of unit {unit} must have one entry for each of its {n_spikes} spikes, found "
+                f"{len(checked[name])}; cut it to the spikes, or give it a name without {PER_SPIKE!r}"
+            )
+            raise ValueError(msg)
+    return checked
 
 
 def check_metadata(metadata: Any) -> dict[str, Any]:
@@ -96,16 +134,14 @@ def _scalar_kind(value: Any) -> str:
     return "number" if isinstance(value, bool | int | float | complex | np.number | np.bool_) else "other"
 
 
-def is_per_spike(name: str, value: Any, n_spikes: int) -> bool:
-    """Return whether an attribute has one entry per spike: an array named ``spike_*`` of that length."""
-    return name.startswith("spike_") and isinstance(value, np.ndarray) and value.ndim > 0 and len(value) == n_spikes
+def is_per_spike(name: str, value: Any) -> bool:
+    """Return whether an attribute has one entry per spike."""
+    return name.startswith(PER_SPIKE) and isinstance(value, np.ndarray) and value.ndim > 0
 
 
-def pick_spikes(entries: Attributes, n_spikes: int, picked: npt.NDArray[Any] | slice) -> Attributes:
+def pick_spikes(entries: Attributes, picked: npt.NDArray[Any] | slice) -> Attributes:
     """Return the attributes of a unit with those per spike reduced to, or reordered as, the picked spikes."""
-    return {
-        name: freeze(value[picked]) if is_per_spike(name, value, n_spikes) else value for name, value in entries.items()
-    }
+    return {name: freeze(value[picked]) if is_per_spike(name, value) else value for name, value in entries.items()}
 
 
 def locations_um(attributes: Sequence[Attributes]) -> npt.NDArray[np.float64]:

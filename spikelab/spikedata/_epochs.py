@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from spikelab.spikedata import _raw
 from spikelab.spikedata._attributes import Attributes, is_per_spike
@@ -70,7 +69,7 @@ def _check_same_units(first: SpikeData, second: SpikeData) -> None:
 def _joined_attributes(first: SpikeData, second: SpikeData, unit: int) -> Attributes:
     """Return the attributes of both, the first's where they differ; per-spike ones are joined or dropped."""
     own, other = first.neuron_attributes[unit], second.neuron_attributes[unit]
-    per_spike = _per_spike(own, first.train[unit]), _per_spike(other, second.train[unit])
+    per_spike = _per_spike(own), _per_spike(other)
     joined = {
         name: np.concatenate([per_spike[0][name], per_spike[1][name]]) for name in per_spike[0] if name in per_spike[1]
     }
@@ -80,8 +79,8 @@ def _joined_attributes(first: SpikeData, second: SpikeData, unit: int) -> Attrib
     return {**constant, **joined}
 
 
-def _per_spike(entries: Attributes, times: npt.NDArray[np.float64]) -> Attributes:
-    return {name: value for name, value in entries.items() if is_per_spike(name, value, times.size)}
+def _per_spike(entries: Attributes) -> Attributes:
+    return {name: value for name, value in entries.items() if is_per_spike(name, value)}
 
 
 def _joined_metadata(first: SpikeData, second: SpikeData, shift: float) -> dict[str, Any]:

@@ -51,6 +51,7 @@ def save(sd: SpikeData, path: str | os.PathLike[str]) -> None:
     OSError
         When the disk does not take it.
     """
+    sd = sd.copy()  # validated anew: attributes may have been changed in place
     with published(Path(path)) as partial:
         # Built in memory: libhdf5 does not tell when its last write fails, as on a full disk; Python does.
         partial.write_bytes(_image(sd))

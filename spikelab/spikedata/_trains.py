@@ -46,15 +46,23 @@ def _sort(unit: int, times: Any) -> tuple[Floats, Ints | None]:
 def _as_vector(unit: int, times: Any) -> Floats:
     try:
         vector = np.asarray(times)
-        is_vector = vector.ndim == 1 and not np.iscomplexobj(vector)
-        floats = vector.astype(np.float64, copy=False) if is_vector else None
     except (TypeError, ValueError) as error:
         msg = f"train of unit {unit} must be a vector of spike times (ms): {error}"
         raise ValueError(msg) from error
-    if floats is None:
-        msg = f"train of unit {unit} must be a vector of spike times (ms), found shape {np.shape(times)}"
+    if vector.ndim != 1:
+        hint = "; give one vector per unit, or a raster to SpikeData.from_raster" if vector.ndim > 1 else ""
+        msg = f"train of unit {unit} must be a vector of spike times (ms), found shape {vector.shape}{hint}"
         raise ValueError(msg)
-    return floats
+    # Text and dates would turn into numbers without a word, and a row of a raster into spikes at 0 and 1 ms.
+    if vector.size and vector.dtype.kind not in "iuf":
+        msg = f"train of unit {unit} must be a vector of spike times (ms), found {_name_kind(vector)}; convert it to ms"
+        raise ValueError(msg)
+    return vector.astype(np.float64, copy=False)
+
+
+def _name_kind(vector: npt.NDArray[Any]) -> str:
+    kinds = {"b": "booleans", "c": "complex numbers", "U": "text", "S": "bytes", "M": "dates", "m": "time spans"}
+    return kinds.get(vector.dtype.kind, "objects")
 
 
 def check_finite(field: str, value: float) -> float:

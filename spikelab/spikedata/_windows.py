@@ -51,7 +51,7 @@ def subtime(sd: SpikeData, start: float, end: float, shift_to: float | None = No
     for times, entries in zip(sd.train, sd.neuron_attributes, strict=True):
         picked = slice(int(np.searchsorted(times, start)), int(np.searchsorted(times, end, side)))
         trains.append(times[picked] - start + new_start if shift else times[picked])
-        attributes.append(pick_spikes(entries, times.size, picked))
+        attributes.append(pick_spikes(entries, picked))
     raw_data, raw_time = _cut_raw(sd, (start, end), shift)
     return type(sd)(
         trains,

@@ -45,8 +45,8 @@ class SpikeData:
     start_time : float, default 0.0
         Time (ms) at which the recording starts; may be negative, as in trials around an event.
     neuron_attributes : sequence of mapping, optional
-        One dict per unit. ``unit_id`` names the unit; ``position`` or ``x`` and ``y`` (um) place it; an array
-        named ``spike_*`` of the train's length has one entry per spike and follows the spikes.
+        One dict per unit. ``unit_id`` (number or text) names the unit; ``position`` or ``x`` and ``y`` (um) place
+        it; an array named ``spike_*`` has one entry per spike and follows the spikes.
     metadata : mapping, optional
         About the recording: ``fs_Hz``, ``rec_chunks_ms``, ...
     raw_data : array-like, shape (channels, samples), optional
@@ -58,8 +58,8 @@ class SpikeData:
     Raises
     ------
     ValueError
-        When times are not finite or lie outside the recording, or parts do not fit together; the message
-        names the unit or field.
+        When times are no finite numbers or lie outside the recording, two units have one id, or parts do not
+        fit together; the message names the unit and the field, and says what to do.
 
     Examples
     --------
@@ -85,9 +85,9 @@ class SpikeData:
         self._start_time = _trains.check_finite("start_time", start_time)
         self._train, orders = _trains.sort_trains(train, N)
         self._length = _trains.check_length(self._train, self._start_time, length)
-        attributes = _attributes.check_attributes(neuron_attributes, len(self._train))
+        attributes = _attributes.check_attributes(neuron_attributes, [times.size for times in self._train])
         self._attributes = [
-            entries if order is None else _attributes.pick_spikes(entries, order.size, order)
+            entries if order is None else _attributes.pick_spikes(entries, order)
             for entries, order in zip(attributes, orders, strict=True)
         ]
         self._metadata = _attributes.check_metadata(metadata)
@@ -179,8 +179,24 @@ class SpikeData:
 
     def replace(self, **parts: Any) -> SpikeData:
         """Return a copy with other constructor arguments, such as ``metadata=...``, validated anew."""
-        own = {name: getattr(self, name) for name in _PARTS}
-        return type(self)(**{**own, **parts})
+        return type(self)(**{**self._parts(), **parts})
+
+    def copy(self) -> SpikeData:
+        """Return an equal object that shares no mutable state with this one; arrays are read-only and shared."""
+        return self.replace()
+
+    __copy__ = copy
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> SpikeData:
+        # Whatever could change is copied by every constructor; raw data may be a whole recording on a disk.
+        return self.copy()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Through the constructor: arrays that were pickled one by one would come back writable.
+        return _rebuild, (type(self), self._parts())
+
+    def _parts(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in _PARTS}
 
     # ------------------------------------------------------------ methods, each where its subject is
     # Every one is a function of a SpikeData that returns another one, or numbers.
@@ -232,3 +248,7 @@ class SpikeData:
     load = classmethod(_hdf5.load)
     from_sorting = classmethod(sorting.from_sorting)
     to_sorting = sorting.to_sorting
+
+
+def _rebuild(cls: type[SpikeData], parts: dict[str, Any]) -> SpikeData:
+    return cls(**parts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import subprocess
 import sys
+from multiprocessing.reduction import ForkingPickler
 
 import numpy as np
 import pytest
@@ -49,11 +50,47 @@ def test_a_bad_time_names_its_unit(bad):
         SpikeData([[1.0], [bad, 2.0]], length=10.0)
 
 
-@pytest.mark.parametrize("bad", [[["a"]], [[1j]], [[[1.0, 2.0]]], [5.0], [[None, "x"]]])
-def test_a_train_that_is_no_vector_of_numbers_names_its_unit(bad):
-    """Text, complex numbers, matrices and scalars are no train."""
-    with pytest.raises(ValueError, match="unit 0 must be a vector"):
-        SpikeData(bad, length=10.0)
+@pytest.mark.parametrize(
+    "bad, found",
+    [
+        ([["1.0"]], "text"),
+        ([[1j]], "complex"),
+        ([[True, False]], "booleans"),
+        ([np.array([1, 2], "M8[ms]")], "dates"),
+        ([np.array([1, 2], "m8[ms]")], "time spans"),
+        ([[None, "x"]], "objects"),
+        ([[[1.0, 2.0]]], r"shape \(1, 2\); .*from_raster"),
+        ([5.0], r"shape \(\)"),
+        ([[[1.0], [2.0, 3.0]]], "inhomogeneous"),
+    ],
+)
+def test_a_train_that_is_no_vector_of_numbers_names_its_unit(bad, found):
+    """What is no vector of numbers is refused and named, also what numpy would turn into numbers silently."""
+    with pytest.raises(ValueError, match=rf"unit 1 must be a vector of spike times \(ms\).*{found}"):
+        SpikeData([[1.0], *bad], length=10.0)
+
+
+def test_units_have_ids_of_their_own():
+    """Two units with one id are refused by name; a missing id is none, and an id is a number or text."""
+    with pytest.raises(ValueError, match="unit_id must be different for each unit, found 7 for units 0 and 2; rename"):
+        SpikeData([[], [], []], neuron_attributes=[{"unit_id": 7}, {"unit_id": "7"}, {"unit_id": np.int64(7)}])
+    with pytest.raises(ValueError, match="unit_id of unit 0 must be a number or text"):
+        SpikeData([[]], neuron_attributes=[{"unit_id": [1]}])
+    assert SpikeData([[], []], neuron_attributes=[{"unit_id": None}, {"unit_id": None}]).N == 2
+
+
+@pytest.mark.parametrize("values", [np.zeros(3), [1.0], np.zeros((1, 2))])
+def test_an_attribute_per_spike_has_one_entry_per_spike(values):
+    """A spike_* array of another length than the train names unit, attribute and both lengths."""
+    with pytest.raises(ValueError, match="'spike_amplitudes' of unit 1 must have one entry for each of its 2 spikes"):
+        SpikeData([[1.0], [1.0, 2.0]], neuron_attributes=[{}, {"spike_amplitudes": values}])
+
+
+def test_a_list_per_spike_becomes_an_array():
+    """What is given as a list per spike follows the spikes like an array."""
+    sd = SpikeData([[3.0, 1.0]], neuron_attributes=[{"spike_amplitudes": [30.0, 10.0]}])
+    assert sd.neuron_attributes[0]["spike_amplitudes"].tolist() == [10.0, 30.0]
+    assert sd.subtime(2.0, 3.0).neuron_attributes[0]["spike_amplitudes"].tolist() == [30.0]
 
 
 @pytest.mark.parametrize(
@@ -120,6 +157,26 @@ def test_copies_share_no_mutable_state():
     derived.metadata["list"].append(3)
     derived.metadata["new"] = 1
     assert sd == reference
+
+
+def pickled(sd):
+    return ForkingPickler.loads(ForkingPickler.dumps(sd))
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, SpikeData.copy, SpikeData.replace, pickled])
+def test_every_way_to_copy_is_a_copy(duplicate):
+    """A copy is equal and of its own: what is changed in it does not show, and its arrays are read-only."""
+    sd = make(raw_data=np.zeros((1, 10)), metadata={"fs_Hz": 1000.0, "nested": {"list": [1]}}).set_neuron_attribute(
+        "template", np.ones((3, 4))
+    )
+    twin = duplicate(sd)
+    assert twin == sd
+    twin.metadata["nested"]["list"].append(2)
+    twin.neuron_attributes[0]["label"] = "changed"
+    assert sd.metadata["nested"] == {"list": [1]}
+    assert sd.neuron_attributes[0]["label"] == "a"
+    for array in (twin.train[0], twin.neuron_attributes[0]["template"], twin.raw_data):
+        assert not array.flags.writeable
 
 
 def test_arrays_inside_are_read_only():

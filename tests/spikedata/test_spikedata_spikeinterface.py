@@ -83,7 +83,7 @@ def test_times_count_from_the_start():
     assert sd.to_sorting(1000.0).get_unit_spike_train(0).tolist() == [0, 1]
 
 
-@pytest.mark.parametrize("attributes", [None, [{"unit_id": 5}, {"unit_id": 5}], [{"unit_id": 5}, {}]])
+@pytest.mark.parametrize("attributes", [None, [{"unit_id": 5}, {"unit_id": "5"}], [{"unit_id": 5}, {}]])
 def test_units_without_names_of_their_own_are_numbered(attributes):
     """Ids that are missing or repeated are replaced by indices."""
     sd = SpikeData([[1.0], [1.0]], length=5.0, neuron_attributes=attributes)

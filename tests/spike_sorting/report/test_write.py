@@ -222,7 +222,7 @@ def test_the_log_cannot_end_its_fence(make_run):
     "odd",
     [
         {"snr": float("nan"), "amplitude": float("inf"), "std_norm": None},
-        {"snr": "high", "position": "somewhere", "spike_amplitudes": np.zeros(3), "template_full": np.zeros(4)},
+        {"snr": "high", "position": "somewhere", "spike_amplitudes": np.full(20, np.nan), "template_full": np.zeros(4)},
         {"position": np.array([np.nan, np.nan]), "template_full": np.full((80, 16), np.nan), "channel_id": None},
     ],
 )
