@@ -96,6 +96,14 @@ def attribute_names(attributes: Sequence[Attributes]) -> list[str]:
     return list(dict.fromkeys(name for entries in attributes for name in entries))
 
 
+def unit_ids(attributes: Sequence[Attributes]) -> list[Any]:
+    """Return what other programs shall call the units: ``unit_id`` where it names each once, else the index."""
+    ids = [entries.get("unit_id") for entries in attributes]
+    if any(unit is None for unit in ids) or len(set(map(str, ids))) < len(ids):
+        return list(range(len(ids)))
+    return ids if len({isinstance(unit, str) for unit in ids}) < 2 else list(map(str, ids))
+
+
 def attribute_column(attributes: Sequence[Attributes], name: str, default: Any = MISSING) -> npt.NDArray[Any]:
     """Return one attribute of all units as an array whose first axis is the unit.
 

@@ -1,4 +1,4 @@
-"""To and from SpikeInterface."""
+"""To and from SpikeInterface's sortings: samples in place of times, properties in place of attributes."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spikelab.spikedata._attributes import Attributes, attribute_column, attribute_names
+from spikelab.spikedata._attributes import Attributes, attribute_column, attribute_names, unit_ids
 from spikelab.spikedata._raw import RecordingTraces
-from spikelab.spikedata._trains import group_by_unit
+from spikelab.spikedata._trains import Ints, group_by_unit
 
 if TYPE_CHECKING:
     from spikelab.spikedata.spikedata import SpikeData
@@ -92,7 +92,7 @@ def _read_metadata(recording: Any | None, fs_Hz: float, n_samples: int | None) -
     return metadata
 
 
-def to_sorting(sd: SpikeData, fs_Hz: float) -> Any:
+def to_sorting(sd: SpikeData, fs_Hz: float | None = None) -> Any:
     """Return a SpikeInterface ``NumpySorting``: times relative to `start_time`, rounded to samples.
 
     Unit ids are the attribute ``unit_id`` where it names every unit once, else indices. Attributes that
@@ -100,36 +100,55 @@ def to_sorting(sd: SpikeData, fs_Hz: float) -> Any:
 
     Parameters
     ----------
-    fs_Hz : float
-        Sampling rate (Hz).
+    fs_Hz : float, optional
+        Sampling rate (Hz); default: ``metadata["fs_Hz"]``.
 
     Raises
     ------
     ValueError
-        When the rate is not positive.
+        When there is no rate, or it is not positive.
     """
     from spikeinterface.core import NumpySorting
     from spikeinterface.core.base import minimum_spike_dtype
 
-    if not fs_Hz > 0:
-        msg = f"fs_Hz must be positive, got {fs_Hz}"
-        raise ValueError(msg)
-    units, times = sd.idces_times()
+    fs_Hz = require_rate(sd, fs_Hz)
+    samples, units, _ = spike_samples(sd, fs_Hz)
     spikes = np.zeros(units.size, dtype=minimum_spike_dtype)
-    spikes["sample_index"] = np.rint((times - sd.start_time) * fs_Hz / 1000.0)
-    spikes["unit_index"] = units
-    # Times that round to one sample come in any order; SpikeInterface wants units ascending within a sample.
-    spikes = spikes[np.lexsort((spikes["unit_index"], spikes["sample_index"]))]
-    sorting = NumpySorting(spikes, fs_Hz, _unit_ids(sd))
+    spikes["sample_index"], spikes["unit_index"] = samples, units
+    sorting = NumpySorting(spikes, fs_Hz, unit_ids(sd.neuron_attributes))
     _set_properties(sorting, sd)
     return sorting
 
 
-def _unit_ids(sd: SpikeData) -> list[Any]:
-    ids = [entries.get("unit_id") for entries in sd.neuron_attributes]
-    if any(unit is None for unit in ids) or len(set(map(str, ids))) < len(ids):
-        return list(range(sd.N))
-    return ids if len({isinstance(unit, str) for unit in ids}) < 2 else list(map(str, ids))
+def require_rate(sd: SpikeData, fs_Hz: float | None) -> float:
+    """Return the rate that is given, or that of the metadata.
+
+    Raises
+    ------
+    ValueError
+        When there is none, or it is not positive.
+    """
+    found = sd.metadata.get("fs_Hz") if fs_Hz is None else fs_Hz
+    if found is None:
+        msg = "the sampling rate is not in the metadata; give fs_Hz=..."
+        raise ValueError(msg)
+    if not float(found) > 0:
+        msg = f"fs_Hz must be positive, got {found}"
+        raise ValueError(msg)
+    return float(found)
+
+
+def spike_samples(sd: SpikeData, fs_Hz: float) -> tuple[Ints, Ints, Ints]:
+    """Return sample and unit index of every spike by sample, then unit, and their order among all trains joined.
+
+    Samples count from `start_time`.
+    """
+    times = np.concatenate([np.zeros(0), *sd.train])
+    units = np.repeat(np.arange(sd.N), [train.size for train in sd.train])
+    samples = np.rint((times - sd.start_time) * fs_Hz / 1000.0).astype(np.int64)
+    # Times that round to one sample come in any order; readers want units ascending within a sample.
+    order = np.lexsort((units, samples))
+    return samples[order], units[order], order
 
 
 def _set_properties(sorting: Any, sd: SpikeData) -> None:

@@ -20,6 +20,11 @@ from spikelab.spikedata import (
     _units,
     _values,
     _windows,
+    analyzer,
+    comparison,
+    nwb,
+    phy,
+    pynapple,
     sorting,
 )
 
@@ -248,6 +253,14 @@ class SpikeData:
     load = classmethod(_hdf5.load)
     from_sorting = classmethod(sorting.from_sorting)
     to_sorting = sorting.to_sorting
+    from_analyzer = classmethod(analyzer.from_analyzer)
+    from_phy = classmethod(phy.from_phy)
+    to_phy = phy.to_phy
+    from_nwb = classmethod(nwb.from_nwb)
+    to_nwb = nwb.to_nwb
+    to_pynapple = pynapple.to_pynapple
+    compare_sorter = comparison.compare_sorter
+    compare_ground_truth = comparison.compare_ground_truth
 
 
 def _rebuild(cls: type[SpikeData], parts: dict[str, Any]) -> SpikeData:

@@ -14,6 +14,8 @@ MODULES = [
     "spikelab.spikedata._snippets",
     "spikelab.spikedata._units",
     "spikelab.spikedata._windows",
+    "spikelab.spikedata.comparison",
+    "spikelab.spikedata.pynapple",
     "spikelab.spikedata.spikedata",
     "spikelab.curation.criteria",
     "spikelab.curation.curate",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from spikelab.spike_sorting._settings import thaw
@@ -20,9 +19,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from spikelab.spikedata._templates import Peak
+
 VERSION = 1
-_TEMPLATE_SHARE = 0.1
-"""A template is defined on the channels whose peak-to-peak amplitude reaches this share of its largest."""
 
 
 def settings(config: SortingPipelineConfig) -> Any:
@@ -96,6 +95,8 @@ def unit_attributes(
     """Return the attributes of each unit, in the order of ``spikes.unit_ids``."""
     import numpy as np
 
+    from spikelab.spikedata._templates import largest_peak, template_attributes
+
     templates = analyzer.get_extension("templates")
     average, spread = templates.get_data("average"), templates.get_data("std")
     noise_uV = analyzer.get_extension("noise_levels").get_data()
@@ -119,7 +120,7 @@ def unit_attributes(
                 "std_norm": _ratio(spread[index, window, peak.channel].mean(), peak.height_uV),
                 "has_pos_peak": peak.is_positive,
                 "spike_amplitudes": (amplitudes[spikes.unit_ids[index]] / share).astype(np.float32),
-                **_template_attributes(average[index]),
+                **template_attributes(average[index]),
                 **{name: _plain(metrics.loc[unit_id, name]) for name in metrics.columns},
                 **{name: values[index] for name, values in spikes.unit_properties.items()},
             }
@@ -141,39 +142,6 @@ def _channel_attributes(recording: Any) -> dict[str, list[Any]]:
     return attributes
 
 
-@dataclass(frozen=True)
-class Peak:
-    """The largest deflection of a template.
-
-    Parameters
-    ----------
-    sample, channel : int
-        Where it is.
-    is_positive : bool
-        Whether it is a peak rather than a trough.
-    height_uV : float
-        Its size.
-    """
-
-    sample: int
-    channel: int
-    is_positive: bool
-    height_uV: float
-
-
-def largest_peak(average: NDArray[np.float32], pos_peak_thresh: float) -> Peak:
-    """Return the peak of a template (samples, channels), in uV.
-
-    A positive peak counts only when it exceeds the negative one `pos_peak_thresh` times: spikes are troughs.
-    """
-    import numpy as np
-
-    is_positive = bool(average.max() > pos_peak_thresh * -average.min())
-    flat = int(average.argmax() if is_positive else average.argmin())
-    sample, channel = (int(index) for index in np.unravel_index(flat, average.shape))
-    return Peak(sample, channel, is_positive, float(abs(average[sample, channel])))
-
-
 def _share_left_by_filter(unfiltered: NDArray[np.float32], peak: Peak) -> float:
     """Return the share of a spike's amplitude that the band-pass left, by which amplitudes are corrected.
 
@@ -186,20 +154,6 @@ def _share_left_by_filter(unfiltered: NDArray[np.float32], peak: Peak) -> float:
     near = waveform[max(0, peak.sample - 3) : peak.sample + 4]
     true_uV = float(near.max() if peak.is_positive else -near.min())
     return min(1.0, peak.height_uV / true_uV) if true_uV > 0 else 1.0
-
-
-def _template_attributes(average: NDArray[np.float32]) -> dict[str, Any]:
-    """Return a unit's template (samples, channels), whole and on the channels where it is defined, in uV."""
-    import numpy as np
-
-    reach = np.ptp(average, axis=0)
-    on = np.flatnonzero(reach >= _TEMPLATE_SHARE * reach.max())
-    return {
-        "template": average[:, on].astype(np.float32),
-        "template_channels": on,
-        "template_full": average.astype(np.float32),
-        "avg_waveform": np.ascontiguousarray(average.T, dtype=np.float32),
-    }
 
 
 def _ratio(value: float, of: float) -> float:

@@ -1,0 +1,255 @@
+"""From and to NWB files: the table of units, their electrodes and the epochs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import numpy as np
+
+from spikelab._publish import published
+from spikelab.spikedata._attributes import attribute_column, attribute_names, is_per_spike, unit_ids
+from spikelab.spikedata._chunks import CHUNKS, read_chunks
+from spikelab.spikedata._nwb_reading import NAME, OWN, read_units
+from spikelab.spikedata.sorting import require_rate
+
+if TYPE_CHECKING:
+    from spikelab.spikedata.spikedata import SpikeData
+
+_DESCRIPTIONS = {
+    NAME: "name of the unit",
+    "amplitude": "size of the average waveform at its peak (uV)",
+    "channel": "index of the channel on which the unit is largest",
+    "firing_rate": "mean rate (Hz)",
+    "position": "estimated position on the probe (um)",
+    "snr": "size of the average waveform over the noise of its channel",
+    "spike_amplitudes": "amplitude of each spike (uV)",
+    "std_norm": "spread of the waveforms at their peak over its size",
+    "x": "position on the probe (um)",
+    "y": "position on the probe (um)",
+}
+
+
+def from_nwb(cls: type[SpikeData], path: str | os.PathLike[str], *, length: float | None = None) -> SpikeData:
+    """Return the units of an NWB file.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    length : float, optional
+        Duration (ms); default: up to the end of the observation intervals, else to the last spike.
+
+    Returns
+    -------
+    SpikeData
+        Times (ms) count from the start of the session. ``unit_id`` is the column ``unit_name`` where there is one,
+        else the number of the unit; every other column is an attribute. ``waveform_mean`` gives ``template`` (uV).
+
+    Raises
+    ------
+    ImportError
+        When pynwb is not installed.
+    FileNotFoundError
+        When there is no such file.
+    ValueError
+        When it has no units with spike times, or is no NWB file.
+    """
+    pynwb = _import_pynwb()
+    path = Path(path)
+    if not path.is_file():
+        msg = f"there is no file {path}"
+        raise FileNotFoundError(msg)
+    try:
+        with pynwb.NWBHDF5IO(path, mode="r") as io:
+            return read_units(cls, io.read(), path, length)
+    except (OSError, KeyError, TypeError) as error:
+        msg = f"{path} cannot be read as NWB: {error}"
+        raise ValueError(msg) from error
+
+
+def to_nwb(
+    sd: SpikeData,
+    path: str | os.PathLike[str],
+    *,
+    session_start_time: datetime | None = None,
+    session_description: str = "sorted extracellular recording",
+    identifier: str | None = None,
+    fs_Hz: float | None = None,
+    subject: Mapping[str, Any] | None = None,
+    location: str = "unknown",
+    **fields: Any,
+) -> None:
+    """Write an NWB file with the units, whole or not at all.
+
+    Times become seconds from the start of the session. The recording's span is the observation interval of every
+    unit, templates (``template_full``, uV) become ``waveform_mean`` (V) on the electrodes of
+    ``metadata["channel_locations"]``, epochs a table of epochs, and attributes that all units have as numbers, text,
+    positions or one number per spike become columns.
+
+    Parameters
+    ----------
+    path : path-like
+        The file, ending in ``.nwb``.
+    session_start_time : datetime, optional
+        When the recording began, with a time zone; default: ``metadata["session_start_time"]``. NWB demands it.
+    session_description : str
+        What the session was.
+    identifier : str, optional
+        Name of the file that no other file has; default: a random one.
+    fs_Hz : float, optional
+        Sampling rate (Hz), the resolution of the times; default: ``metadata["fs_Hz"]``.
+    subject : mapping, optional
+        Fields of ``pynwb.file.Subject`` (``subject_id``, ``species``, ``sex``, ``age``). Archives demand it.
+    location : str, default "unknown"
+        Where the electrodes were: a brain area, by its name in the species' atlas, or the kind of culture.
+    **fields : object
+        Further fields of ``pynwb.NWBFile`` (``experimenter``, ``lab``, ``institution``, ``keywords``, ...).
+
+    Raises
+    ------
+    ImportError
+        When pynwb is not installed.
+    ValueError
+        When the date or the rate is missing, or the recording starts before 0: NWB has no times before the session.
+    """
+    pynwb = _import_pynwb()
+    if sd.start_time < 0:
+        msg = (
+            f"times in NWB count from the start of the session, and this starts at {sd.start_time} ms; shift it with "
+            "sd.subtime(sd.start_time, sd.end_time, shift_to=0.0)"
+        )
+        raise ValueError(msg)
+    file = pynwb.NWBFile(
+        session_description=session_description,
+        identifier=identifier or str(uuid4()),
+        session_start_time=_session_start(sd, session_start_time),
+        subject=None if subject is None else pynwb.file.Subject(**subject),
+        **fields,
+    )
+    n_electrodes = _add_electrodes(file, sd, location)
+    _add_units(file, sd, require_rate(sd, fs_Hz), n_electrodes)
+    _add_epochs(file, sd)
+    _write(pynwb, file, Path(path))
+
+
+def _import_pynwb() -> Any:
+    try:
+        import pynwb
+    except ImportError as error:
+        msg = "NWB files need pynwb; install it with: pip install 'spikelab[nwb]'"
+        raise ImportError(msg) from error
+    return pynwb
+
+
+def _session_start(sd: SpikeData, given: datetime | None) -> datetime:
+    start = sd.metadata.get("session_start_time") if given is None else given
+    if isinstance(start, str):
+        start = datetime.fromisoformat(start)
+    if not isinstance(start, datetime) or start.tzinfo is None:
+        msg = (
+            "NWB needs to know when the session began, with its time zone: "
+            f"session_start_time=datetime(2024, 5, 17, 14, 30, tzinfo=timezone.utc); found {start!r}"
+        )
+        raise ValueError(msg)
+    return start
+
+
+def _write(pynwb: Any, file: Any, path: Path) -> None:
+    import h5py
+
+    if path.suffix != ".nwb":
+        msg = f"the name of an NWB file must end in .nwb, got {path.name!r}"
+        raise ValueError(msg)
+    with published(path) as partial, h5py.File(partial, "w") as hdf5, pynwb.NWBHDF5IO(file=hdf5, mode="w") as io:
+        io.write(file)
+
+
+def _add_electrodes(file: Any, sd: SpikeData, location: str) -> int:
+    """Add an electrode for each channel whose place is known, and return how many."""
+    positions = np.asarray(sd.metadata.get("channel_locations", ()), dtype=np.float64)
+    if positions.ndim != 2 or not len(positions):
+        return 0
+    device = file.create_device(name="probe", description="the probe that recorded the channels")
+    group = file.create_electrode_group(
+        name="channels", description="the channels that were sorted", location=location, device=device
+    )
+    names = sd.metadata.get("channel_ids", range(len(positions)))
+    file.add_electrode_column(name="channel_name", description="id of the channel in the recording")
+    for (x, y), name in zip(positions[:, :2].tolist(), names, strict=True):
+        file.add_electrode(rel_x=x, rel_y=y, location=location, group=group, channel_name=str(name))
+    return len(positions)
+
+
+def _add_units(file: Any, sd: SpikeData, fs_Hz: float, n_electrodes: int) -> None:
+    if not sd.N:
+        return
+    file.units = _import_pynwb().misc.Units(
+        name="units", description="sorted units", resolution=1.0 / fs_Hz, waveform_rate=fs_Hz,
+        electrode_table=file.electrodes,
+    )  # fmt: skip
+    for name, is_ragged in _column_names(sd).items():
+        description = _DESCRIPTIONS.get(name, f"{name.replace('_', ' ')} of the unit")
+        file.add_unit_column(name=name, description=description, index=is_ragged)
+    span = [[sd.start_time / 1000.0, sd.end_time / 1000.0]]
+    columns = {name: _column(sd, name) for name in _column_names(sd)}
+    numbers = _numbers(sd)
+    waveforms = _waveforms(sd, n_electrodes)
+    for unit, times in enumerate(sd.train):
+        own = {name: values[unit] for name, values in columns.items()}
+        file.add_unit(id=numbers[unit], spike_times=times / 1000.0, obs_intervals=span, **own, **waveforms[unit])
+
+
+def _numbers(sd: SpikeData) -> list[int]:
+    ids = unit_ids(sd.neuron_attributes)
+    return ids if all(isinstance(unit, int) for unit in ids) else list(range(sd.N))
+
+
+def _column_names(sd: SpikeData) -> dict[str, bool]:
+    """Return the attributes that become columns, and whether they have one entry per spike."""
+    names = {} if _numbers(sd) == unit_ids(sd.neuron_attributes) else {NAME: False}
+    for name in attribute_names(sd.neuron_attributes):
+        values: list[Any] = [entries.get(name) for entries in sd.neuron_attributes]
+        # A slash would be a path, and NWB has its own idea of its own columns.
+        if name in {"unit_id", "id", *OWN, NAME} or "/" in name or any(value is None for value in values):
+            continue
+        is_ragged = all(is_per_spike(name, value) and value.ndim == 1 for value in values)
+        if is_ragged or _is_plain(name, attribute_column(sd.neuron_attributes, name)):
+            names[name] = is_ragged
+    return names
+
+
+def _is_plain(name: str, column: Any) -> bool:
+    return column.dtype.kind in "biufU" and column.ndim == (2 if name == "position" else 1)
+
+
+def _column(sd: SpikeData, name: str) -> list[Any]:
+    if name == NAME:
+        return list(map(str, unit_ids(sd.neuron_attributes)))
+    values = [entries[name] for entries in sd.neuron_attributes]
+    return [value.item() if isinstance(value, np.generic) else value for value in values]
+
+
+def _waveforms(sd: SpikeData, n_electrodes: int) -> list[dict[str, Any]]:
+    """Return ``waveform_mean`` (V) and ``electrodes`` of each unit; nothing unless all units have a template."""
+    templates: list[Any] = [entries.get("template_full") for entries in sd.neuron_attributes]
+    shapes = {getattr(template, "shape", ()) for template in templates}
+    if not n_electrodes or len(shapes) != 1 or shapes.pop()[1:] != (n_electrodes,):
+        return [{} for _ in templates]
+    electrodes = list(range(n_electrodes))
+    return [
+        {"waveform_mean": np.asarray(template, dtype=np.float32) * 1e-6, "electrodes": electrodes}
+        for template in templates
+    ]
+
+
+def _add_epochs(file: Any, sd: SpikeData) -> None:
+    if sd.metadata.get(CHUNKS) is None:
+        return
+    file.add_epoch_column(name="epoch_name", description="which recording it was")
+    for (start, end), name in zip(*read_chunks(sd.metadata), strict=True):
+        file.add_epoch(start_time=start / 1000.0, stop_time=end / 1000.0, epoch_name=name)
