@@ -321,9 +321,9 @@ def test_many_spikes_are_thinned(make_run, make_units):
     """A page draws at most about 20,000 spikes, the same ones each time."""
     run = make_run()
     times = np.linspace(0, 59_999, 60_000)
-    sd = make_units(1, spike_amplitudes=np.full(60_000, -50.0))
-    replaced = sd.replace(train=[times])
-    replaced.save(run.folder.curated)
+    sd = make_units(1)
+    attributes = [{**sd.neuron_attributes[0], "spike_amplitudes": np.full(60_000, -50.0)}]
+    sd.replace(train=[times], neuron_attributes=attributes).save(run.folder.curated)
     result = run.success(n_units=1, n_curated_units=1, n_spikes=60_000)
     pages = []
     for _ in range(2):
