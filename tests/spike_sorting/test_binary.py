@@ -47,6 +47,19 @@ def saved(traces: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return in_memory((traces - 30_000).astype("int16")).save(folder=folder, n_jobs=1, verbose=False)
 
 
+class Large:
+    """A recording of 100 channels that only says how long it is."""
+
+    def __init__(self, n_samples: int) -> None:
+        self.n_samples = n_samples
+
+    def get_num_samples(self) -> int:
+        return self.n_samples
+
+    def get_num_channels(self) -> int:
+        return 100
+
+
 # ------------------------------------------------------------------------------------------ in processes
 
 
@@ -59,10 +72,12 @@ def test_a_copy_by_several_processes_is_the_recording(
     simulate_maxwell(file, duration_s=8, n_channels=9, n_units=2)
     (recording,) = open_source(Source((str(file),)))
     recording = recording.remove_channels(recording.channel_ids[3:5]).frame_slice(1_003, 158_002)
-    monkeypatch.setattr(binary, "_BYTES_PER_PROCESS", 1_000_000)  # or the recording would be too small for several
-    job = job_for(recording, tmp_path, n_jobs=n_jobs, total_memory="16M")
-    kwargs = binary.job_kwargs(job.config.execution, recording)
-    assert (kwargs["n_jobs"], kwargs["total_memory"]) == (n_jobs, "2M")
+    # Or the recording would be too small for several processes, and for several chunks in each.
+    monkeypatch.setattr(binary, "_COPIED_BYTES_PER_PROCESS", 1_000_000)
+    monkeypatch.setattr(binary, "_LARGEST_CHUNK_BYTES", 400_000)
+    job = job_for(recording, tmp_path, n_jobs=n_jobs, total_memory="4G")
+    kwargs = binary.job_kwargs(job.config.execution, recording, binary._COPIED_BYTES_PER_PROCESS)
+    assert (kwargs["n_jobs"], kwargs["total_memory"]) == (n_jobs, f"{max(1, n_jobs * 2 // 5)}M")
 
     flat = binary.flat_binary(job, "key")
     assert flat == binary.FlatBinary(job.run.binary, "uint16", 7)
@@ -74,21 +89,17 @@ def test_a_copy_by_several_processes_is_the_recording(
 
 
 def test_small_recordings_are_copied_by_one_process() -> None:
-    """The start of a process costs more than the copy of less than half a gigabyte; n_jobs is the most."""
-
-    class Large:
-        def __init__(self, n_samples: int) -> None:
-            self.n_samples = n_samples
-
-        def get_num_samples(self) -> int:
-            return self.n_samples
-
-        def get_num_channels(self) -> int:
-            return 100
-
+    """The start of a process costs more than the work on less than half a gigabyte; n_jobs is the most."""
     execution = KILOSORT4.override(n_jobs=4, total_memory="32G").execution
     n_jobs = [binary.job_kwargs(execution, Large(n))["n_jobs"] for n in (10**5, 10**6, 2 * 10**6, 10**8)]
     assert n_jobs == [1, 1, 2, 4]
+
+
+@pytest.mark.parametrize("total_memory,n_jobs", [("100M", 1), ("1G", 2), ("2G", 5), ("32G", 16)])
+def test_so_many_processes_as_memory_allows(total_memory: str, n_jobs: int) -> None:
+    """What the processes hold by themselves counts as well: with their chunks they stay within total_memory."""
+    execution = KILOSORT4.override(n_jobs=16, total_memory=total_memory).execution
+    assert binary.job_kwargs(execution, Large(10**9))["n_jobs"] == n_jobs
 
 
 @pytest.mark.parametrize("total_memory,most_MB", [("1G", 125), (1_000_000_000, 125), ("40M", 5), ("1M", 1)])

@@ -19,7 +19,13 @@ COPYING = "copy to binary"
 """Name of this step in the progress of a sort."""
 SUPPORTED_DTYPES = ("int16", "uint16", "int32", "float32")
 _BYTES_PER_PROCESS = 500_000_000
+_COPIED_BYTES_PER_PROCESS = 2_000_000_000
+"""A copy is done with so many bytes, as floats, in the time that the start of a process takes."""
 _LARGEST_CHUNK_BYTES = 20_000_000
+_FLOATS_PER_CHUNK = 8
+"""Chunks are converted and filtered as floats, so that they take about so many times their own size."""
+_PROCESS_BYTES = 200_000_000
+"""What a process holds before its first chunk: Python, numpy, SpikeInterface and a reader."""
 _CANNOT_RESERVE = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS})
 """The file system does not know how."""
 _WIDER = {
@@ -112,13 +118,16 @@ def _write(job: SortJob, path: Path, dtype: str) -> None:
         (job.recording, str(path), dtype),
         gather_func=count,
         job_name=COPYING,
-        **job_kwargs(job.config.execution, job.recording),
+        **job_kwargs(job.config.execution, job.recording, _COPIED_BYTES_PER_PROCESS),
     )
     executor.run()
 
 
 def reserve(descriptor: int, n_bytes: int) -> None:
-    """Take the space of a file now: a disk that runs full under a memory map kills the process, without a word."""
+    """Take the space of a file now, so that a disk that is too full says so at once.
+
+    It would do so after an hour of copying, and under a memory map it would kill the process without a word.
+    """
     os.ftruncate(descriptor, n_bytes)
     if n_bytes and hasattr(os, "posix_fallocate"):
         try:
@@ -129,30 +138,45 @@ def reserve(descriptor: int, n_bytes: int) -> None:
 
 
 def _open_copy(recording: Any, path: str, dtype: str) -> dict[str, Any]:
-    import numpy as np
-
-    shape = (recording.get_num_samples(), recording.get_num_channels())
-    return {"recording": recording, "copy": np.memmap(path, dtype=dtype, mode="r+", shape=shape)}
+    return {"recording": recording, "path": Path(path), "dtype": dtype}
 
 
 def _copy_chunk(_segment: int, start: int, end: int, opened: dict[str, Any]) -> int:
-    opened["copy"][start:end] = opened["recording"].get_traces(start_frame=start, end_frame=end)
-    opened["copy"].flush()
+    """Write a chunk to its place; a memory map would count as memory, and turn a failing disk into a signal."""
+    import numpy as np
+
+    traces = opened["recording"].get_traces(start_frame=start, end_frame=end)
+    data = np.ascontiguousarray(traces, dtype=opened["dtype"])
+    with opened["path"].open("r+b", buffering=0) as file:
+        file.seek(start * data.strides[0])
+        left = data.reshape(-1).view(np.uint8).data
+        while left:
+            left = left[file.write(left) :]
     return end - start
 
 
-def job_kwargs(execution: ExecutionConfig, recording: Any) -> dict[str, Any]:
+def job_kwargs(
+    execution: ExecutionConfig, recording: Any, bytes_per_process: int = _BYTES_PER_PROCESS
+) -> dict[str, Any]:
     """Return how SpikeInterface splits its work on `recording`: processes, and memory for their chunks.
 
-    Half a gigabyte keeps a process busy long enough to be worth its start. Chunks are converted and filtered
-    as floats, so that they take about eight times their own size.
+    Parameters
+    ----------
+    execution : ExecutionConfig
+        The most processes, and what memory they may take together.
+    recording : BaseRecording
+        What is worked on.
+    bytes_per_process : int, default 500 MB
+        How much of it, as floats, keeps a process busy long enough to be worth its start.
     """
     n_bytes = recording.get_num_samples() * recording.get_num_channels() * 4
-    n_jobs = min(execution.n_jobs or host.usable_cores(), 1 + n_bytes // _BYTES_PER_PROCESS)
     memory = memory_bytes(execution.total_memory or host.available_memory_bytes() // 2)
+    n_fitting = max(1, memory // (_PROCESS_BYTES + _FLOATS_PER_CHUNK * _LARGEST_CHUNK_BYTES))
+    n_jobs = min(execution.n_jobs or host.usable_cores(), 1 + n_bytes // bytes_per_process, n_fitting)
+    chunks_bytes = min(memory // _FLOATS_PER_CHUNK, n_jobs * _LARGEST_CHUNK_BYTES)
     return {
         "n_jobs": n_jobs,
-        "total_memory": f"{max(1, min(memory // 8, n_jobs * _LARGEST_CHUNK_BYTES) // 10**6)}M",
+        "total_memory": f"{max(1, chunks_bytes // 10**6)}M",
         "progress_bar": True,
         "pool_engine": "process",
         "mp_context": "spawn",
