@@ -79,7 +79,7 @@ def tell_streams(file: Path) -> int:
 
 def tell_report(folder: Path) -> int:
     """Write the report of every results folder in or below `folder` again, and print what it says in short."""
-    from spikelab.spike_sorting.report import generate_sorting_report
+    from spikelab.spike_sorting.report import generate_batch_report, generate_sorting_report
 
     console = make_console()
     records = sorted(folder.rglob("recording_report.json"))
@@ -90,6 +90,8 @@ def tell_report(folder: Path) -> int:
         page = generate_sorting_report(record.parent)
         for line in _report_lines(_read_record(record), page):
             say(console, line)
+    if len(records) > 1:
+        say(console, f"all: {short_path(generate_batch_report(folder))}")
     return ExitCode.DONE
 
 

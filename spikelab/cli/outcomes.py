@@ -10,6 +10,7 @@ from spikelab.cli.output import counted, seconds_text, short_path
 from spikelab.spike_sorting._exceptions import PreflightError
 from spikelab.spike_sorting.jobs import Job
 from spikelab.spike_sorting.outcome import FAILED, INTERRUPTED, SKIPPED, Outcome, RecordingResult, SortRunReport
+from spikelab.spike_sorting.report.batch import NAME, common_folder
 from spikelab.spike_sorting.run_folder import RunFolder
 
 
@@ -75,9 +76,18 @@ def summary_lines(report: SortRunReport, seconds: float) -> list[Text]:
     style = "green" if report.all_succeeded else "yellow"
     lines = [Text(line, style=f"bold {style}")]
     lines += [Text(f"  {count} {status}") for status, count in _unsorted(report).items()]
+    page = _batch_page(report)
+    if page is not None:
+        lines.append(Text(f"report of all: {short_path(page)}"))
     if report.failed:
         lines.append(Text("The same command tries again what is not sorted, and continues where it stopped."))
     return lines
+
+
+def _batch_page(report: SortRunReport) -> Path | None:
+    folder = common_folder(report.records) if len(report.records) > 1 else None
+    page = None if folder is None else folder / f"{NAME}.html"
+    return page if page is not None and page.is_file() else None
 
 
 def _how(job: Job, result: RecordingResult) -> str:

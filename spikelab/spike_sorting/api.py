@@ -20,10 +20,11 @@ from spikelab.spike_sorting.outcome import SKIPPED, Outcome, RecordingResult, So
 from spikelab.spike_sorting.pipeline import Observer, is_finished, run_recording
 from spikelab.spike_sorting.preflight import Finding, error_from, findings_for, raise_for, run_preflight
 from spikelab.spike_sorting.remarks import Remark
+from spikelab.spike_sorting.report import write_batch_report
 from spikelab.spike_sorting.run_folder import EXPORT, RunFolder
 from spikelab.spike_sorting.supervision.arbiter import MemoryArbiter
 from spikelab.spike_sorting.supervision.awake import stay_awake
-from spikelab.spike_sorting.supervision.deadline import unanswered
+from spikelab.spike_sorting.supervision.deadline import Deadline, unanswered
 from spikelab.spike_sorting.supervision.devices import Devices
 from spikelab.spike_sorting.supervision.disk import ask_disks
 
@@ -267,6 +268,7 @@ def run_jobs(
         outcomes = _run_all(jobs, on_error, n_parallel, observer, on_outcome)
     for outcome in outcomes:
         report.add(outcome.result)
+    _report_batch(jobs, [outcome.result for outcome in outcomes])
     _raise_first(outcomes, on_error)
     return outcomes
 
@@ -374,6 +376,18 @@ def _not_started(job: Job, error: SpikeSortingClassifiedError) -> RecordingResul
 
 def _result_without_run(job: Job, **fields: Any) -> RecordingResult:
     return RecordingResult(rec_name=job.name, rec_path=job.path, results_folder=str(job.run.results), **fields)
+
+
+def _report_batch(jobs: Sequence[Job], records: Sequence[RecordingResult]) -> None:
+    """Write the report of the batch; one that cannot be written costs neither a result nor its error."""
+    limit_s = max((job.config.execution.io_stall_s for job in jobs), default=0.0)
+    with_pages = any(job.config.execution.generate_sorting_report for job in jobs)
+    try:
+        Deadline("the disk of the batch's report", limit_s).call(
+            partial(write_batch_report, records, with_pages=with_pages)
+        )
+    except Exception:  # noqa: BLE001 - told in the log
+        _log.exception("the report of the batch could not be written")
 
 
 def _raise_first(outcomes: Sequence[Outcome], on_error: OnError) -> None:

@@ -37,6 +37,7 @@ def test_a_batch_goes_on_after_a_failure(batch):
     assert outcome.endswith("report: sorted_kilosort4/good.raw.h5/sorting_report.html")
     assert any(line.startswith("[2/2] broken.raw.h5: failed (recording_unreadable)") for line in lines)
     assert any(line.startswith("1 of 2 recordings sorted in") for line in lines)
+    assert "report of all: sorted_kilosort4/batch_report.html" in lines
 
 
 def test_progress_is_in_plain_lines_without_a_terminal(batch):

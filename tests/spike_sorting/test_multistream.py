@@ -100,7 +100,7 @@ def test_each_well_has_its_own_units(sorted_plate: dict[str, Any], wells: dict[s
 def test_each_well_has_its_own_folders(sorted_plate: dict[str, Any], plate: Path) -> None:
     """Results and intermediate files of a well lie in folders named after file and well, and say which well it is."""
     for kind in ("sorted_fake", "inter_fake"):
-        assert sorted(path.name for path in (plate.parent / kind).iterdir()) == [
+        assert sorted(path.name for path in (plate.parent / kind).iterdir() if path.is_dir()) == [
             "plate.raw.h5_well000", "plate.raw.h5_well001",
         ]  # fmt: skip
     for well in LENGTHS_MS:
@@ -167,6 +167,13 @@ def test_one_dead_well_costs_only_itself(wells: dict[str, Any], tmp_path: Path) 
         ("well000", [4000]), ("well001", [None]), ("well002", [3000]),
     ]  # fmt: skip
     assert said["status"] == ["success", "no_good_channels", "success"]
+    three = ("well000", "well001", "well002")
+    report = json.loads((tmp_path / "sorted_fake" / "batch_report.json").read_text())
+    assert [(record["rec_name"], record["status"]) for record in report["records"]] == [
+        (f"plate.raw.h5_{well}", status) for well, status in zip(three, said["status"], strict=True)
+    ]
+    page = (tmp_path / "sorted_fake" / "batch_report.html").read_text()
+    assert all(f'href="plate.raw.h5_{well}/sorting_report.html"' in page for well in three)
 
     assert sort("wells", str(file))["error"][0] == "NoGoodChannelsError"
 

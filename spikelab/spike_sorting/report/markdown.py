@@ -18,28 +18,28 @@ def to_markdown(facts: Facts) -> str:
 
 
 def _sections(facts: Facts) -> Iterator[str]:
-    yield f"# Sorting report: {_inline(facts.result.rec_name)}"
-    yield f"**{_inline(wording.verdict(facts))}**"
-    yield _inline(wording.explanation(facts))
+    yield f"# Sorting report: {inline(facts.result.rec_name)}"
+    yield f"**{inline(wording.verdict(facts))}**"
+    yield inline(wording.explanation(facts))
     if facts.result.advice:
-        yield f"**What to do:** {_inline(facts.result.advice)}"
+        yield f"**What to do:** {inline(facts.result.advice)}"
     yield _bullets("Look at this", [str(one) for one in facts.suspicions])
     yield _bullets("Warnings", [str(one) for one in facts.warnings])
     if not facts.result.succeeded:
         yield from _failure(facts)
-    yield _table("Recording and run", ("", ""), wording.fact_rows(facts))
-    yield _table("Curation", ("criterion", "threshold", "failed", "left"), _curation_rows(facts))
-    yield _table("Units kept", ("", "median", "quartiles", "range"), wording.quality_rows(facts))
-    yield _table("Where the time went", ("stage", "time"), _timing_rows(facts))
-    yield _table("Settings that differ from the preset", ("setting", "used", "preset"), _change_rows(facts))
-    yield _table("Settings chosen for this recording", ("setting", "value", "why"), wording.recommended_rows(facts))
+    yield table("Recording and run", ("", ""), wording.fact_rows(facts))
+    yield table("Curation", ("criterion", "threshold", "failed", "left"), _curation_rows(facts))
+    yield table("Units kept", ("", "median", "quartiles", "range"), wording.quality_rows(facts))
+    yield table("Where the time went", ("stage", "time"), _timing_rows(facts))
+    yield table("Settings that differ from the preset", ("setting", "used", "preset"), _change_rows(facts))
+    yield table("Settings chosen for this recording", ("setting", "value", "why"), wording.recommended_rows(facts))
     if facts.result.succeeded:
         yield _bullets("Warnings in the log", wording.log_warnings(facts))
 
 
 def _failure(facts: Facts) -> Iterator[str]:
     rows = wording.attempt_rows(facts)
-    yield _table("Attempts", ("phase", "ended with", "time", "status"), rows)
+    yield table("Attempts", ("phase", "ended with", "time", "status"), rows)
     tail = wording.log_tail(facts)
     if tail:
         yield f"## Last lines of the log\n\n{_fenced(tail)}"
@@ -64,21 +64,22 @@ def _change_rows(facts: Facts) -> wording.Rows:
 # ---------------------------------------------------------------------------------------------------- syntax
 
 
-def _inline(text: str) -> str:
+def inline(text: str) -> str:
     """Return `text` on one line, so that no character of it is markup."""
     escaped = html.escape(" ".join(text.split()), quote=False)
     return re.sub(r"([\\`*_\[\]|#])", r"\\\1", escaped)
 
 
-def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a section with a table; nothing without rows."""
     if not rows:
         return ""
-    lines = [header, ["---"] * len(header), *([_inline(cell) for cell in row] for row in rows)]
+    lines = [header, ["---"] * len(header), *([inline(cell) for cell in row] for row in rows)]
     return "\n".join([f"## {title}", "", *(f"| {' | '.join(line)} |" for line in lines)])
 
 
 def _bullets(title: str, lines: Sequence[str]) -> str:
-    return "\n".join([f"## {title}", "", *(f"- {_inline(line)}" for line in lines)]) if lines else ""
+    return "\n".join([f"## {title}", "", *(f"- {inline(line)}" for line in lines)]) if lines else ""
 
 
 def _fenced(text: str) -> str:

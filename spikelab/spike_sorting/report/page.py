@@ -27,7 +27,7 @@ def to_html(facts: Facts) -> str:
     plots, metrics = make_plots(facts), _metrics(facts)
     figures = facts.config.figures
     page: str = (
-        _environment()
+        environment()
         .get_template("page.html.j2")
         .render(
             facts=facts,
@@ -51,19 +51,20 @@ def to_html(facts: Facts) -> str:
     return page
 
 
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
+    """Return the environment in which pages are made: nothing in a name is taken for markup."""
     import jinja2
 
-    environment = jinja2.Environment(
+    made = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
-    environment.filters["at"] = _plots_at
-    return environment
+    made.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
+    made.filters["at"] = _plots_at
+    return made
 
 
 def _plots_at(plots: list[Plot], place: str) -> list[tuple[int, Plot]]:

@@ -63,10 +63,14 @@ def count(value: int | None, noun: str) -> str:
 
 def verdict(facts: Facts) -> str:
     """Return in one line what came of the recording."""
-    result = facts.result
+    return verdict_of(facts.result)
+
+
+def verdict_of(result: RecordingResult) -> str:
+    """Return in one line what came of a recording."""
     where = f" in stage {result.stage}" if result.stage else ""
     if result.succeeded:
-        return f"Sorted{_harvest(facts)}"
+        return f"Sorted{_harvest(result)}"
     if result.status == INTERRUPTED:
         return f"Interrupted{where}"
     if result.status == SKIPPED:
@@ -74,8 +78,8 @@ def verdict(facts: Facts) -> str:
     return f"Failed{where}: {result.error_class or result.status}"
 
 
-def _harvest(facts: Facts) -> str:
-    found, kept = facts.result.n_units, facts.result.n_curated_units
+def _harvest(result: RecordingResult) -> str:
+    found, kept = result.n_units, result.n_curated_units
     if found is None or kept is None:
         return ""
     return f": {count(found, 'unit')} found, {number(kept) if kept else 'none'} kept"
