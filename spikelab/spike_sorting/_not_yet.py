@@ -7,7 +7,6 @@ from spikelab.spike_sorting.config import SortingPipelineConfig, flat_settings
 NOT_YET = {
     "merge_duplicates": "merging of duplicates",
     "curation_epoch": "curation on one epoch",
-    "compile_waveforms": "waveforms in sorted.npz and sorted.mat",
     "create_unit_figures": "one figure per unit",
     "stim_times_ms": "cleaning of stimulation artifacts",
     "use_docker": "sorting in containers",

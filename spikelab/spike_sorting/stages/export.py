@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from spikelab.spike_sorting._settings import thaw
 from spikelab.spike_sorting.config import SortingPipelineConfig
+from spikelab.spike_sorting.stages.compiled import compiled_arrays, waveform_arrays
+from spikelab.spike_sorting.stages.load import read_recording
 from spikelab.spike_sorting.stages.stage import StageRun, Summary
+from spikelab.spike_sorting.stages.waveforms import filtered
 
 if TYPE_CHECKING:
     from spikelab.spikedata import SpikeData
 
-VERSION = 1
+VERSION = 2
 
 
 def settings(config: SortingPipelineConfig) -> Any:
@@ -40,30 +43,40 @@ def run(stage: StageRun) -> Summary:
 def _compile(stage: StageRun) -> None:
     import numpy as np
 
-    from spikelab.spikedata import SpikeData
-
-    run, options = stage.job.run, stage.job.config.compilation
-    path = run.assembled if options.include_failed_units else run.stage("curate") / run.curated.name
-    arrays = compiled_arrays(SpikeData.load(path), with_electrodes=options.save_electrodes)
-    if options.compile_to_npz:
+    config = stage.job.config
+    sd, kept = _units_to_compile(stage)
+    arrays = compiled_arrays(sd, kept, with_electrodes=config.compilation.save_electrodes)
+    if config.compilation.compile_waveforms:
+        arrays |= _waveforms(stage, sd)
+    if config.compilation.compile_to_npz:
         np.savez_compressed(stage.folder / "sorted.npz", **arrays)
-    if options.compile_to_mat:
+    if config.compilation.compile_to_mat:
         from scipy.io import savemat
 
-        savemat(stage.folder / "sorted.mat", arrays, do_compression=True)
+        savemat(stage.folder / "sorted.mat", arrays, do_compression=True, oned_as="column")
 
 
-def compiled_arrays(sd: SpikeData, *, with_electrodes: bool) -> dict[str, Any]:
-    """Return `sd` as plain arrays, readable without pickle: spike times with unit borders, and one value per unit."""
-    import numpy as np
+def _units_to_compile(stage: StageRun) -> tuple[SpikeData, list[bool]]:
+    """Return the units kept, then those that failed where they are asked for, and which are kept."""
+    from spikelab.spikedata import SpikeData
 
-    names = ["unit_id", "channel", "channel_id", "x", "y", "amplitude", "snr", "std_norm"]
-    if with_electrodes:
-        names.append("electrode")
-    present = [name for name in names if sd.N and all(name in unit for unit in sd.neuron_attributes)]
-    return {
-        "spike_times_ms": np.concatenate([np.empty(0), *sd.train]),
-        "spike_times_index": np.cumsum([len(train) for train in sd.train], dtype=np.int64),
-        "length_ms": np.float64(sd.length),
-        **{name: np.asarray([unit[name] for unit in sd.neuron_attributes]) for name in present},
-    }
+    run = stage.job.run
+    curated = SpikeData.load(run.stage("curate") / run.curated.name)
+    if not stage.job.config.compilation.include_failed_units:
+        return curated, [True] * curated.N
+    everything = SpikeData.load(run.assembled)
+    passed = {str(unit["unit_id"]) for unit in curated.neuron_attributes}
+    failed = [i for i, unit in enumerate(everything.neuron_attributes) if str(unit["unit_id"]) not in passed]
+    both = curated.replace(
+        train=[*curated.train, *(everything.train[i] for i in failed)],
+        neuron_attributes=[*curated.neuron_attributes, *(everything.neuron_attributes[i] for i in failed)],
+    )
+    return both, [True] * curated.N + [False] * len(failed)
+
+
+def _waveforms(stage: StageRun, sd: SpikeData) -> dict[str, Any]:
+    from spikeinterface import load_sorting_analyzer
+
+    run, config = stage.job.run, stage.job.config
+    recording, _ = read_recording(run.recording)
+    return waveform_arrays(sd, load_sorting_analyzer(run.analyzer), filtered(recording, config), config)
