@@ -21,7 +21,7 @@ from support import simulate_maxwell
 
 import spikelab.spike_sorting
 from spikelab import SpikeData
-from spikelab.simulation import simulate_recording, write_maxwell
+from spikelab.simulation import add_stim_artifacts, simulate_recording, write_maxwell
 from spikelab.spike_sorting import SorterNotInstalledError, sort_recording
 
 pytestmark = pytest.mark.timeout(400)
@@ -144,6 +144,16 @@ for i, epoch_sd in enumerate(epoch_sds):
     print(f"Epoch {i}: {epoch_sd.N} units, {epoch_sd.length:.0f} ms")
 """,
 }
+MULTI_PULSE = """
+corrected_times = recenter_stim_times(
+    traces, stim_times_ms, fs_Hz=20000,
+    peak_mode="down_edge",
+    multi_peak=True,
+    multi_peak_select="first",
+    multi_peak_threshold=0.6,
+    multi_peak_min_separation_ms=2.0,
+)
+"""
 FAILURES = """
 from spikelab.spike_sorting._classifier import (
     classify_ks2_failure,
@@ -344,6 +354,21 @@ def test_epochs(said: dict[str, Any]) -> None:
     assert printed == f"Epoch 0: {n_units} units, {length_ms:.0f} ms\n"
 
 
+# --------------------------------------------------------------------------------------------- stimulation
+
+
+def test_multi_pulse_alignment() -> None:
+    """Logged times move to the first pulse of each train."""
+    clean = simulate_recording("mea", n_channels=8, duration_s=0.8, n_units=2).recording
+    train = {"n_pulses": 3, "pulse_interval_ms": 6.0, "first_phase": "anodic"}
+    truth = add_stim_artifacts(clean, [150.0, 400.0, 620.0], offset_ms=-2.5, **train)
+    space = {"traces": truth.recording.get_traces().T, "stim_times_ms": truth.logged_times_ms}
+    exec("from spikelab.spike_sorting.stim_sorting.recentering import recenter_stim_times", space)
+    exec(MULTI_PULSE, space)
+    assert space["corrected_times"] == pytest.approx(truth.times_ms, abs=0.1)
+    assert max(abs(truth.logged_times_ms - truth.times_ms)) > 2
+
+
 # ----------------------------------------------------------------------------------------- not yet supported
 
 
@@ -375,7 +400,6 @@ STIM = "spikelab.spike_sorting.stim_sorting"
 NOT_YET: dict[str, tuple[str, Callable[[], bool]]] = {
     "sorter='kilosort2'": ("needs a backend that runs MATLAB or a container", _kilosort2_is_absent),
     "sorter='rt_sort'": ("needs a backend that runs in RT-Sort's own environment", _rt_sort_is_absent),
-    "recenter_stim_times": ("stimulation is not written yet", lambda: _module_is_absent(f"{STIM}.recentering")),
     "remove_stim_artifacts": ("stimulation is not written yet", lambda: _module_is_absent(f"{STIM}.artifact_removal")),
     "sort_stim_recording": (
         "stimulation is not written yet",
