@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -64,9 +65,13 @@ def test_a_110_uV_spike_is_reported_as_110_uV(tmp_path, dtype, gain_uV, offset_u
 
 @pytest.fixture(scope="module")
 def assembled(tmp_path_factory):
-    truth = simulate_recording("mea", n_channels=16, duration_s=10, n_units=4, rate_Hz=(8, 10), seed=2)
-    sd, job = with_true_spikes(truth, tmp_path_factory.mktemp("assembled"), save_raw_pkl=True, compile_to_npz=True,
-                               compile_to_mat=True)  # fmt: skip
+    truth = simulate_recording("mea", n_channels=20, duration_s=10, n_units=4, rate_Hz=(8, 10), seed=2)
+    n_spikes = sorted(truth.sorting.count_num_spikes_per_unit().values())
+    options = {"compile_to_npz": True, "compile_to_mat": True, "compile_waveforms": True, "include_failed_units": True}
+    # One unit fails, and few of the spikes are sampled.
+    chosen = {"spikes_min_first": n_spikes[0] + 1, "max_waveforms_per_unit": 30}
+    folder = tmp_path_factory.mktemp("assembled")
+    sd, job = with_true_spikes(truth, folder, save_raw_pkl=True, **options, **chosen)
     return truth, sd, job
 
 
@@ -112,7 +117,7 @@ def test_metadata_names_the_recording(assembled):
     """Metadata carry rate, geometry, sorter and epochs."""
     truth, sd, job = assembled
     assert sd.metadata["fs_Hz"] == truth.recording.sampling_frequency
-    assert np.shape(sd.metadata["channel_locations"]) == (16, 2)
+    assert np.shape(sd.metadata["channel_locations"]) == (20, 2)
     assert sd.metadata["sorter"] == "kilosort4"
     assert sd.metadata["rec_chunks_ms"] == [[0.0, 10_000.0]]
     assert sd.metadata["rec_chunk_names"] == [job.name]
@@ -127,18 +132,65 @@ def test_analyzer_opens_in_spikeinterface(assembled):
     assert analyzer.get_extension("templates").get_data("average").shape[0] == sd.N
 
 
-def test_compiled_files_need_no_pickle(assembled):
-    """sorted.npz and sorted.mat hold plain arrays of the curated units, readable without pickle."""
+@pytest.fixture(scope="module")
+def compiled(assembled):
+    """What sorted.npz holds, read without pickle."""
+    with np.load(assembled[2].run.results / "sorted.npz", allow_pickle=False) as npz:
+        return {name: npz[name] for name in npz.files}
+
+
+def test_compiled_units_are_those_kept_and_then_those_that_failed(assembled, compiled):
+    """include_failed_units appends the units that failed; kept says which is which, and every array has all of them."""
+    _, sd, job = assembled
+    curated = SpikeData.load(job.run.curated)
+    ids = [unit["unit_id"] for unit in sd.neuron_attributes]
+    assert 0 < curated.N < sd.N
+    assert compiled["kept"].tolist() == [True] * curated.N + [False] * (sd.N - curated.N)
+    assert sorted(compiled["unit_id"].tolist()) == sorted(ids)
+    trains = np.split(compiled["spike_times_ms"], compiled["spike_times_index"][:-1])
+    amplitudes = np.split(compiled["spike_amplitudes_uV"], compiled["spike_times_index"][:-1])
+    for k, unit_id in enumerate(compiled["unit_id"].tolist()):
+        unit = sd.neuron_attributes[ids.index(unit_id)]
+        np.testing.assert_array_equal(trains[k], sd.train[ids.index(unit_id)])
+        np.testing.assert_array_equal(amplitudes[k], unit["spike_amplitudes"])
+        np.testing.assert_array_equal(compiled["templates_uV"][k], unit["template_full"])
+        np.testing.assert_array_equal(compiled["position_um"][k], unit["position"])
+        assert (compiled["snr"][k], compiled["ks_label"][k]) == (unit["snr"], "good")
+    assert compiled["channel_locations_um"].shape == (20, 2)
+
+
+def test_compiled_waveforms_are_those_of_the_recording(assembled, compiled):
+    """Each waveform is the filtered recording around its spike, on the channels where its unit is largest."""
+    from spikeinterface.preprocessing import bandpass_filter, scale_to_uV
+
+    truth, _, job = assembled
+    options = job.config
+    band = (options.recording.freq_min, options.recording.freq_max)
+    traces = bandpass_filter(scale_to_uV(truth.recording), *band, dtype="float32").get_traces()
+    borders = [0, *compiled["waveforms_index"].tolist()]
+    assert np.diff(borders).tolist() == [30] * len(compiled["unit_id"])
+    assert compiled["waveforms_uV"].shape == (borders[-1], 80, 16)
+    for k, (start, end) in enumerate(pairwise(borders)):
+        near = compiled["waveforms_channels"][k]
+        assert compiled["channel"][k] in near
+        waveform, time_ms = compiled["waveforms_uV"][start:end].mean(axis=0), compiled["waveforms_time_ms"][start:end]
+        cuts = [traces[round(time * 20) - 40 : round(time * 20) + 40, near] for time in time_ms]
+        np.testing.assert_allclose(waveform, np.mean([cut for cut in cuts if len(cut) == 80], axis=0), atol=2)
+        assert abs(waveform[40].min() + compiled["amplitude"][k]) < 0.3 * compiled["amplitude"][k]
+
+
+def test_the_file_for_matlab_holds_the_same(assembled, compiled):
+    """sorted.mat has the arrays of sorted.npz, under the same names."""
     from scipy.io import loadmat
 
-    _, _, job = assembled
-    curated = SpikeData.load(job.run.curated)
-    with np.load(job.run.results / "sorted.npz", allow_pickle=False) as npz:
-        trains = np.split(npz["spike_times_ms"], npz["spike_times_index"][:-1])
-        for ours, theirs in zip(trains, curated.train, strict=True):
-            np.testing.assert_array_equal(ours, theirs)
-    mat = loadmat(job.run.results / "sorted.mat")
-    assert mat["spike_times_index"].size == curated.N
+    mat = loadmat(assembled[2].run.results / "sorted.mat")
+    assert {name for name in mat if not name.startswith("__")} == set(compiled)
+    for name, values in compiled.items():
+        if values.dtype.kind in "biuf" and values.ndim != 1:
+            np.testing.assert_array_equal(np.squeeze(mat[name]), np.squeeze(values))
+        else:
+            assert mat[name].shape[0] == values.size
+    assert [text.strip() for text in mat["ks_label"]] == compiled["ks_label"].tolist()
 
 
 def test_curation_takes_the_weak_away_and_says_why(assembled):

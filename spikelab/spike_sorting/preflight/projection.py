@@ -30,6 +30,8 @@ _RESULT_SPIKE_BYTES = 24
 _UNITS_PER_CHANNEL = 1.0
 _DENSE_TEMPLATES = 4
 """Averages, spreads and unfiltered averages in the analyzer, and Kilosort4's own templates."""
+_COMPILED_CHANNELS = 16
+"""Channels of a waveform in sorted.npz and sorted.mat."""
 _RESULT_TEMPLATES = 3
 """Of each unit in a results file: the whole template, its part around the peak, the average waveform."""
 _FIXED_INTER_BYTES, _FIXED_RESULTS_BYTES = 10_000_000, 6_000_000
@@ -134,9 +136,13 @@ def _analyzer_bytes(header: Header, config: SortingPipelineConfig) -> float:
 
 def _results_bytes(header: Header, config: SortingPipelineConfig) -> float:
     compilation = config.compilation
-    n_files = 1 + sum((compilation.save_raw_pkl, compilation.compile_to_npz, compilation.compile_to_mat))
-    a_file = _n_spikes(header) * _RESULT_SPIKE_BYTES + _RESULT_TEMPLATES * _template_bytes(header, config)
-    return n_files * a_file + _FIXED_RESULTS_BYTES
+    n_compiled = sum((compilation.compile_to_npz, compilation.compile_to_mat))
+    n_files = 1 + compilation.save_raw_pkl + n_compiled
+    template_bytes = _template_bytes(header, config)
+    a_file = _n_spikes(header) * _RESULT_SPIKE_BYTES + _RESULT_TEMPLATES * template_bytes
+    near = min(1.0, _COMPILED_CHANNELS / header.n_channels) if compilation.compile_waveforms else 0.0
+    waveforms = near * config.waveform.max_waveforms_per_unit * template_bytes
+    return n_files * a_file + n_compiled * waveforms + _FIXED_RESULTS_BYTES
 
 
 def _template_bytes(header: Header, config: SortingPipelineConfig) -> float:

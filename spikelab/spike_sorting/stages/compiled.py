@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _SCALARS = (bool, int, float, str)
 _MOST_CHANNELS = 16
-"""Channels of which each unit's waveforms are compiled: those where it is largest. More would be noise, and gigabytes."""
+"""Channels of which a unit's waveforms are compiled: those where it is largest. More would be noise, and gigabytes."""
 
 
 def compiled_arrays(sd: SpikeData, kept: Sequence[bool], *, with_electrodes: bool) -> dict[str, Any]:
@@ -57,11 +57,10 @@ def _per_unit(sd: SpikeData) -> dict[str, Any]:
 
     shared = [name for name in _names(sd) if all(name in unit for unit in sd.neuron_attributes)]
     columns = {name: [unit[name] for unit in sd.neuron_attributes] for name in shared}
-    arrays = {name: np.asarray(values) for name, values in columns.items() if _are_scalars(values)}
-    for name, stored, axis in (("position_um", "position", 2), ("templates_uV", "template_full", 3)):
+    arrays = {name: np.asarray(known) for name, values in columns.items() if (known := _scalars(values)) is not None}
+    for name, stored in (("position_um", "position"), ("templates_uV", "template_full")):
         if stored in columns and len({np.shape(values) for values in columns[stored]}) == 1:
             arrays[name] = np.stack(columns[stored])
-            assert arrays[name].ndim == axis
     if "spike_amplitudes" in columns:
         arrays["spike_amplitudes_uV"] = np.concatenate(columns["spike_amplitudes"]).astype(np.float32)
     return arrays
@@ -71,12 +70,16 @@ def _names(sd: SpikeData) -> list[str]:
     return list(sd.neuron_attributes[0]) if sd.N else []
 
 
-def _are_scalars(values: Sequence[Any]) -> bool:
-    """Return whether `values` are numbers, or texts, so that an array of them needs no pickle."""
+def _scalars(values: Sequence[Any]) -> list[Any] | None:
+    """Return numbers, unknown ones as NaN, or texts, so that an array of them needs no pickle; else None."""
     import numpy as np
 
-    kinds = {isinstance(value, str) for value in values}
-    return len(kinds) == 1 and all(isinstance(value, (*_SCALARS, np.generic)) for value in values)
+    known = [value for value in values if value is not None]
+    are_texts = {isinstance(value, str) for value in known}
+    if len(are_texts) != 1 or not all(isinstance(value, (*_SCALARS, np.generic)) for value in known):
+        return None
+    missing = "" if are_texts == {True} else float("nan")
+    return [missing if value is None else value for value in values]
 
 
 def waveform_arrays(sd: SpikeData, analyzer: Any, traces: Any, config: SortingPipelineConfig) -> dict[str, Any]:
@@ -107,10 +110,11 @@ def waveform_arrays(sd: SpikeData, analyzer: Any, traces: Any, config: SortingPi
 
     templates = analyzer.get_extension("templates")
     near = _near_channels(templates.get_data("average"))
-    wanted = _indices_of(sd, analyzer)
-    chosen = _sampled_spikes(analyzer, wanted)
+    own, unit_of = _indices_of(sd, analyzer)
+    chosen = _sampled_spikes(analyzer, list(unit_of))
     mask = np.zeros((len(analyzer.unit_ids), len(analyzer.channel_ids)), dtype=bool)
-    np.put_along_axis(mask, near, values=True, axis=1)
+    for index, unit in unit_of.items():
+        mask[index, near[own[unit]]] = True
     waveforms = extract_waveforms_to_single_buffer(
         traces,
         chosen,
@@ -125,14 +129,13 @@ def waveform_arrays(sd: SpikeData, analyzer: Any, traces: Any, config: SortingPi
         **job_kwargs(config.execution, traces),
     )
     # They come in the order of time, and go in that of the units.
-    place = {index: number for number, index in enumerate(wanted)}
-    units = np.array([place[index] for index in chosen["unit_index"].tolist()], dtype=np.int64)
+    units = np.array([unit_of[index] for index in chosen["unit_index"].tolist()], dtype=np.int64)
     order = np.argsort(units, kind="stable")
     return {
         "waveforms_uV": waveforms[order],
         "waveforms_index": np.cumsum(np.bincount(units, minlength=sd.N)),
         "waveforms_time_ms": chosen["sample_index"][order] / traces.sampling_frequency * 1000.0,
-        "waveforms_channels": near[wanted],
+        "waveforms_channels": near[own],
     }
 
 
@@ -146,10 +149,19 @@ def _near_channels(average: NDArray[np.float32]) -> NDArray[np.int64]:
     return np.sort(largest, axis=1).astype(np.int64)
 
 
-def _indices_of(sd: SpikeData, analyzer: Any) -> list[int]:
-    """Return where the units are among those of the analyzer."""
-    by_id = {str(unit_id): index for index, unit_id in enumerate(analyzer.unit_ids)}
-    return [by_id[str(unit["unit_id"])] for unit in sd.neuron_attributes]
+def parts_of(unit: Mapping[str, Any]) -> Sequence[Any]:
+    """Return the ids of the sorter's units of which a unit was merged; its own where it was not."""
+    return unit.get("merged_from") or [unit["unit_id"]]
+
+
+def _indices_of(sd: SpikeData, analyzer: Any) -> tuple[list[int], dict[int, int]]:
+    """Return the analyzer's index of each unit, and the unit of each index that has a part in one: units may merge."""
+    index_of = {str(unit_id): index for index, unit_id in enumerate(analyzer.unit_ids)}
+    own = [index_of[str(unit["unit_id"])] for unit in sd.neuron_attributes]
+    unit_of = {
+        index_of[str(part)]: number for number, unit in enumerate(sd.neuron_attributes) for part in parts_of(unit)
+    }
+    return own, unit_of
 
 
 def _sampled_spikes(analyzer: Any, wanted: Sequence[int]) -> NDArray[np.void]:

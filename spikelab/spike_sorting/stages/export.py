@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from spikelab.spike_sorting._settings import thaw
 from spikelab.spike_sorting.config import SortingPipelineConfig
-from spikelab.spike_sorting.stages.compiled import compiled_arrays, waveform_arrays
+from spikelab.spike_sorting.stages.compiled import compiled_arrays, parts_of, waveform_arrays
 from spikelab.spike_sorting.stages.load import read_recording
 from spikelab.spike_sorting.stages.stage import StageRun, Summary
 from spikelab.spike_sorting.stages.waveforms import filtered
@@ -65,8 +65,8 @@ def _units_to_compile(stage: StageRun) -> tuple[SpikeData, list[bool]]:
     if not stage.job.config.compilation.include_failed_units:
         return curated, [True] * curated.N
     everything = SpikeData.load(run.assembled)
-    passed = {str(unit["unit_id"]) for unit in curated.neuron_attributes}
-    failed = [i for i, unit in enumerate(everything.neuron_attributes) if str(unit["unit_id"]) not in passed]
+    kept = {str(part) for unit in curated.neuron_attributes for part in parts_of(unit)}
+    failed = [i for i, unit in enumerate(everything.neuron_attributes) if str(unit["unit_id"]) not in kept]
     both = curated.replace(
         train=[*curated.train, *(everything.train[i] for i in failed)],
         neuron_attributes=[*curated.neuron_attributes, *(everything.neuron_attributes[i] for i in failed)],

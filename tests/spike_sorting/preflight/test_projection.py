@@ -57,6 +57,7 @@ def _of(job: Job, values: Header) -> Projection:
         ({"save_waveform_files": True}, "disk_inter_gb"),
         ({"save_raw_pkl": True}, "disk_results_gb"),
         ({"compile_to_mat": True}, "disk_results_gb"),
+        ({"compile_to_mat": True, "compile_waveforms": True}, "disk_results_gb"),
         ({"kilosort_params": {"batch_size": 600_000}}, "ram_gb"),
         ({"kilosort_params": {"batch_size": 600_000}}, "vram_gb"),
         ({"kilosort_params": {"save_preprocessed_copy": True}}, "disk_inter_gb"),
