@@ -20,7 +20,7 @@ RECORDINGS = [
     ("mea", 64, 40, 120, 11),
     ("mea", 64, 30, 240, 12),
     ("neuropixels1", 64, 40, 120, 14),
-    ("linear", 32, 20, 240, 15),
+    ("neuropixels2", 64, 40, 120, 15),
 ]
 """Layout, channels, units, seconds, seed."""
 THEIRS = ("similarity_correlograms", "x_contaminations", "temporal_splits", "feature_neighbors", "slay")

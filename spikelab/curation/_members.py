@@ -20,14 +20,13 @@ Attributes = dict[str, Any]
 _OF_THE_PLACE = ("channel", "channel_id", "electrode", "x", "y", "has_pos_peak")
 """Attributes that tell of the channel where a unit is largest: taken together from one of the two."""
 _WAVEFORMS = ("avg_waveform", "template_full")
-_COUNTED = ("num_spikes", "firing_rate")
 _STALE = (
-    "presence_ratio", "amplitude_cutoff", "amplitude_median", "rp_contamination", "rp_violations",
+    "ks_contam_pct", "presence_ratio", "amplitude_cutoff", "amplitude_median", "rp_contamination", "rp_violations",
     "isi_violations_ratio", "isi_violations_count", "sliding_rp_violation", "contamination_pct", "noise_cutoff",
     "drift_ptp", "drift_std", "drift_mad", "sd_ratio", "firing_range", "amplitude_cv_median", "amplitude_cv_range",
     "isolation_distance", "l_ratio", "d_prime", "silhouette", "nn_hit_rate", "nn_miss_rate",
 )  # fmt: skip
-"""Quality metrics that the numbers of two units do not give; a number of one of them would be wrong."""
+"""Quality metrics that the numbers of two units do not give, unless they are measured again."""
 
 
 @dataclass(frozen=True)
@@ -49,17 +48,12 @@ class Member:
     name: UnitId
 
 
-def absorb(into: Member, unit: Member, shift: Shift, length_ms: float) -> Member:
+def absorb(into: Member, unit: Member, shift: Shift) -> Member:
     """Return `into` with the spikes of `unit`, and its attributes anew; its name stays."""
     moved = np.clip(unit.train_ms + shift.lag_ms, *shift.bounds_ms)
     union = unite(into.train_ms, moved, shift.delta_ms)
     weights = (into.train_ms.size, union.order.size - into.train_ms.size)
     attributes = merge_attributes(into, unit, union, weights, shift.lag_samples)
-    counted = {
-        "num_spikes": union.times_ms.size,
-        "firing_rate": union.times_ms.size / length_ms * 1000.0 if length_ms > 0 else 0.0,
-    }
-    attributes |= {name: counted[name] for name in _COUNTED if name in attributes}
     names = [*_names(into), *_names(unit)]
     return Member(union.times_ms, attributes | {"merged_from": names}, into.name)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from spikelab.curation import criteria
 from spikelab.curation._result import CriterionResult, judge
+from spikelab.curation.presets import evaluate_preset
 from spikelab.curation.waveform_metrics import recall
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ def curate(
     max_std_norm: float | None = None,
     metrics: Mapping[str, tuple[str, float]] | None = None,
     *,
+    preset: str | None = None,
+    epoch: int | None = None,
     at_peak: bool = True,
     ms_before: float = 1.0,
     ms_after: float = 2.0,
@@ -64,6 +67,15 @@ def curate(
         Criteria on numeric attributes of the units, such as ``{"presence_ratio": (">=", 0.9)}``, with the
         operators >=, >, <=, < and ==; the result is named after the attribute. A unit without a value
         (absent, None, NaN) fails.
+    preset : {"allen", "ibl", "bombcell"}, optional
+        Thresholds that people know, on SpikeInterface's metrics; each metric has a result of its own. "allen":
+        isi_violations_ratio at most 0.5, amplitude_cutoff at most 0.1, presence_ratio at least 0.9. "ibl":
+        sliding_rp_violation at most 0.1, noise_cutoff at most 5, amplitude_median at least 50 uV. "bombcell": units
+        labelled "good"; the metric is 0 for noise, 1 mua, 2 good, 3 non_soma. Metrics that units do not carry are
+        measured with :func:`compute_quality_metrics`.
+    epoch : int, optional
+        Judge on this epoch of a concatenated recording alone, and keep or remove units of the whole. What units carry
+        as ``epoch_<name>`` (one entry per epoch) counts as the epoch's ``<name>``.
     at_peak : bool, default True
         As in :func:`curate_by_std_norm`.
     ms_before, ms_after : float, default 1.0 and 2.0
@@ -79,7 +91,7 @@ def curate(
     Raises
     ------
     ValueError
-        When a threshold is negative, or a method, attribute or operator is unknown.
+        When a threshold is negative, or a method, attribute, operator, preset or epoch is unknown.
     EmptyWaveformMetricsError
         When SNR or std_norm are asked for, units lack them and there is no raw data.
 
@@ -91,24 +103,41 @@ def curate(
     >>> curated.N, {name: int((~result["passed"]).sum()) for name, result in results.items()}
     (1, {'spike_count': 1, 'isi_violation': 0})
     """
+    judged = sd if epoch is None else _epoch(sd, epoch)
     results: dict[str, CriterionResult] = {}
     if min_spikes is not None:
-        results["spike_count"] = criteria.evaluate_min_spikes(sd, min_spikes)
+        results["spike_count"] = criteria.evaluate_min_spikes(judged, min_spikes)
     if min_rate_hz is not None:
-        results["firing_rate"] = criteria.evaluate_firing_rate(sd, min_rate_hz)
+        results["firing_rate"] = criteria.evaluate_firing_rate(judged, min_rate_hz)
     if isi_max is not None:
         results["isi_violation"] = criteria.evaluate_isi_violations(
-            sd, isi_max, isi_threshold_ms, isi_min_ms, isi_method
+            judged, isi_max, isi_threshold_ms, isi_min_ms, isi_method
         )
     thresholds = {"snr": min_snr, "std_norm": max_std_norm}
     asked = {name: threshold for name, threshold in thresholds.items() if threshold is not None}
-    results |= criteria.evaluate_waveforms(sd, asked, ms_before, ms_after, at_peak=at_peak)
-    for name, rule in (metrics or {}).items():
-        if name in results:
-            msg = f"criterion {name!r} is asked for twice: as an argument of its own and in metrics"
-            raise ValueError(msg)
-        results[name] = _evaluate_attribute(sd, name, rule)
+    results |= criteria.evaluate_waveforms(judged, asked, ms_before, ms_after, at_peak=at_peak)
+    if preset is not None:
+        _add(results, evaluate_preset(judged, preset), "in the preset")
+    _add(
+        results, {name: _evaluate_attribute(judged, name, rule) for name, rule in (metrics or {}).items()}, "in metrics"
+    )
     return _keep_passing_all(sd, results), results
+
+
+def _epoch(sd: SpikeData, epoch: int) -> SpikeData:
+    epochs = sd.split_epochs()
+    if not 0 <= epoch < len(epochs):
+        msg = f"epoch must be 0 to {len(epochs) - 1}, one of the {len(epochs)} of the recording, got {epoch}"
+        raise ValueError(msg)
+    return epochs[epoch]
+
+
+def _add(results: dict[str, CriterionResult], more: Mapping[str, CriterionResult], where: str) -> None:
+    for name, result in more.items():
+        if name in results:
+            msg = f"criterion {name!r} is asked for twice: as an argument of its own and {where}"
+            raise ValueError(msg)
+        results[name] = result
 
 
 def _evaluate_attribute(sd: SpikeData, name: str, rule: tuple[str, float]) -> CriterionResult:

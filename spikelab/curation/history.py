@@ -12,6 +12,7 @@ import numpy as np
 
 from spikelab.curation._ids import UnitId, stored_ids, unit_ids
 from spikelab.curation._result import CriterionResult
+from spikelab.curation.merging import replay_merges
 
 if TYPE_CHECKING:
     from spikelab.spikedata import SpikeData
@@ -47,8 +48,9 @@ def build_curation_history(
     dict
         ``curation_parameters``: as given; ``initial``: ids before; ``curations``: for each criterion in order
         {stage, criterion, n_units, n_passed, n_removed}; ``curated`` and ``failed``: {criterion: [ids]};
-        ``metrics``: {str(id): {criterion: value}}; ``curated_final``: ids after. NaN is None, infinities are
-        "inf" and "-inf".
+        ``metrics``: {str(id): {criterion: value}}; ``curated_final``: ids after; where units were merged,
+        ``merges``: {criterion: [merge]}, with which :func:`apply_curation` does it again. NaN is None, infinities
+        are "inf" and "-inf".
 
     Raises
     ------
@@ -68,7 +70,7 @@ def build_curation_history(
     ids = unit_ids(sd_original)
     for criterion, result in results.items():
         _check_lengths(criterion, result, len(ids))
-    return {
+    history = {
         "curation_parameters": _to_json(dict(parameters or {}), "parameters"),
         "initial": ids,
         "curations": [_count(criterion, result) for criterion, result in results.items()],
@@ -77,6 +79,8 @@ def build_curation_history(
         "metrics": _metrics_by_unit(ids, results),
         "curated_final": _final_ids(ids, sd_original, sd_curated, results),
     }
+    merges = {name: _accepted(result) for name, result in results.items() if "merges" in result}
+    return history | ({"merges": merges} if merges else {})
 
 
 def chain_histories(first: History, second: History) -> History:
@@ -117,7 +121,7 @@ def chain_histories(first: History, second: History) -> History:
     translate = _translation(first, second)
     parameters = [*_stages(first), *_stages(second)]
     names = _rename_repeated(first, second, n_stages=len(_stages(first)))
-    return {
+    joined = {
         "curation_parameters": {f"stage_{i}": stage for i, stage in enumerate(parameters, start=1)},
         "initial": list(first["initial"]),
         "curations": [*first["curations"], *_renumbered(second, names, n_stages=len(_stages(first)))],
@@ -126,6 +130,64 @@ def chain_histories(first: History, second: History) -> History:
         "metrics": _joined_metrics(first, second, names, translate),
         "curated_final": [translate[str(unit)] for unit in second["curated_final"]],
     }
+    merges = dict(first.get("merges", {}))
+    for name, done in second.get("merges", {}).items():
+        merges[names[name]] = [
+            {**merge, **{part: translate[str(merge[part])] for part in ("unit", "into")}} for merge in done
+        ]
+    return joined | ({"merges": merges} if merges else {})
+
+
+def apply_curation(sd_raw: SpikeData, history: Mapping[str, Any]) -> SpikeData:
+    """Do what a history tells again, and return the same units.
+
+    Nothing is measured or judged: units that failed go, and units that were merged are merged.
+
+    Parameters
+    ----------
+    sd_raw : SpikeData
+        The units before curation, those that the history names as ``initial``; never changed.
+    history : mapping
+        As :func:`build_curation_history` or :func:`chain_histories` return it, also read back from JSON.
+
+    Returns
+    -------
+    SpikeData
+        The units that the history names as ``curated_final``.
+
+    Raises
+    ------
+    ValueError
+        When the units are not those of the history, or the history contradicts itself.
+
+    Examples
+    --------
+    >>> from spikelab.spikedata import SpikeData
+    >>> sd = SpikeData([[1.0, 2.0], [3.0]], length=10.0)
+    >>> curated, results = sd.curate(min_spikes=2)
+    >>> apply_curation(sd, sd.build_curation_history(sd, curated, results)) == curated
+    True
+    """
+    names = unit_ids(sd_raw)
+    if list(map(str, names)) != list(map(str, history["initial"])):
+        msg = (
+            f"the history must begin with the units given ({len(names)}: {names[:5]}...), found "
+            f"{len(history['initial'])}: {history['initial'][:5]}...; give the SpikeData before curation"
+        )
+        raise ValueError(msg)
+    sd = sd_raw
+    for entry in history["curations"]:
+        criterion = entry["criterion"]
+        gone = {str(unit) for unit in history["failed"][criterion]}
+        if criterion in history.get("merges", {}):
+            sd = replay_merges(sd, history["merges"][criterion], names)
+        else:
+            sd = sd.subset([unit for unit, name in enumerate(names) if str(name) not in gone])
+        names = [name for name in names if str(name) not in gone]
+    if sorted(map(str, names)) != sorted(map(str, history["curated_final"])):
+        msg = f"the history says that {history['curated_final'][:20]} are left, and its steps leave {names[:20]}"
+        raise ValueError(msg)
+    return sd
 
 
 # ---------------------------------------------------------------- one curation
@@ -153,6 +215,10 @@ def _count(criterion: str, result: CriterionResult) -> dict[str, Any]:
         "n_passed": n_passed,
         "n_removed": passed.size - n_passed,
     }
+
+
+def _accepted(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [_to_json(dict(merge), "merges") for merge in result["merges"] if merge["accepted"]]
 
 
 def _select(ids: Sequence[UnitId], chosen: Iterable[Any]) -> list[UnitId]:

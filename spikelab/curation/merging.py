@@ -15,6 +15,7 @@ from spikelab.curation._members import Member, Shift, absorb
 from spikelab.curation._result import CriterionResult, Floats, require_not_negative
 from spikelab.curation._similarity import Pairs, compare_neighbours, read_waveforms
 from spikelab.curation._union import count_meetings, gaps_to_nearest, unite, violation_fraction
+from spikelab.curation.quality_metrics import measure_again
 
 if TYPE_CHECKING:
     from spikelab.spikedata import SpikeData
@@ -126,8 +127,8 @@ def curate_by_merge_duplicates(
     sd_merged : SpikeData
         The units that are left, in their order, under their ``unit_id``; `sd` itself in a dry run. The attributes of
         merged units are anew: waveforms, templates and positions as the mean of all spikes, amplitudes, SNR, std_norm,
-        counts and attributes per spike to match; ``merged_from`` names the parts. Quality metrics that cannot be had
-        from those of the parts are NaN.
+        counts and attributes per spike to match; ``merged_from`` names the parts. Quality metrics are SpikeInterface's
+        for the new train and ``spike_amplitudes``; those that need more than that are NaN.
     result : dict
         "metric": shape (N,), float64, the largest cosine with a unit nearby (NaN: there is none); "passed": shape
         (N,), bool, False for the units that were absorbed; "merges": list of dict, the pairs that were looked at,
@@ -163,8 +164,19 @@ def curate_by_merge_duplicates(
     return merged, {"metric": _best(pairs, sd.N), "passed": _not_absorbed(sd, merges), "merges": merges}
 
 
-def replay_merges(sd: SpikeData, merges: Sequence[Mapping[str, Any]]) -> SpikeData:
+def replay_merges(
+    sd: SpikeData, merges: Sequence[Mapping[str, Any]], names: Sequence[UnitId] | None = None
+) -> SpikeData:
     """Return the units with the accepted merges done, in their order.
+
+    Parameters
+    ----------
+    sd : SpikeData
+        The units; never changed.
+    merges : sequence of mapping
+        As :func:`curate_by_merge_duplicates` returns them.
+    names : sequence, optional
+        What the merges call the units; default: their ids.
 
     Raises
     ------
@@ -174,10 +186,11 @@ def replay_merges(sd: SpikeData, merges: Sequence[Mapping[str, Any]]) -> SpikeDa
     accepted = [merge for merge in merges if merge["accepted"]]
     if not accepted:
         return sd.subset(slice(None))
-    names = unit_ids(sd)
     members = {
         str(name): Member(train, attributes, name)
-        for name, train, attributes in zip(names, sd.train, sd.neuron_attributes, strict=True)
+        for name, train, attributes in zip(
+            unit_ids(sd) if names is None else names, sd.train, sd.neuron_attributes, strict=True
+        )
     }
     for merge in accepted:
         unit, into = (members.get(str(merge[part])) for part in ("unit", "into"))
@@ -185,12 +198,14 @@ def replay_merges(sd: SpikeData, merges: Sequence[Mapping[str, Any]]) -> SpikeDa
             msg = f"unit {merge['unit']!r} cannot be merged into {merge['into']!r}: there are {list(members)[:20]}"
             raise ValueError(msg)
         shift = Shift(merge["lag_ms"], merge["lag_samples"], merge["delta_ms"], (sd.start_time, sd.end_time))
-        members[str(into.name)] = absorb(into, unit, shift, sd.length)
+        members[str(into.name)] = absorb(into, unit, shift)
         del members[str(unit.name)]
     left = list(members.values())
-    return sd.replace(
+    absorbers = {str(merge["into"]) for merge in accepted}
+    merged = sd.replace(
         train=[member.train_ms for member in left], neuron_attributes=[member.attributes for member in left]
     )
+    return measure_again(merged, [unit for unit, member in enumerate(left) if str(member.name) in absorbers])
 
 
 # ------------------------------------------------------------------------------------------------ which pairs

@@ -144,22 +144,47 @@ def compute_waveform_metrics(
     >>> bool(metrics["snr"][0] > 10), bool(metrics["std_norm"][0] < 0.2)
     (True, True)
     """
+    _, metrics = measure_waveforms(
+        sd, ms_before, ms_after, freq_min, freq_max, at_peak=at_peak, spread_ms_before=spread_ms_before,
+        spread_ms_after=spread_ms_after, max_spikes=max_spikes, seed=seed,
+    )  # fmt: skip
+    measured = sd
+    for name, values in metrics.items():
+        measured = measured.set_neuron_attribute(name, values.tolist())
+    return measured, metrics
+
+
+def measure_waveforms(
+    sd: SpikeData,
+    ms_before: float = 1.0,
+    ms_after: float = 2.0,
+    freq_min: float | None = 300.0,
+    freq_max: float | None = 6000.0,
+    *,
+    at_peak: bool = True,
+    spread_ms_before: float = 0.5,
+    spread_ms_after: float = 1.5,
+    max_spikes: int = 300,
+    seed: int = 0,
+) -> tuple[npt.NDArray[np.float32], dict[str, Floats]]:
+    """Return the average waveforms, shape (N, channels, samples), and what :func:`compute_waveform_metrics` does.
+
+    A unit of which no spike could be cut out has a waveform of NaN.
+    """
     require_not_negative(
         ms_before=ms_before,
         ms_after=ms_after,
         spread_ms_before=spread_ms_before,
         spread_ms_after=spread_ms_after,
     )
-    source = _with_traces(sd, "snr")
+    source = with_traces(sd, "snr")
     fs_Hz = source.raw_fs_Hz
     windows = _windows(fs_Hz, ms_before, ms_after, spread_ms_before, spread_ms_after)
     spikes = _draw_spikes(source, windows, max_spikes, seed)
     waveforms, noise = _measure(source, Band(fs_Hz, freq_min, freq_max), spikes, windows)
     metrics = _summarise(waveforms, noise, windows, at_peak=at_peak)
-    measured = sd
-    for name, values in metrics.items():
-        measured = measured.set_neuron_attribute(name, values.tolist())
-    return measured, metrics
+    waveforms.mean[waveforms.count == 0] = np.nan
+    return waveforms.mean, metrics
 
 
 def measure_or_recall(
@@ -201,7 +226,14 @@ def _units_without(sd: SpikeData, name: str) -> int:
     return sum(attributes.get(name) is None for attributes in sd.neuron_attributes)
 
 
-def _with_traces(sd: SpikeData, metric_name: str) -> SpikeData:
+def with_traces(sd: SpikeData, metric_name: str) -> SpikeData:
+    """Return the units with raw data: those attached, or the recording that was sorted.
+
+    Raises
+    ------
+    EmptyWaveformMetricsError
+        When there are none, in the name of the metric that needs them.
+    """
     if sd.raw_data is not None:
         return sd
     try:

@@ -241,12 +241,16 @@ class SpikeData:
     curate_by_min_spikes = curation.curate_by_min_spikes
     curate_by_firing_rate = curation.curate_by_firing_rate
     curate_by_isi_violations = curation.curate_by_isi_violations
+    curate_by_epoch_presence = curation.curate_by_epoch_presence
     curate_by_merge_duplicates = curation.curate_by_merge_duplicates
     curate_by_redundancy = curation.curate_by_redundancy
     curate_by_snr = curation.curate_by_snr
     curate_by_std_norm = curation.curate_by_std_norm
+    compute_epoch_attributes = curation.compute_epoch_attributes
+    compute_quality_metrics = curation.compute_quality_metrics
     compute_waveform_metrics = curation.compute_waveform_metrics
     build_curation_history = staticmethod(curation.build_curation_history)
+    apply_curation = curation.apply_curation
 
     # The file, and other programs.
     save = _hdf5.save

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spikelab.curation import build_curation_history, chain_histories
+from spikelab.curation import apply_curation, build_curation_history, chain_histories
 from spikelab.spikedata import SpikeData
 
 KEYS = ["curation_parameters", "initial", "curations", "curated", "failed", "metrics", "curated_final"]
@@ -179,3 +179,54 @@ def test_chained_survivors_are_those_of_the_trains(counts, first_min, second_min
     _, second = history_of(once, min_spikes=second_min)
     expected = [unit for unit, n in enumerate(counts) if n >= max(first_min, second_min)]
     assert chain_histories(first, second)["curated_final"] == expected
+
+
+# ------------------------------------------------------------------------------------------------ done again
+
+
+def twins(*, ids=True):
+    """Six units, of which two pairs are one neuron each, and one has hardly any spikes."""
+    rng = np.random.default_rng(0)
+    shape = np.array([[0.0, -80.0, 20.0, 0.0], [0.0, -20.0, 5.0, 0.0]])
+    one, two, few = (np.cumsum(rng.exponential(100.0, n) + 3.0) for n in (80, 60, 3))
+    trains = [one, one[::2] + 0.1, two[::2], two[1::2], few, few + 7.0]
+    attributes = [
+        {"position": np.array([0.0, y]), "avg_waveform": shape, "snr": 9.0, "spike_amplitudes": np.arange(len(train))}
+        | ({"unit_id": f"u{i}"} if ids else {})
+        for i, (train, y) in enumerate(zip(trains, (0, 5, 100, 104, 300, 400), strict=True))
+    ]
+    return SpikeData(trains, length=12_000.0, neuron_attributes=attributes)
+
+
+def stage(sd, name, curated_and_results):
+    curated, results = curated_and_results
+    return curated, build_curation_history(sd, curated, {name: results} if "metric" in results else results)
+
+
+@pytest.mark.parametrize("ids", [True, False])
+def test_a_history_does_it_again(ids):
+    """Criteria, merges and criteria again, read back from JSON, leave the same trains and attributes."""
+    sd = twins(ids=ids)
+    once, first = stage(sd, "", sd.curate(min_spikes=5))
+    twice, second = stage(once, "merge_duplicates", once.curate_by_merge_duplicates())
+    thrice, third = stage(twice, "", twice.curate(min_spikes=70))
+    history = json.loads(json.dumps(chain_histories(chain_histories(first, second), third), allow_nan=False))
+    assert (sd.N, once.N, twice.N, thrice.N) == (6, 4, 2, 1)
+    assert [len(merges) for merges in history["merges"].values()] == [2]
+    assert history["failed"]["merge_duplicates"] == (["u1", "u3"] if ids else [1, 3])
+    assert apply_curation(sd, history) == thrice
+    assert apply_curation(sd, chain_histories(first, second)) == twice
+    assert apply_curation(once, second) == twice
+
+
+def test_a_history_belongs_to_its_units():
+    """Other units, and a history that contradicts itself, raise a ValueError."""
+    sd = twins()
+    _, history = stage(sd, "", sd.curate(min_spikes=5))
+    with pytest.raises(ValueError, match="before curation"):
+        apply_curation(sd.subset([0, 1]), history)
+    with pytest.raises(ValueError, match="its steps leave"):
+        apply_curation(sd, {**history, "curated_final": ["u0"]})
+    odd = {"unit": "u9", "into": "u0", "lag_ms": 0.0, "lag_samples": 0, "delta_ms": 0.4, "accepted": True}
+    with pytest.raises(ValueError, match="'u9' cannot be merged into 'u0'"):
+        apply_curation(sd, {**history, "merges": {"spike_count": [odd]}})

@@ -165,7 +165,8 @@ def test_attributes_of_a_merged_unit_are_those_of_all_its_spikes():
     train = poisson(900, 9)
     mask = np.arange(train.size) % 3 == 0
     small, large = wave(20.0, scale=60.0), wave(20.0, scale=90.0)
-    few = {"snr": 6.0, "std_norm": 0.2, "amplitude": 60.0, "channel": 2, "x": 1.0, "y": 20.0, "presence_ratio": 0.9,
+    few = {"snr": 6.0, "std_norm": 0.2, "amplitude": 60.0, "channel": 2, "x": 1.0, "y": 20.0,
+           "presence_ratio": 0.9, "drift_ptp": 1.0,
            "num_spikes": 1, "firing_rate": 1.0, "spike_amplitudes": np.full(mask.sum(), 60.0), "avg_waveform": small,
            "template": small.T, "template_full": small.T}  # fmt: skip
     many = {**few, "snr": 9.0, "std_norm": 0.1, "amplitude": 90.0, "spike_amplitudes": np.full((~mask).sum(), 90.0),
@@ -185,7 +186,8 @@ def test_attributes_of_a_merged_unit_are_those_of_all_its_spikes():
     assert unit["std_norm"] == pytest.approx(deviations.std() / deviations.mean(), rel=0.02)
     assert (unit["channel"], unit["x"]) == (1, 0.0)
     assert (unit["num_spikes"], unit["firing_rate"]) == (train.size, pytest.approx(train.size / 60.0))
-    assert np.isnan(unit["presence_ratio"])
+    assert unit["presence_ratio"] == 1.0
+    assert np.isnan(unit["drift_ptp"])
 
 
 # ------------------------------------------------------------------------------------------------- definitions
