@@ -151,3 +151,40 @@ def fake_nvidia_driver(folder: Path, compiler: Path) -> Path:
         [compiler, "-shared", "-fPIC", "-w", "-o", library, folder / "fake.c"], check=True, capture_output=True
     )
     return folder
+
+
+# ------------------------------------------------------------------------------------------------------- schemas
+
+
+def schema_of(name: str) -> dict[str, Any]:
+    """Return the schema of that name, from where the package keeps it."""
+    from importlib import resources
+
+    folder = resources.files("spikelab.spike_sorting.report") / "schemas"
+    return json.loads((folder / f"{name}.schema.json").read_text(encoding="utf-8"))
+
+
+def violations(value: Any, name: str) -> list[str]:
+    """Return where `value` breaks the schema of that name."""
+    from jsonschema import Draft202012Validator
+
+    schema = schema_of(name)
+    Draft202012Validator.check_schema(schema)
+    return [f"{error.json_path}: {error.message}" for error in Draft202012Validator(schema).iter_errors(value)]
+
+
+def check_schemas(folder: Path) -> set[str]:
+    """Check every file of a results folder that has a schema, strictly read; return the names of those files."""
+
+    def refuse(token: str) -> None:
+        raise AssertionError(token)
+
+    checked = set()
+    for name in ("recording_report", "batch_report", "config_used", "curation_history", "events"):
+        file = folder / (f"{name}.jsonl" if name == "events" else f"{name}.json")
+        if file.is_file():
+            text = file.read_text(encoding="utf-8")
+            for one in text.splitlines() if name == "events" else [text]:
+                assert violations(json.loads(one, parse_constant=refuse), name) == [], file
+            checked.add(file.name)
+    return checked

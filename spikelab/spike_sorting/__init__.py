@@ -38,6 +38,7 @@ _ERRORS = (
     "NoGoodChannelsError",
     "PreflightError",
     "RecordingUnreadableError",
+    "RecordingsDifferError",
     "ResourceSortFailure",
     "SaturatedSignalError",
     "SorterCrashedError",

@@ -176,6 +176,17 @@ class RecordingUnreadableError(BiologicalSortFailure):
     offset: int | None
 
 
+class RecordingsDifferError(BiologicalSortFailure, ValueError):
+    """Files that are to be sorted as one recording were not made with one array and one set of settings."""
+
+    status = "recordings_differ"
+    advice = (
+        "Sort them one by one, as a list of files, or put only recordings of one array, made with the same settings, "
+        "into one folder."
+    )
+    path: str | None
+
+
 # ------------------------------------------------------- environment: the machine is not set up for the job
 
 

@@ -33,6 +33,7 @@ CONTRACT = [
     ("SaturatedSignalError", BIO, "saturated_signal", "never", "channels_saturated total_channels"),
     ("EmptyWaveformMetricsError", BIO, "no_waveforms", "never", "metric_name"),
     ("RecordingUnreadableError", BIO, "recording_unreadable", "never", "path offset"),
+    ("RecordingsDifferError", BIO, "recordings_differ", "never", "path"),
     ("ConcurrentSortError", ENV, "concurrent_sort", "later", "lock_path holder_pid holder_hostname started_at"),
     ("HDF5PluginMissingError", ENV, "hdf5_plugin_missing", "never", "configured_path"),
     ("DockerEnvironmentError", ENV, "docker_environment", "never", "reason"),

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import with_fake_sorter
+from support import check_schemas, with_fake_sorter
 
 from spikelab.simulation import simulate_recording, write_maxwell
 from spikelab.spike_sorting import SortRunReport
@@ -168,6 +168,8 @@ def test_one_dead_well_costs_only_itself(wells: dict[str, Any], tmp_path: Path) 
     ]  # fmt: skip
     assert said["status"] == ["success", "no_good_channels", "success"]
     three = ("well000", "well001", "well002")
+    folders = [tmp_path / "sorted_fake", *(tmp_path / "sorted_fake" / f"plate.raw.h5_{well}" for well in three)]
+    assert "events.jsonl" in set.union(*map(check_schemas, folders))
     report = json.loads((tmp_path / "sorted_fake" / "batch_report.json").read_text())
     assert [(record["rec_name"], record["status"]) for record in report["records"]] == [
         (f"plate.raw.h5_{well}", status) for well, status in zip(three, said["status"], strict=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from spikelab.spike_sorting._exceptions import RecordingUnreadableError, SpikeSortingClassifiedError, error_from_dict
 from spikelab.spike_sorting.backends.binary import SUPPORTED_DTYPES
 from spikelab.spike_sorting.jobs import Job
+from spikelab.spike_sorting.joining import check_alike
 from spikelab.spike_sorting.preflight.hdf5 import missing_filters
 from spikelab.spike_sorting.selection import Period, selected_periods
 from spikelab.spike_sorting.sources import open_source
@@ -137,6 +138,7 @@ def look(job: Job) -> RecordingFacts:
         return RecordingFacts(job, error=job.problem)
     try:
         parts = [job.in_memory] if job.in_memory is not None else open_source(job.source)
+        check_alike(parts, job.source.names or (job.name,))
         facts, periods = _described(job, parts)
         lacking = missing_filters(job)
         return replace(facts, error=lacking) if lacking is not None else _read(facts, parts, periods)
@@ -173,7 +175,7 @@ def _described(job: Job, parts: Sequence[Any]) -> tuple[RecordingFacts, list[Per
         locations_um=first.get_channel_locations()[kept] if first.has_probe() else None,
         shanks=_shanks(first)[kept],
     )
-    return RecordingFacts(job, header, misfits=(*outside, *unknown, *_differences(job, parts))), periods
+    return RecordingFacts(job, header, misfits=(*outside, *unknown)), periods
 
 
 def _n_samples(recording: Any) -> int:
@@ -225,24 +227,6 @@ def _shanks(recording: Any) -> NDArray[Any]:
 
     groups = recording.get_property("group")
     return np.zeros(recording.get_num_channels()) if groups is None else np.asarray(groups)
-
-
-def _differences(job: Job, parts: Sequence[Any]) -> Iterator[str]:
-    """Yield in what the files of one recording differ that must be alike."""
-    names = job.source.names or (job.name,)
-    first = _character(parts[0])
-    for part, name in zip(parts[1:], names[1:], strict=False):
-        for what, value in _character(part).items():
-            if value != first[what]:
-                yield f"{names[0]} and {name} cannot be joined: their {what} differs ({first[what]} and {value})"
-
-
-def _character(recording: Any) -> dict[str, Any]:
-    return {
-        "sampling frequency": recording.sampling_frequency,
-        "number of channels": recording.get_num_channels(),
-        "data type": str(recording.dtype),
-    }
 
 
 # --------------------------------------------------------------------------------------------------- the data

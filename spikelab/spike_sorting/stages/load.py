@@ -13,6 +13,7 @@ from spikelab.spike_sorting._settings import thaw
 from spikelab.spike_sorting.config import RecordingConfig, SortingPipelineConfig
 from spikelab.spike_sorting.descriptions import describe, load_description
 from spikelab.spike_sorting.jobs import Job
+from spikelab.spike_sorting.joining import joined
 from spikelab.spike_sorting.remarks import Remark, remark
 from spikelab.spike_sorting.selection import Epoch, epochs_of, selected_periods
 from spikelab.spike_sorting.sources import open_source
@@ -57,9 +58,8 @@ def build_recording(job: Job) -> tuple[Any, list[Epoch], list[Remark]]:
     options = job.config.recording
     parts = [_single_segment(part) for part in open_source(job.source)]
     names = job.source.names or (job.name,)
-    _check_alike(parts, names)
     lengths = [part.get_num_samples() for part in parts]
-    recording = parts[0] if len(parts) == 1 else _concatenate(parts)
+    recording = joined(parts, names)
     periods = selected_periods(sum(lengths), recording.sampling_frequency, options)
     epochs = epochs_of(lengths, names, periods)
     recording = _cut(recording, periods)
@@ -88,40 +88,15 @@ def _single_segment(recording: Any) -> Any:
     return recording
 
 
-def _concatenate(parts: Sequence[Any]) -> Any:
-    import spikeinterface
-
-    return spikeinterface.concatenate_recordings(list(parts))
-
-
 def _cut(recording: Any, periods: Sequence[tuple[int, int]]) -> Any:
     if list(periods) == [(0, recording.get_num_samples())]:
         return recording
     cuts = [recording.frame_slice(start_frame=start, end_frame=end) for start, end in periods]
-    return cuts[0] if len(cuts) == 1 else _concatenate(cuts)
+    if len(cuts) == 1:
+        return cuts[0]
+    import spikeinterface
 
-
-def _check_alike(parts: Sequence[Any], names: Sequence[str]) -> None:
-    """Only recordings of one array with one set of settings make one recording."""
-    first = _character(parts[0])
-    for part, name in zip(parts[1:], names[1:], strict=True):
-        for what, value in _character(part).items():
-            if value != first[what]:
-                msg = f"{names[0]} and {name} cannot be concatenated: their {what} differs ({first[what]} and {value})"
-                raise ValueError(msg)
-
-
-def _character(recording: Any) -> dict[str, Any]:
-    gains, offsets = recording.get_channel_gains(), recording.get_channel_offsets()
-    return {
-        "sampling frequency": recording.sampling_frequency,
-        "number of channels": recording.get_num_channels(),
-        "data type": str(recording.dtype),
-        "list of channels": recording.channel_ids.tolist(),
-        "gain": None if gains is None else gains.tolist(),
-        "offset": None if offsets is None else offsets.tolist(),
-        "geometry": recording.get_channel_locations().tolist() if recording.has_probe() else None,
-    }
+    return spikeinterface.concatenate_recordings(cuts)
 
 
 # ----------------------------------------------------------------------------------------- gain and channels

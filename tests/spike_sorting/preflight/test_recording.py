@@ -229,8 +229,9 @@ def test_files_that_do_not_belong_together(maxwell: Path, tmp_path: Path) -> Non
         [[maxwell, other]], _config(), results_folders=[tmp_path / "r"], intermediate_folders=[tmp_path / "i"]
     )
     (found,) = _found(job)
-    assert found.code == "settings-misfit"
-    assert "number of channels differs (8 and 6)" in found.message
+    assert found.code == "recordings-differ"
+    assert "not all are like " in found.message
+    assert "other.raw.h5: the number of channels is 6 and not 8" in found.message
 
 
 @pytest.mark.parametrize(

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import json
-from importlib import resources
 
 import pytest
+from support import schema_of, violations
 
 from spikelab.spike_sorting.report import extract_unit_quality_stats, parse_sorting_log, write_report
 from spikelab.spike_sorting.report.curation_steps import curation_steps, thresholds
 from spikelab.spike_sorting.report.plain import to_plain
 from spikelab.spike_sorting.report.settings_used import changed_settings
 from spikelab.spike_sorting.report.wording import UNKNOWN, count, duration, number
-
-
-def _schema():
-    folder = resources.files("spikelab.spike_sorting.report") / "schemas"
-    return json.loads((folder / "recording_report.schema.json").read_text(encoding="utf-8"))
-
 
 # ------------------------------------------------------------------------------------------------------- log
 
@@ -167,33 +161,6 @@ def test_settings_of_another_version_are_shown():
 
 # ---------------------------------------------------------------------------------------------------- schema
 
-_KINDS = {"object": dict, "array": list, "string": str, "integer": int, "number": (int, float), "boolean": bool}
-
-
-def _violations(value, schema, root, where="$"):
-    """Yield where `value` breaks `schema`; knows the keywords that ours uses."""
-    if "$ref" in schema:
-        schema = root["$defs"][schema["$ref"].rsplit("/", 1)[1]]
-    if "const" in schema and value != schema["const"]:
-        yield f"{where} is {value!r}"
-    kinds = schema.get("type", [])
-    kinds = [kinds] if isinstance(kinds, str) else kinds
-    if kinds and not any(value is None if kind == "null" else isinstance(value, _KINDS[kind]) for kind in kinds):
-        yield f"{where} is {value!r}, expected {kinds}"
-    if isinstance(value, dict):
-        yield from (f"{where} lacks {name}" for name in schema.get("required", ()) if name not in value)
-        others = schema.get("additionalProperties", {})
-        for name, item in value.items():
-            yield from _violations(item, schema.get("properties", {}).get(name, others), root, f"{where}.{name}")
-    if isinstance(value, list):
-        for item in value:
-            yield from _violations(item, schema.get("items", {}), root, f"{where}[]")
-
-
-def test_the_schema_notices_what_is_wrong():
-    """The check below is able to fail."""
-    assert len(list(_violations({"schema": 2, "rec_name": 3}, _schema(), _schema()))) > 5
-
 
 @pytest.mark.parametrize("outcome", ["success", "failure", "bare"])
 def test_the_report_for_machines_follows_its_schema(finished, make_run, outcome):
@@ -205,5 +172,5 @@ def test_the_report_for_machines_follows_its_schema(finished, make_run, outcome)
         run = make_run(folder="bare")
     write_report(run.folder, result, with_pages=False)
     record = json.loads(run.folder.report_json.read_text(encoding="utf-8"))
-    assert list(_violations(record, _schema(), _schema())) == []
-    assert set(record) <= set(_schema()["properties"])
+    assert violations(record, "recording_report") == []
+    assert set(record) <= set(schema_of("recording_report")["properties"])
