@@ -63,9 +63,9 @@ def _check_ids(attributes: Sequence[Mapping[str, Any]]) -> None:
 
 def _check_entries(unit: int, entries: Mapping[str, Any], n_spikes: int) -> Attributes:
     checked: Attributes = freeze(entries)
-    for name, value in checked.items():
-        if name.startswith(PER_SPIKE) and isinstance(value, list | tuple):
-            checked[name] = freeze(np.asarray(value))
+    for name in [name for name in checked if name.startswith(PER_SPIKE)]:
+        if isinstance(checked[name], list | tuple):
+            checked[name] = freeze(np.asarray(checked[name]))
         if is_per_spike(name, checked[name]) and len(checked[name]) != n_spikes:
             msg = (
                 f"{name!r} of unit {unit} must have one entry for each of its {n_spikes} spikes, found "
@@ -147,9 +147,21 @@ def is_per_spike(name: str, value: Any) -> bool:
     return name.startswith(PER_SPIKE) and isinstance(value, np.ndarray) and value.ndim > 0
 
 
+def names_per_spike(entries: Attributes) -> list[str]:
+    """Return the names of the attributes that have one entry per spike."""
+    return [name for name in entries if name.startswith(PER_SPIKE) and is_per_spike(name, entries[name])]
+
+
 def pick_spikes(entries: Attributes, picked: npt.NDArray[Any] | slice) -> Attributes:
     """Return the attributes of a unit with those per spike reduced to, or reordered as, the picked spikes."""
-    return {name: freeze(value[picked]) if is_per_spike(name, value) else value for name, value in entries.items()}
+    return updated(entries, {name: freeze(entries[name][picked]) for name in names_per_spike(entries)})
+
+
+def updated(entries: Attributes, changed: Mapping[str, Any]) -> Attributes:
+    """Return a copy with other values for some names; arrays that are still in a file stay there."""
+    copied = entries.copy()
+    copied.update(changed)
+    return copied
 
 
 def locations_um(attributes: Sequence[Attributes]) -> npt.NDArray[np.float64]:
@@ -177,7 +189,7 @@ def _with_values(attributes: Sequence[Attributes], name: str, values: Any) -> li
         found = "a text" if isinstance(values, str) else str(len(values))
         msg = f"values of {name!r} must be one for each of the {len(attributes)} units, found {found}"
         raise ValueError(msg)
-    return [{**entries, name: value} for entries, value in zip(attributes, values, strict=True)]
+    return [updated(entries, {name: value}) for entries, value in zip(attributes, values, strict=True)]
 
 
 # ---------------------------------------------------------------- methods of SpikeData

@@ -14,9 +14,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from spikelab.spikedata._later import Later, OpenFile
 from spikelab.spikedata._pack import is_storable, pack, unpack
 
 Array = npt.NDArray[Any]
+
+LATER_BYTES = 2**24
+"""Columns of arrays from this size on stay in the file: they are templates of many units on many channels."""
 
 
 # ---------------------------------------------------------------- names
@@ -144,8 +148,8 @@ def _write_ragged(parent: Any, link: str, arrays: Sequence[Array]) -> None:
 # ---------------------------------------------------------------- reading
 
 
-def read_column(parent: Any, link: str, n_units: int, missing: Any) -> list[Any]:
-    """Return what :func:`write_column` was given.
+def read_column(parent: Any, link: str, n_units: int, missing: Any, file: OpenFile | None = None) -> list[Any]:
+    """Return what :func:`write_column` was given; with `file`, large arrays of one shape as :class:`Later`.
 
     Raises
     ------
@@ -154,10 +158,10 @@ def read_column(parent: Any, link: str, n_units: int, missing: Any) -> list[Any]
     """
     node = read_node(parent, link)
     if node.attrs["kind"] != "partial":
-        return _require_length(link, _read_values(parent, link), n_units)
+        return _require_length(link, _read_values(parent, link, file), n_units)
     column = [missing] * n_units
     units = _read_units(node, "units", n_units)
-    values = _require_length(link, _read_values(node, "values"), len(units))
+    values = _require_length(link, _read_values(node, "values", file), len(units))
     for unit in _read_units(node, "none", n_units):
         column[unit] = None
     for unit, value in zip(units, values, strict=True):
@@ -180,7 +184,7 @@ def _require_length(link: str, values: list[Any], expected: int) -> list[Any]:
     return values
 
 
-def _read_values(parent: Any, link: str) -> list[Any]:
+def _read_values(parent: Any, link: str, file: OpenFile | None) -> list[Any]:
     kind = read_node(parent, link).attrs["kind"]
     if kind == "json":
         return read_json(parent, link)
@@ -188,6 +192,8 @@ def _read_values(parent: Any, link: str) -> list[Any]:
         return _read_ragged(read_node(parent, link))
     if kind == "str":
         return _read_texts(parent, link)
+    if kind == "array" and file is not None and (rows := _rows_in_file(parent, link, file)):
+        return rows
     values = read_array(parent, link, kinds="biufc")
     if kind in {"bool", "int", "float"}:
         plain: list[Any] = values.tolist()
@@ -197,6 +203,16 @@ def _read_values(parent: Any, link: str) -> list[Any]:
         raise ValueError(msg)
     # Rows of a vector are scalars: an array without axes must be made one again.
     return list(values) if kind == "scalar" else [np.asarray(row) for row in values]
+
+
+def _rows_in_file(parent: Any, link: str, file: OpenFile) -> list[Later]:
+    """Return the rows of a large array without reading them, none where it is small or not stored as in memory."""
+    node = _require_all(_require_plain(read_node(parent, link)), "biufc")
+    if node.nbytes < LATER_BYTES or node.ndim < 2 or node.dtype.kind not in "iuf":
+        return []
+    shape, offset = node.shape[1:], node.id.get_offset()
+    row_bytes = node.nbytes // len(node)
+    return [Later(file, offset + row * row_bytes, node.dtype, shape) for row in range(len(node))]
 
 
 def _read_ragged(group: Any) -> list[Any]:
@@ -253,11 +269,15 @@ def read_array(parent: Any, link: str, kinds: str) -> Array:
     ValueError
         When it is of another kind, or not stored in the file in one piece.
     """
-    node = _require_plain(read_node(parent, link))
+    return np.asarray(_require_all(_require_plain(read_node(parent, link)), kinds)[()])
+
+
+def _require_all(node: Any, kinds: str) -> Any:
+    """Return a dataset of numbers, all of which are in the file."""
     if node.dtype.kind not in kinds or node.id.get_storage_size() < node.nbytes:
         msg = f"{node.name} must hold numbers ({kinds}), found {node.dtype} of which not all is there"
         raise ValueError(msg)
-    return np.asarray(node[()])
+    return node
 
 
 def read_node(parent: Any, link: str) -> Any:

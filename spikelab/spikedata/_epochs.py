@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spikelab.spikedata import _raw
-from spikelab.spikedata._attributes import Attributes, is_per_spike
+from spikelab.spikedata._attributes import Attributes, names_per_spike, updated
 from spikelab.spikedata._chunks import CHUNKS, NAMES, Span, read_chunks
 from spikelab.spikedata._values import same
 
 if TYPE_CHECKING:
     from spikelab.spikedata.spikedata import SpikeData
+
+_EPOCH = "epoch_"
+"""Attributes whose name begins so, with one entry per epoch, are those of the epochs."""
 
 
 def concatenate(first: SpikeData, second: SpikeData) -> SpikeData:
@@ -69,18 +72,12 @@ def _check_same_units(first: SpikeData, second: SpikeData) -> None:
 def _joined_attributes(first: SpikeData, second: SpikeData, unit: int) -> Attributes:
     """Return the attributes of both, the first's where they differ; per-spike ones are joined or dropped."""
     own, other = first.neuron_attributes[unit], second.neuron_attributes[unit]
-    per_spike = _per_spike(own), _per_spike(other)
-    joined = {
-        name: np.concatenate([per_spike[0][name], per_spike[1][name]]) for name in per_spike[0] if name in per_spike[1]
-    }
-    constant = {
-        name: value for name, value in {**other, **own}.items() if name not in per_spike[0] and name not in per_spike[1]
-    }
-    return {**constant, **joined}
-
-
-def _per_spike(entries: Attributes) -> Attributes:
-    return {name: value for name, value in entries.items() if is_per_spike(name, value)}
+    per_spike, other_per_spike = names_per_spike(own), names_per_spike(other)
+    joined = {name: np.concatenate([own[name], other[name]]) for name in per_spike if name in other_per_spike}
+    attributes = updated(own, {name: other[name] for name in other if name not in own})
+    for name in {*per_spike, *other_per_spike}:
+        del attributes[name]
+    return updated(attributes, joined)
 
 
 def _joined_metadata(first: SpikeData, second: SpikeData, shift: float) -> dict[str, Any]:
@@ -143,14 +140,13 @@ def _epoch(sd: SpikeData, index: int, span: Span, name: str, n_epochs: int) -> S
 
 def _epoch_attributes(entries: Attributes, index: int, n_epochs: int, counted: Mapping[str, float | int]) -> Attributes:
     """Return the attributes of one epoch: its entry of every ``epoch_*``, its own rate and count."""
-    own = {
-        name.removeprefix("epoch_"): value[index]
-        for name, value in entries.items()
-        if _is_per_epoch(name, value, n_epochs)
-    }
-    kept = {name: value for name, value in entries.items() if not _is_per_epoch(name, value, n_epochs)}
-    return {**kept, **{name: value for name, value in counted.items() if name in kept}, **own}
+    per_epoch = [name for name in entries if name.startswith(_EPOCH) and _has_one_each(entries[name], n_epochs)]
+    kept = entries.copy()
+    for name in per_epoch:
+        del kept[name]
+    recounted = {name: value for name, value in counted.items() if name in kept}
+    return updated(kept, {**recounted, **{name.removeprefix(_EPOCH): entries[name][index] for name in per_epoch}})
 
 
-def _is_per_epoch(name: str, value: Any, n_epochs: int) -> bool:
-    return name.startswith("epoch_") and isinstance(value, np.ndarray | list | tuple) and len(value) == n_epochs
+def _has_one_each(value: Any, n_epochs: int) -> bool:
+    return isinstance(value, np.ndarray | list | tuple) and len(value) == n_epochs

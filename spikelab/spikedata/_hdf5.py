@@ -15,6 +15,8 @@ in it.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +24,8 @@ import numpy as np
 
 from spikelab._publish import published
 from spikelab.spikedata import _columns
-from spikelab.spikedata._attributes import Attributes, attribute_names
+from spikelab.spikedata._attributes import Attributes, attribute_names, check_metadata
+from spikelab.spikedata._later import Later, LaterAttributes, OpenFile
 from spikelab.spikedata._seal import check_seal, seal
 from spikelab.spikedata._values import MISSING
 
@@ -102,8 +105,54 @@ def _write_metadata(file: Any, metadata: dict[str, Any]) -> None:
         raise ValueError(msg) from error
 
 
+def append_metadata(path: str | os.PathLike[str], metadata: Mapping[str, Any]) -> None:
+    """Add entries to the metadata of a saved file, in place of those of the same names; all else stays as it is.
+
+    The file is replaced by the new one when that is on the disk, and objects that were loaded from it are not
+    concerned.
+
+    Parameters
+    ----------
+    path : path-like
+        A file that :meth:`save` wrote.
+    metadata : mapping
+        The entries.
+
+    Raises
+    ------
+    ValueError
+        When it is no such file, is damaged, or a value cannot be saved.
+    FileNotFoundError
+        When there is none.
+    OSError
+        When the disk does not take it.
+    """
+    path, added = Path(path), check_metadata(metadata)
+    with _as_spikedata_file(path), published(path) as partial:
+        check_seal(path)
+        partial.write_bytes(_image_with(path, added))
+        seal(partial)
+
+
+def _image_with(path: Path, added: dict[str, Any]) -> bytes:
+    """Return the content of the file with other metadata; built in memory as in :func:`save`."""
+    import h5py
+
+    with h5py.File(path, "r+", driver="core", backing_store=False) as file:
+        _check_header(file)
+        (metadata,) = _columns.read_json(file, "metadata")
+        del file["metadata"]
+        _write_metadata(file, {**metadata, **added})
+        file.flush()
+        image: bytes = file.id.get_file_image()
+    return image
+
+
 def load(cls: type[SpikeData], path: str | os.PathLike[str], *, verify: bool = True) -> SpikeData:
     """Read a file that :meth:`save` wrote; nothing in it is ever executed.
+
+    Attributes that are large arrays of one shape (templates of many units: more than 16 MiB in all) stay in the
+    file, which is kept open, and are read each time they are asked for.
 
     Parameters
     ----------
@@ -121,13 +170,24 @@ def load(cls: type[SpikeData], path: str | os.PathLike[str], *, verify: bool = T
         When there is none.
     """
     path = Path(path)
-    with path.open("rb"):  # a missing or forbidden file is that, and no damaged one
-        pass
-    try:
+    opened = OpenFile(path)  # a missing or forbidden file is that, and no damaged one
+    with _as_spikedata_file(path):
         if verify:
             check_seal(path)
-        return _read(cls, path)
-    # What h5py and JSON raise for a damaged file; RuntimeError includes endless recursion.
+        # Windows replaces no file that is open, as the next sort of the same recording would.
+        sd = _read(cls, path, None if os.name == "nt" else opened)
+        opened.require(path)
+        return sd
+
+
+@contextmanager
+def _as_spikedata_file(path: Path) -> Iterator[None]:
+    """Say of whatever a damaged file makes HDF5 and JSON raise that the file is damaged."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    # RuntimeError includes endless recursion.
     except (
         OSError,
         KeyError,
@@ -145,7 +205,7 @@ def load(cls: type[SpikeData], path: str | os.PathLike[str], *, verify: bool = T
         raise ValueError(msg) from error
 
 
-def _read(cls: type[SpikeData], path: Path) -> SpikeData:
+def _read(cls: type[SpikeData], path: Path, opened: OpenFile | None) -> SpikeData:
     import h5py
 
     with h5py.File(path, "r") as file:
@@ -153,7 +213,7 @@ def _read(cls: type[SpikeData], path: Path) -> SpikeData:
         spikes = _columns.read_node(file, "spikes")
         times = _columns.read_array(spikes, "times_ms", kinds="f")
         trains = _columns.split_ragged(times, _columns.read_array(spikes, "index", kinds="iu"), "/spikes")
-        attributes = _read_units(_columns.read_node(file, "units"), len(trains))
+        attributes = _read_units(_columns.read_node(file, "units"), len(trains), opened)
         (metadata,) = _columns.read_json(file, "metadata")
         start_time, length = float(file.attrs["start_time_ms"]), float(file.attrs["length_ms"])
     return cls(trains, length=length, start_time=start_time, neuron_attributes=attributes, metadata=metadata)
@@ -169,11 +229,11 @@ def _check_header(file: Any) -> None:
         raise ValueError(msg)
 
 
-def _read_units(group: Any, n_units: int) -> list[Attributes]:
+def _read_units(group: Any, n_units: int, opened: OpenFile | None) -> list[Attributes]:
     attributes: list[Attributes] = [{} for _ in range(n_units)]
     for link in group:
-        name = _columns.unescape(link)
-        for entries, value in zip(attributes, _columns.read_column(group, link, n_units, MISSING), strict=True):
+        column = _columns.read_column(group, link, n_units, MISSING, opened)
+        for entries, value in zip(attributes, column, strict=True):
             if value is not MISSING:
-                entries[name] = value
-    return attributes
+                entries[_columns.unescape(link)] = value
+    return [LaterAttributes(own) if any(isinstance(v, Later) for v in own.values()) else own for own in attributes]

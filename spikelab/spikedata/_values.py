@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from spikelab.spikedata._later import Later, LaterAttributes
+
 MISSING: Any = object()
 
 
@@ -21,11 +23,13 @@ def freeze(value: Any) -> Any:
     """
     if isinstance(value, np.ndarray):
         return _freeze_array(value)
+    if isinstance(value, LaterAttributes):
+        return LaterAttributes(zip(value.keys(), map(freeze, value.stored()), strict=True))
     if isinstance(value, Mapping):
         return {key: freeze(item) for key, item in value.items()}
     if type(value) in {list, tuple}:
         return type(value)(freeze(item) for item in value)
-    if value is None or isinstance(value, str | int | float | np.generic):
+    if value is None or isinstance(value, str | int | float | np.generic | Later):
         return value
     return copy.deepcopy(value)
 

@@ -255,6 +255,7 @@ class SpikeData:
     # The file, and other programs.
     save = _hdf5.save
     load = classmethod(_hdf5.load)
+    append_metadata = staticmethod(_hdf5.append_metadata)
     from_sorting = classmethod(sorting.from_sorting)
     to_sorting = sorting.to_sorting
     from_analyzer = classmethod(analyzer.from_analyzer)

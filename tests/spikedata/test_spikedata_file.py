@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import math
 import os
+import shutil
 import tempfile
 import time
+import tracemalloc
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -56,7 +61,7 @@ def types_of(value):
     return (type(value), value.dtype) if isinstance(value, np.ndarray) else type(value)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_everything_comes_back_as_it_was(data):
     """Trains, attributes on all or some units, metadata: equal and of the same types, NaN and None included."""
@@ -318,7 +323,7 @@ def test_a_truncated_file_is_refused_at_any_length(tmp_path):
             SpikeData.load(path)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_a_single_changed_bit_is_found(tmp_path, data):
     """A byte changed anywhere, also in the spike times, is a ValueError: HDF5 alone would crash, hang or not notice."""
@@ -346,3 +351,110 @@ def test_odd_names_survive_a_file(tmp_path, name):
     sd = SpikeData([[1.0]], length=2.0, neuron_attributes=[{name: 1.5}])
     sd.save(tmp_path / "a.h5")
     assert SpikeData.load(tmp_path / "a.h5") == sd
+
+
+# ---------------------------------------------------------------- templates that stay in the file
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """A file with 32 MiB of templates, and what was saved."""
+    templates = np.arange(32 * 64 * 4096, dtype="f4").reshape(32, 64, 4096)
+    attributes = [{"unit_id": k, "template": templates[k], "spike_amplitudes": np.array([1.0, 2.0])} for k in range(32)]
+    sd = SpikeData([[1.0, 2.0]] * 32, length=10.0, neuron_attributes=attributes)
+    path = tmp_path_factory.mktemp("large") / "large.h5"
+    sd.save(path)
+    return path, sd
+
+
+def test_large_templates_are_read_when_they_are_used(large):
+    """Loading and choosing, cutting and relabelling units takes no memory for templates; their values are right."""
+    path, sd = large
+    tracemalloc.start()
+    loaded = SpikeData.load(path)
+    part = loaded.subset([5, 3]).subtime(1.5, 10.0).set_neuron_attribute("label", ["a", "b"]).copy()
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak_bytes < 8 * 2**20
+    template = part.neuron_attributes[0]["template"]
+    assert np.array_equal(template, sd.neuron_attributes[5]["template"])
+    assert not template.flags.writeable
+    assert part.neuron_attributes[1]["spike_amplitudes"].tolist() == [2.0]
+    assert loaded == sd
+
+
+def test_attributes_in_a_file_are_a_dict_like_any_other(large):
+    """Whatever Python does with a dict gives arrays, and never what stands for them."""
+    path, sd = large
+    ours, other = SpikeData.load(path).neuron_attributes[2], sd.neuron_attributes[2]
+    ways = [
+        {**ours}, dict(ours), ours | {}, {} | ours, dict(ours.items()), dict(zip(ours, ours.values(), strict=True)),
+        copy.deepcopy(ours), ForkingPickler.loads(ForkingPickler.dumps(ours)), ours.copy(), dict(**ours),
+        {name: ours.get(name) for name in ours}, {name: ours.copy().pop(name) for name in ours},
+        pd.DataFrame([ours]).iloc[0].to_dict(),
+    ]  # fmt: skip
+    for way in ways:
+        assert list(way) == list(other)
+        assert type(way["template"]) is np.ndarray
+        assert np.array_equal(way["template"], other["template"])
+    emptied = ours.copy()
+    assert [emptied.popitem()[0] for _ in other] == list(other)[::-1]
+    assert ours.setdefault("template") is not None
+    assert ours.setdefault("new", 5) == ours["new"] == 5
+    assert "Later(" not in repr(ours)
+
+
+def test_what_was_loaded_outlives_its_name(large, tmp_path):
+    """Another file under the same name, or none, does not concern what was loaded."""
+    path, sd = large
+    mine = tmp_path / "mine.h5"
+    shutil.copy(path, mine)
+    loaded = SpikeData.load(mine)
+    example().save(mine)
+    assert np.array_equal(loaded.neuron_attributes[7]["template"], sd.neuron_attributes[7]["template"])
+    loaded.save(mine)
+    assert SpikeData.load(mine) == sd
+
+
+def test_a_file_that_is_cut_afterwards_is_an_error(large, tmp_path):
+    """When somebody cuts the open file, reading a template says so, and the process lives."""
+    mine = tmp_path / "mine.h5"
+    shutil.copy(large[0], mine)
+    loaded = SpikeData.load(mine)
+    os.truncate(mine, 10_000)
+    with pytest.raises(ValueError, match=r"mine\.h5 has been cut since it was loaded"):
+        loaded.neuron_attributes[7]["template"]
+
+
+# ---------------------------------------------------------------- metadata that are added later
+
+
+def test_metadata_can_be_added_to_a_file(tmp_path):
+    """New entries come in, those of the same name are replaced, and spikes and attributes are those that were there."""
+    path = tmp_path / "a.h5"
+    example().save(path)
+    SpikeData.append_metadata(path, {"surgeon": "A", "fs_Hz": 1e4, "grid": np.eye(2)})
+    SpikeData.append_metadata(path, {"surgeon": "B"})
+    back, before = SpikeData.load(path), SpikeData.load(path).replace(metadata={})
+    assert (back.metadata["surgeon"], back.metadata["fs_Hz"], back.metadata["path"]) == ("B", 1e4, "/a/b")
+    assert back.metadata["grid"].tolist() == [[1.0, 0.0], [0.0, 1.0]]
+    assert back.metadata["locations"].shape == (4, 2)
+    assert before == example().replace(metadata={})
+    with h5py.File(path) as file:
+        assert file["units/unit_id"][()].tolist() == [1, 2, 3]
+
+
+def test_metadata_that_cannot_be_added_change_nothing(tmp_path):
+    """A value that cannot be saved, a damaged file or none are named, and what is there stays."""
+    path = tmp_path / "a.h5"
+    with pytest.raises(FileNotFoundError):
+        SpikeData.append_metadata(path, {})
+    example().save(path)
+    content = path.read_bytes()
+    with pytest.raises(ValueError, match="metadata: a set cannot be saved"):
+        SpikeData.append_metadata(path, {"odd": {1}})
+    assert path.read_bytes() == content
+    path.write_bytes(content[:-200])
+    with pytest.raises(ValueError, match=r"a\.h5 cannot be read"):
+        SpikeData.append_metadata(path, {"fine": 1})
+    assert [found.name for found in tmp_path.iterdir()] == ["a.h5"]
