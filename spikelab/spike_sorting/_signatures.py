@@ -133,6 +133,23 @@ _NEW_GPU = (
     ),
 )
 
+_MATLAB = (
+    Signature(
+        errors.SorterNotInstalledError,
+        (r"License checkout failed|License Manager Error|(?i:no licen[sc]e (?:file )?found)",),
+        "MATLAB has no licence here: check that it starts on this machine and as this user",
+        ("kilosort2",),
+        details=FrozenMap({"missing": "licence of MATLAB"}),
+    ),
+    Signature(
+        errors.SorterNotInstalledError,
+        (r"Undefined function (?:or variable )?'?mex\w+|'mex\w+' undefined|Invalid MEX-file",),
+        "Kilosort2's CUDA code is not compiled for this MATLAB: run mexGPUall in its folder CUDA",
+        ("kilosort2",),
+        details=FrozenMap({"missing": "compiled CUDA code of Kilosort2"}),
+    ),
+)
+
 _RESOURCES = (
     Signature(
         errors.GPUOutOfMemoryError,
@@ -279,6 +296,7 @@ SIGNATURES: tuple[Signature, ...] = (
     *_HDF5,
     *_DOCKER,
     *_NEW_GPU,
+    *_MATLAB,
     *_RT_SORT_MODEL,
     *_RESOURCES,
     *_UNREADABLE,

@@ -14,6 +14,7 @@ from spikelab.cli.doctor import can_sort, examine, tell_health
 from spikelab.cli.facts import Facts, ask_kilosort, hdf5_plugins
 from spikelab.cli.gpu_check import check_gpu
 from spikelab.cli.output import make_console
+from spikelab.spike_sorting.config import KILOSORT4
 from spikelab.spike_sorting.preflight.machine import DockerAnswer, Driver, Gpu, Torch
 
 GB = 10**9
@@ -234,7 +235,7 @@ def test_the_doctor_says_of_this_machine_what_the_backend_says(spikelab_process)
     from spikelab.spike_sorting.backends import get_backend
 
     try:
-        get_backend("kilosort4").check_installed()
+        get_backend("kilosort4").check_installed(KILOSORT4.sorter)
         expected = 0
     except SorterNotInstalledError:
         expected = 3

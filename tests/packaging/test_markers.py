@@ -27,6 +27,6 @@ def test_what_is_installed_for_tests_is_asked_for_by_tests() -> None:
     """Each program that .ci/run provides is needed by a test, by its marker or by its name."""
     script = (TESTS.parent / ".ci" / "run").read_text(encoding="utf-8")
     provided = {name.lower() for name in re.findall(r"^provide (\w+)", script, flags=re.MULTILINE)}
-    asked = set(re.findall(r"\bmark\.(\w+)|require_program\(\"(\w+)\"\)", _sources()))
+    asked = set(re.findall(r"\bmark\.(\w+)|require_program\(\"([\w-]+)\"\)", _sources()))
     assert provided
-    assert provided <= {name for pair in asked for name in pair}
+    assert provided <= {name.replace("-", "_") for pair in asked for name in pair}

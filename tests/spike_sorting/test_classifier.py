@@ -81,6 +81,18 @@ RECORDED: dict[str, tuple[str, str, type[errors.SpikeSortingClassifiedError], di
         errors.RecordingUnreadableError,
         {},
     ),
+    "MATLAB without a licence": (
+        "kilosort2",
+        "License checkout failed.\nLicense Manager Error -15\nUnable to connect to the license server.",
+        errors.SorterNotInstalledError,
+        {"missing": "licence of MATLAB"},
+    ),
+    "Kilosort2 that is not compiled": (
+        "kilosort2",
+        KS2_BUSY + "Undefined function 'mexThSpkPC' for input arguments of type 'double'.",
+        errors.SorterNotInstalledError,
+        {"missing": "compiled CUDA code of Kilosort2"},
+    ),
     "docker package": (
         "kilosort2",
         "ModuleNotFoundError: No module named 'docker'",

@@ -10,7 +10,10 @@ from spikelab.spike_sorting._exceptions import SorterNotInstalledError
 from spikelab.spike_sorting.backends.base import SorterBackend
 from spikelab.spike_sorting.config import BACKENDS_GROUP
 
-_HOMES = {"kilosort4": ("spikelab.spike_sorting.backends.kilosort4.backend", "Kilosort4Backend")}
+_HOMES = {
+    "kilosort2": ("spikelab.spike_sorting.backends.kilosort2.backend", "Kilosort2Backend"),
+    "kilosort4": ("spikelab.spike_sorting.backends.kilosort4.backend", "Kilosort4Backend"),
+}
 
 
 def get_backend(name: str) -> SorterBackend:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from spikelab.spike_sorting._exceptions import SorterCrashedError
 from spikelab.spike_sorting._settings import FrozenMap
-from spikelab.spike_sorting.config import SortingPipelineConfig
+from spikelab.spike_sorting.config import SorterConfig, SortingPipelineConfig
 from spikelab.spike_sorting.run_folder import RunFolder
 from spikelab.spike_sorting.supervision.progress import ProgressFile
 
@@ -41,6 +41,11 @@ class SortJob:
     run: RunFolder
     config: SortingPipelineConfig
     progress: ProgressFile
+
+    def recording_key(self) -> str:
+        """Return what tells this recording, as it was loaded, from any other; empty where nothing was loaded."""
+        marker = self.run.read_marker("load")
+        return str(marker["key"]) if marker else ""
 
 
 @dataclass(frozen=True)
@@ -114,12 +119,12 @@ class SorterBackend(Protocol):
 
     name: str
 
-    def installed(self) -> str | None:
-        """Return the installed version, or None."""
+    def installed(self, sorter: SorterConfig) -> str | None:
+        """Return the version that `sorter` would run, or None."""
         ...
 
-    def check_installed(self) -> str:
-        """Return the installed version; raise SorterNotInstalledError when it is missing or untested."""
+    def check_installed(self, sorter: SorterConfig) -> str:
+        """Return that version; raise SorterNotInstalledError when it is missing or untested."""
         ...
 
     def check_params(self, config: SortingPipelineConfig) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ class FlatBinary:
     n_channels: int
 
 
-def flat_binary(job: SortJob, key: str) -> FlatBinary:
+def flat_binary(job: SortJob, key: str, dtypes: Sequence[str] = SUPPORTED_DTYPES) -> FlatBinary:
     """Return the recording as a flat binary: its own file where that is one, else a copy made once.
 
     Parameters
@@ -62,8 +63,11 @@ def flat_binary(job: SortJob, key: str) -> FlatBinary:
         What to sort.
     key : str
         Key of the recording: a copy made under another is replaced.
+    dtypes : sequence of str, default all that Kilosort4 reads
+        Types of samples that the sorter reads.
     """
-    return _own_file(job.recording) or _copy(job, key)
+    own = _own_file(job.recording)
+    return own if own is not None and own.dtype in dtypes else _copy(job, key, dtypes)
 
 
 def _own_file(recording: Any) -> FlatBinary | None:
@@ -82,28 +86,41 @@ def _readable_dtype(dtype: Any) -> str:
     return _WIDER.get(name, name)
 
 
-def _copy(job: SortJob, key: str) -> FlatBinary:
+def _copy(job: SortJob, key: str, dtypes: Sequence[str]) -> FlatBinary:
     recording, path = job.recording, job.run.binary
     dtype = _readable_dtype(recording.dtype)
+    if dtype not in dtypes:
+        recording, dtype = _as_int16(recording), "int16"
     binary = FlatBinary(path, dtype, recording.get_num_channels())
     n_bytes = recording.get_num_samples() * binary.n_channels * _item_bytes(dtype)
     marker = path.with_suffix(".done.json")
-    wanted = {"key": key, "n_bytes": n_bytes}
+    wanted = {"key": key, "n_bytes": n_bytes, "dtype": dtype}
     if _matches(marker, wanted) and path.is_file() and path.stat().st_size == n_bytes:
         return binary
     marker.unlink(missing_ok=True)
-    publish_with(path, lambda partial: _write(job, partial, dtype))
+    publish_with(path, lambda partial: _write(job, recording, partial, dtype))
     publish_json(marker, wanted)
     return binary
 
 
-def _write(job: SortJob, path: Path, dtype: str) -> None:
+def _as_int16(recording: Any) -> Any:
+    """Return the recording as int16: shifted where it is uint16, else in steps of a tenth of a microvolt."""
+    import numpy as np
+    from spikeinterface.preprocessing import clip, scale, scale_to_uV, unsigned_to_signed
+
+    if recording.dtype == np.uint16:
+        return unsigned_to_signed(recording)
+    scaled = scale_to_uV(recording) if recording.has_scaleable_traces() else recording
+    return scale(clip(scale(scaled, gain=10.0, dtype="float32"), -32_768, 32_767), dtype="int16")
+
+
+def _write(job: SortJob, recording: Any, path: Path, dtype: str) -> None:
     """Copy the recording into `path`, chunk by chunk in several processes."""
     from spikeinterface.core import TimeSeriesChunkExecutor
 
-    n_samples = job.recording.get_num_samples()
+    n_samples = recording.get_num_samples()
     with path.open("wb") as file:
-        reserve(file.fileno(), n_samples * job.recording.get_num_channels() * _item_bytes(dtype))
+        reserve(file.fileno(), n_samples * recording.get_num_channels() * _item_bytes(dtype))
     copied = 0
 
     def count(n: int) -> None:
@@ -112,13 +129,13 @@ def _write(job: SortJob, path: Path, dtype: str) -> None:
         job.progress.report(COPYING, copied / n_samples)
 
     executor = TimeSeriesChunkExecutor(
-        job.recording,
+        recording,
         _copy_chunk,
         _open_copy,
-        (job.recording, str(path), dtype),
+        (recording, str(path), dtype),
         gather_func=count,
         job_name=COPYING,
-        **job_kwargs(job.config.execution, job.recording, _COPIED_BYTES_PER_PROCESS),
+        **job_kwargs(job.config.execution, recording, _COPIED_BYTES_PER_PROCESS),
     )
     executor.run()
 

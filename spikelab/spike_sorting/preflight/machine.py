@@ -17,6 +17,7 @@ from typing import Any
 from spikelab.spike_sorting._exceptions import SorterNotInstalledError
 from spikelab.spike_sorting._settings import FrozenMap
 from spikelab.spike_sorting.backends import get_backend
+from spikelab.spike_sorting.config import SorterConfig
 from spikelab.spike_sorting.supervision import host
 
 _NVML_TIMEOUT_S = 5.0
@@ -275,10 +276,10 @@ def _last_line(text: str) -> str:
 # ---------------------------------------------------------------------------------------------------- sorters
 
 
-def check_installed(sorter: str) -> SorterNotInstalledError | None:
+def check_installed(sorter: SorterConfig) -> SorterNotInstalledError | None:
     """Return why `sorter` cannot run here, or None when a tested version is installed."""
     try:
-        get_backend(sorter).check_installed()
+        get_backend(sorter.sorter_name).check_installed(sorter)
     except SorterNotInstalledError as error:
         return error
     return None
@@ -353,7 +354,7 @@ class Machine:
     available_ram_bytes: Callable[[], int] = host.available_memory_bytes
     driver: Callable[[], Driver | None] = read_driver
     torch: Callable[[], Torch] = ask_torch
-    installed: Callable[[str], SorterNotInstalledError | None] = check_installed
+    installed: Callable[[SorterConfig], SorterNotInstalledError | None] = check_installed
     docker: Callable[[str | None], DockerAnswer] = ask_docker
     default_images: Mapping[str, str] = FrozenMap()
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))

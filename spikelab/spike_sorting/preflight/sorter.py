@@ -11,7 +11,8 @@ from spikelab.spike_sorting.preflight.findings import Finding, about, of_error
 def check_sorter(batch: Batch) -> list[Finding]:
     """Find sorters that are missing here, or of a version that was not tested; a container brings its own."""
     configs = [job.config.sorter for job in batch.jobs if not job.config.sorter.use_docker]
-    missing = [batch.machine.installed(name) for name in dict.fromkeys(config.sorter_name for config in configs)]
+    programs = {(config.sorter_name, config.sorter_path): config for config in configs}
+    missing = [batch.machine.installed(config) for config in programs.values()]
     return [of_error(error) for error in missing if error is not None]
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from spikelab.spike_sorting._exceptions import DockerEnvironmentError, SorterNotInstalledError
+from spikelab.spike_sorting.config import SorterConfig
 from spikelab.spike_sorting.preflight import raise_for
 from spikelab.spike_sorting.preflight.docker import check_docker
 from spikelab.spike_sorting.preflight.machine import DockerAnswer, ask_docker, check_installed
@@ -29,10 +30,10 @@ DIGEST, OTHER = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 
 def test_installed_sorter_is_fine(make_batch: Make, make_job: Make) -> None:
     """A sorter of a tested version is not spoken of, and asked for once."""
-    asked: list[str] = []
+    asked: list[SorterConfig] = []
     batch = make_batch(make_job(name="a"), make_job(name="b"), installed=asked.append)
     assert check_sorter(batch) == []
-    assert asked == ["kilosort4"]
+    assert [sorter.sorter_name for sorter in asked] == ["kilosort4"]
 
 
 def test_missing_sorter_is_its_own_error(make_batch: Make, make_job: Make) -> None:
@@ -53,10 +54,10 @@ def test_container_brings_its_own_sorter(make_batch: Make, make_job: Make) -> No
 
 def test_real_backends_answer() -> None:
     """The real reading is that of the backend: a sorter without one is missing."""
-    assert (check_installed("kilosort4") is None) == (importlib.util.find_spec("kilosort") is not None)
-    missing = check_installed("no such sorter")
+    assert (check_installed(SorterConfig()) is None) == (importlib.util.find_spec("kilosort") is not None)
+    missing = check_installed(SorterConfig(sorter_name="rt_sort"))
     assert missing is not None
-    assert missing.sorter == "no such sorter"
+    assert missing.sorter == "rt_sort"
 
 
 # --------------------------------------------------------------------------------------------- in a container

@@ -23,7 +23,7 @@ from spikelab.spike_sorting.backends.kilosort4.parameters import (
     check_against_recording,
     check_parameters,
 )
-from spikelab.spike_sorting.config import SortingPipelineConfig
+from spikelab.spike_sorting.config import SorterConfig, SortingPipelineConfig
 
 if TYPE_CHECKING:
     from spikelab.spike_sorting.backends.kilosort4.steps import Request
@@ -43,16 +43,16 @@ class Kilosort4Backend:
 
     name = "kilosort4"
 
-    def installed(self) -> str | None:
+    def installed(self, sorter: SorterConfig) -> str | None:  # noqa: ARG002 - there is one, whatever the settings
         """Return the installed version, or None."""
         try:
             return version("kilosort")
         except PackageNotFoundError:
             return None
 
-    def check_installed(self) -> str:
+    def check_installed(self, sorter: SorterConfig) -> str:
         """Return the installed version; raise SorterNotInstalledError when it is missing or untested."""
-        found = self.installed()
+        found = self.installed(sorter)
         if found is None:
             msg = "Kilosort4 is not installed: pip install 'kilosort>=4.1.7,<4.2' torch"
             raise SorterNotInstalledError(msg, sorter=self.name, missing="kilosort")
@@ -74,7 +74,7 @@ class Kilosort4Backend:
             "advice": advisor.VERSION if _is_advised(config) else None,
             "freq_min": config.recording.freq_min,
             "random_seed": config.execution.random_seed,
-            "version": self.installed(),
+            "version": self.installed(config.sorter),
         }
 
     def sort(self, job: SortJob) -> Mapping[str, Any]:
@@ -125,8 +125,8 @@ def sort_request(job: SortJob) -> tuple[Request, advisor.Recommendations]:
     advice = _advice(job.config, job.recording, probe)
     params = {**advice.values, **given}
     request = Request(
-        binary=flat_binary(job, key=_recording_key(job)),
-        key=_recording_key(job),
+        binary=flat_binary(job, job.recording_key()),
+        key=job.recording_key(),
         probe=probe,
         fs_Hz=fs_Hz,
         settings=kilosort_settings(params, job.config.recording.freq_min),
@@ -195,11 +195,6 @@ def _without_channels(probe: dict[str, Any], bad_channels: Any) -> dict[str, Any
 
     removed: dict[str, Any] = remove_bad_channels(probe, list(bad_channels))
     return removed
-
-
-def _recording_key(job: SortJob) -> str:
-    marker = job.run.read_marker("load")
-    return str(marker["key"]) if marker else ""
 
 
 @contextmanager

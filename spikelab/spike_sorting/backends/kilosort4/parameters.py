@@ -8,10 +8,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from spikelab.spike_sorting._settings import closest
+from spikelab.spike_sorting.backends.parameter import Parameter, count, number, positive
 
 RUN_ARGUMENTS = ("do_CAR", "invert_sign", "clear_cache", "save_preprocessed_copy")
 """Arguments of ``run_kilosort`` rather than settings; all are True or False."""
@@ -23,91 +23,6 @@ HARMLESS = frozenset({"clear_cache", "arrays_on_disk"})
 """Those of ours that cost time and save memory: the spikes are the same."""
 
 
-@dataclass(frozen=True)
-class Parameter:
-    """One setting of Kilosort4.
-
-    Parameters
-    ----------
-    kind : type
-        int, float, bool or list.
-    low, high : float
-        Allowed range, both ends included; of a list: of each of its numbers.
-    default : object
-        Kilosort4's own value.
-    unit : str
-        Unit, or nothing for plain numbers.
-    meaning : str
-        One line: what it does.
-    excluded : tuple of float, default ()
-        Values within the range that are not allowed.
-    optional : bool, default False
-        Whether None is allowed.
-    length : int, default 0
-        How many numbers a list has.
-    """
-
-    kind: type
-    low: float
-    high: float
-    default: Any
-    unit: str
-    meaning: str
-    excluded: tuple[float, ...] = ()
-    optional: bool = False
-    length: int = 0
-
-    def problem(self, value: Any) -> str | None:
-        """Return what is wrong with `value`, or None."""
-        if value is None:
-            return None if self.optional else f"must be {self}"
-        return None if self._allows(value) else f"must be {self}"
-
-    def _allows(self, value: Any) -> bool:
-        if self.kind is bool:
-            return isinstance(value, bool)
-        if self.kind is list:
-            is_list = isinstance(value, (list, tuple)) and len(value) == self.length
-            return is_list and all(self._holds(item, (int, float)) for item in value)
-        return self._holds(value, (int, float) if self.kind is float else (int,))
-
-    def _holds(self, number: Any, kinds: tuple[type, ...]) -> bool:
-        if not isinstance(number, kinds) or isinstance(number, bool):
-            return False
-        amount: Any = number
-        return bool(self.low <= amount <= self.high) and amount not in self.excluded
-
-    def __str__(self) -> str:
-        bounds = "".join(f", {bound}" for bound in self.bounds())
-        none = ", or None" if self.optional else ""
-        return f"{self.type_name()}{bounds}{none}"
-
-    def type_name(self) -> str:
-        """Return the type in words."""
-        names = {int: "a whole number", float: "a number", bool: "True or False"}
-        return names.get(self.kind, f"a list of {self.length} numbers")
-
-    def bounds(self) -> list[str]:
-        """Return the range in words, one entry for each end and each excluded value."""
-        bounds = [f"at least {self.low:g}"] if math.isfinite(self.low) else []
-        bounds += [f"at most {self.high:g}"] if math.isfinite(self.high) else []
-        return bounds + [f"not {value:g}" for value in self.excluded]
-
-
-def _number(default: float | None, unit: str, meaning: str, *, low: float = 0, optional: bool = False) -> Parameter:
-    return Parameter(float, low, math.inf, default, unit, meaning, optional=optional)
-
-
-def _positive(default: float | None, unit: str, meaning: str, *, optional: bool = False) -> Parameter:
-    return Parameter(float, 0, math.inf, default, unit, meaning, excluded=(0,), optional=optional)
-
-
-def _count(
-    default: int | None, unit: str, meaning: str, *, low: float = 1, high: float = math.inf, optional: bool = False
-) -> Parameter:
-    return Parameter(int, low, high, default, unit, meaning, optional=optional)
-
-
 PARAMETERS: Mapping[str, Parameter] = {
     "n_chan_bin": Parameter(
         int,
@@ -116,56 +31,54 @@ PARAMETERS: Mapping[str, Parameter] = {
         excluded=(0,),
         optional=True,
     ),
-    "fs": _positive(30_000, "Hz", "Sampling rate. The recording says it: another one is refused."),
-    "batch_size": _count(60_000, "samples", "Length of the pieces that are worked on one after the other."),
-    "nblocks": _count(1, "blocks", "Parts of the probe that drift on their own; 0 leaves drift uncorrected.", low=0),
-    "Th_universal": _positive(9, "", "Threshold for detection with universal templates; lower finds smaller units."),
-    "Th_learned": _positive(8, "", "Threshold for detection with learned templates; lower finds more of their spikes."),
-    "tmin": _number(0, "s", "Start of what is sorted; the same as start_time_s."),
-    "tmax": _positive(math.inf, "s", "End of what is sorted; the same as end_time_s."),
-    "nt": _count(61, "samples", "Length of a waveform, odd: 2 ms and one sample at 30 kHz."),
-    "shift": _number(None, "samples' unit", "Added to the scaled samples.", low=-math.inf, optional=True),
-    "scale": _number(
+    "fs": positive(30_000, "Hz", "Sampling rate. The recording says it: another one is refused."),
+    "batch_size": count(60_000, "samples", "Length of the pieces that are worked on one after the other."),
+    "nblocks": count(1, "blocks", "Parts of the probe that drift on their own; 0 leaves drift uncorrected.", low=0),
+    "Th_universal": positive(9, "", "Threshold for detection with universal templates; lower finds smaller units."),
+    "Th_learned": positive(8, "", "Threshold for detection with learned templates; lower finds more of their spikes."),
+    "tmin": number(0, "s", "Start of what is sorted; the same as start_time_s."),
+    "tmax": positive(math.inf, "s", "End of what is sorted; the same as end_time_s."),
+    "nt": count(61, "samples", "Length of a waveform, odd: 2 ms and one sample at 30 kHz."),
+    "shift": number(None, "samples' unit", "Added to the scaled samples.", low=-math.inf, optional=True),
+    "scale": number(
         None, "", "Factor on the samples, for floats that are far from -100 to 100.", low=-math.inf, optional=True
     ),
-    "batch_downsampling": _count(1, "batches", "Only every n-th batch is sorted."),
-    "artifact_threshold": _number(
+    "batch_downsampling": count(1, "batches", "Only every n-th batch is sorted."),
+    "artifact_threshold": number(
         math.inf, "samples' unit", "A batch with a sample beyond this, on either side of 0, is blanked."
     ),
-    "nskip": _count(25, "batches", "Every n-th batch is looked at for whitening."),
-    "whitening_range": _count(32, "channels", "Neighbours of a channel that it is whitened with."),
-    "highpass_cutoff": _number(300, "Hz", "Low edge of the pass band; freq_min unless given."),
-    "binning_depth": _positive(5, "um", "Height of a bin when drift is estimated."),
-    "sig_interp": _positive(20, "um", "Width over which signals are interpolated when drift is corrected."),
+    "nskip": count(25, "batches", "Every n-th batch is looked at for whitening."),
+    "whitening_range": count(32, "channels", "Neighbours of a channel that it is whitened with."),
+    "highpass_cutoff": number(300, "Hz", "Low edge of the pass band; freq_min unless given."),
+    "binning_depth": positive(5, "um", "Height of a bin when drift is estimated."),
+    "sig_interp": positive(20, "um", "Width over which signals are interpolated when drift is corrected."),
     "drift_smoothing": Parameter(
         list,
         *(0, math.inf, (0.5, 0.5, 0.5), "bins"),
         "Smoothing of the drift estimate over correlations, time and depth.",
         length=3,
     ),
-    "nt0min": _count(
-        None, "samples", "Where in the waveform its peak lies; None: a third of nt.", low=0, optional=True
-    ),
-    "dmin": _positive(None, "um", "Vertical distance of universal templates; None: from the contacts.", optional=True),
-    "dminx": _positive(32, "um", "Horizontal distance of universal templates."),
-    "min_template_size": _positive(10, "um", "Width of the smallest universal template."),
-    "template_sizes": _count(5, "sizes", "Widths of universal templates, as multiples of the smallest."),
-    "nearest_chans": _count(10, "channels", "Channels around a template that are compared; at most those there are."),
-    "nearest_templates": _count(100, "templates", "Templates around a spike among which it is the largest."),
-    "max_channel_distance": _number(
+    "nt0min": count(None, "samples", "Where in the waveform its peak lies; None: a third of nt.", low=0, optional=True),
+    "dmin": positive(None, "um", "Vertical distance of universal templates; None: from the contacts.", optional=True),
+    "dminx": positive(32, "um", "Horizontal distance of universal templates."),
+    "min_template_size": positive(10, "um", "Width of the smallest universal template."),
+    "template_sizes": count(5, "sizes", "Widths of universal templates, as multiples of the smallest."),
+    "nearest_chans": count(10, "channels", "Channels around a template that are compared; at most those there are."),
+    "nearest_templates": count(100, "templates", "Templates around a spike among which it is the largest."),
+    "max_channel_distance": number(
         32, "um", "Templates farther than this from every contact are left out; None: 32.", low=1, optional=True
     ),
-    "max_peels": _count(100, "rounds", "Rounds of subtraction in a batch; more find more overlaps.", high=10_000),
+    "max_peels": count(100, "rounds", "Rounds of subtraction in a batch; more find more overlaps.", high=10_000),
     "templates_from_data": Parameter(
         bool, -math.inf, math.inf, True, "", "Shapes of universal templates come from the data; False needs nt=61."
     ),
-    "n_templates": _count(6, "shapes", "Shapes of universal templates that are taken from the data."),
-    "n_pcs": _count(6, "components", "Features of a spike on each channel."),
-    "Th_single_ch": _positive(6, "noise SD", "Threshold for the spikes from which those shapes are taken."),
-    "acg_threshold": _positive(0.2, "", "Refractory violations up to which a unit is good, over those of chance."),
-    "ccg_threshold": _positive(0.25, "", "Such violations between clusters up to which they are joined or not split."),
-    "cluster_neighbors": _count(10, "spikes", "Nearest neighbours of a spike in the graph of the clustering.", low=2),
-    "cluster_downsampling": _count(20, "spikes", "Every n-th spike is a landmark of the clustering."),
+    "n_templates": count(6, "shapes", "Shapes of universal templates that are taken from the data."),
+    "n_pcs": count(6, "components", "Features of a spike on each channel."),
+    "Th_single_ch": positive(6, "noise SD", "Threshold for the spikes from which those shapes are taken."),
+    "acg_threshold": positive(0.2, "", "Refractory violations up to which a unit is good, over those of chance."),
+    "ccg_threshold": positive(0.25, "", "Such violations between clusters up to which they are joined or not split."),
+    "cluster_neighbors": count(10, "spikes", "Nearest neighbours of a spike in the graph of the clustering.", low=2),
+    "cluster_downsampling": count(20, "spikes", "Every n-th spike is a landmark of the clustering."),
     "max_cluster_subset": Parameter(
         int,
         *(1, math.inf, 25_000, "spikes"),
@@ -173,17 +86,17 @@ PARAMETERS: Mapping[str, Parameter] = {
         excluded=(math.inf,),
         optional=True,
     ),
-    "x_centers": _count(
+    "x_centers": count(
         None,
         "centers",
         "Columns of centers for the clustering; on 2-D arrays one for every 200 to 300 um.",
         optional=True,
     ),
-    "cluster_init_seed": _count(5, "", "Seed of the start of the clustering."),
-    "duplicate_spike_ms": _number(
+    "cluster_init_seed": count(5, "", "Seed of the start of the clustering."),
+    "duplicate_spike_ms": number(
         0.25, "ms", "Spikes of one unit closer than this are one spike; more than 0.5 hides violations; 0: none."
     ),
-    "position_limit": _number(100, "um", "Distance of channels that count for a spike's position."),
+    "position_limit": number(100, "um", "Distance of channels that count for a spike's position."),
 }
 
 _INSTEAD: Mapping[str, str] = {
@@ -203,7 +116,7 @@ _INSTEAD: Mapping[str, str] = {
 }
 """What else `run_kilosort` takes or took, and what to do here."""
 _OUR_NUMBERS: Mapping[str, Parameter] = {
-    "min_spikes_to_cluster": _count(1000, "spikes", "Spikes around a centre from which on they are clustered."),
+    "min_spikes_to_cluster": count(1000, "spikes", "Spikes around a centre from which on they are clustered."),
 }
 """Numbers that Kilosort4 has built in, and that are parameters here."""
 

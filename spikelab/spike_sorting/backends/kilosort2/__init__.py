@@ -1,0 +1,1 @@
+"""Kilosort2: MATLAB's, started by SpikeInterface's script, or compiled."""

@@ -1,0 +1,116 @@
+"""Kilosort2 as a backend: MATLAB as a child of the worker, on files that SpikeInterface writes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from spikelab.spike_sorting._exceptions import SorterNotInstalledError
+from spikelab.spike_sorting._settings import thaw
+from spikelab.spike_sorting.backends.base import Shortage, Shrunk, Sorting, SortJob
+from spikelab.spike_sorting.backends.binary import flat_binary
+from spikelab.spike_sorting.backends.kilosort2 import launch
+from spikelab.spike_sorting.backends.kilosort2.installation import find_installation
+from spikelab.spike_sorting.backends.kilosort2.parameters import (
+    PARAMETERS,
+    batch_step,
+    check_parameters,
+    smaller_batch,
+)
+from spikelab.spike_sorting.config import SorterConfig, SortingPipelineConfig
+
+_GOOD_ONLY = "only_good"
+"""File that says, to whoever reads the folder, that only good units were asked for."""
+
+
+class Kilosort2Backend:
+    """Kilosort2 in MATLAB, or compiled."""
+
+    name = "kilosort2"
+
+    def installed(self, sorter: SorterConfig) -> str | None:
+        """Return the commit of Kilosort2's code, "compiled" or "unknown"; None where it is not here."""
+        try:
+            return find_installation(sorter).version
+        except SorterNotInstalledError:
+            return None
+
+    def check_installed(self, sorter: SorterConfig) -> str:
+        """Return that version; raise SorterNotInstalledError when MATLAB or Kilosort2 is missing."""
+        return find_installation(sorter).version
+
+    def check_params(self, config: SortingPipelineConfig) -> None:
+        """Raise ValueError when a parameter is unknown, of the wrong type or out of its range."""
+        check_parameters(config.sorter.sorter_params)
+
+    def settings(self, config: SortingPipelineConfig) -> Mapping[str, Any]:
+        """Return what changes the spikes: parameters, pass band, and the version."""
+        return {
+            "params": thaw(config.sorter.sorter_params),
+            "freq_min": config.recording.freq_min,
+            "version": self.installed(config.sorter),
+        }
+
+    def sort(self, job: SortJob) -> Mapping[str, Any]:
+        """Sort ``job.recording`` and leave Kilosort2's files for Phy in ``job.folder``."""
+        given = job.config.sorter.sorter_params
+        params = {**_defaults(), "freq_min": job.config.recording.freq_min, **given}
+        installation = find_installation(job.config.sorter)
+        binary = flat_binary(job, job.recording_key(), dtypes=("int16",))
+        launch.write_inputs(
+            job.recording, params, job.folder, binary.path, with_scripts=installation.folder is not None
+        )
+        launch.run(installation, job.folder, job.progress)
+        _tidy(job.folder, keep_rez=bool(params["save_rez_to_mat"]))
+        if params["keep_good_only"]:
+            (job.folder / _GOOD_ONLY).touch()
+        return {"notes": list(_notes(self.read(job.folder, job.recording.get_num_samples()), params, job.recording))}
+
+    def read(self, folder: Path, n_samples: int) -> Sorting:
+        """Return the spikes in `folder`, validated."""
+        from spikelab.spike_sorting.backends.kilosort2.results import read_results
+
+        return read_results(folder, n_samples, good_only=(folder / _GOOD_ONLY).exists())
+
+    def smaller(self, config: SortingPipelineConfig, shortage: Shortage) -> Shrunk | None:
+        """Return a configuration with shorter batches, or None when they cannot shrink further."""
+        then = smaller_batch(config.sorter.sorter_params, shortage.factor)
+        if then is None:
+            return None
+        params = {**config.sorter.sorter_params, "NT": then}
+        return Shrunk(config.override(kilosort_params=params), {"NT": then}, changes_result=True)
+
+    def environment(self, config: SortingPipelineConfig) -> Mapping[str, str]:  # noqa: ARG002 - asked of every sorter
+        """Return nothing: MATLAB needs no variable of its own."""
+        return {}
+
+
+def _defaults() -> dict[str, Any]:
+    """Return what SpikeInterface takes besides our parameters, and the parameters' own defaults."""
+    return {
+        **{name: parameter.default for name, parameter in PARAMETERS.items()},
+        "skip_kilosort_preprocessing": False,
+    }
+
+
+def _tidy(folder: Path, *, keep_rez: bool) -> None:
+    """Remove what Kilosort2 worked with: scripts, options, and the whitened copy, as large as the recording."""
+    for pattern in ("*.m", "*.mat", "temp_wh.dat"):
+        for path in folder.glob(pattern):
+            if not (keep_rez and path.name == "rez.mat"):
+                path.unlink()
+
+
+def _notes(sorting: Sorting, params: Mapping[str, Any], recording: Any) -> Iterator[str]:
+    from spikelab.spike_sorting.backends.kilosort2.results import lost_at_borders
+
+    step = batch_step(params)
+    lost = lost_at_borders(sorting.samples, step, recording.get_num_samples())
+    if lost:
+        lost_ms = 1000 * lost * step / recording.sampling_frequency
+        every_s = step / recording.sampling_frequency
+        yield (
+            f"Kilosort2 lost spikes where its batches meet: about {lost_ms:.0f} ms every {every_s:.2f} s. "
+            "A longer batch (kilosort_params NT) makes that rarer; Kilosort4 does not have it."
+        )

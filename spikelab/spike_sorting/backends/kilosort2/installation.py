@@ -1,0 +1,91 @@
+"""Where Kilosort2 and its MATLAB are on this machine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from spikelab.spike_sorting._exceptions import SorterNotInstalledError
+from spikelab.spike_sorting.config import SorterConfig
+
+PATH_VARIABLE = "KILOSORT2_PATH"
+"""Names Kilosort2's folder where the setting kilosort_path does not; SpikeInterface reads it too."""
+COMPILED = "ks2_compiled"
+"""Kilosort2 as one program, which needs MATLAB's free runtime alone."""
+_ENTRIES = ("main_kilosort.m", "master_kilosort.m")
+_GET_IT = "get it with: git clone --branch kilosort2 https://github.com/MouseLand/Kilosort"
+
+
+@dataclass(frozen=True)
+class Installation:
+    """What runs Kilosort2.
+
+    Parameters
+    ----------
+    program : str
+        MATLAB, or the compiled Kilosort2.
+    folder : Path or None
+        Kilosort2's code; None where it is compiled.
+    version : str
+        Commit of that code, "compiled", or "unknown".
+    """
+
+    program: str
+    folder: Path | None
+    version: str
+
+
+def find_installation(sorter: SorterConfig) -> Installation:
+    """Return what would run Kilosort2 here.
+
+    Raises
+    ------
+    SorterNotInstalledError
+        MATLAB or Kilosort2 is not where it is said to be, or nothing says where.
+    """
+    named = sorter.sorter_path or os.environ.get(PATH_VARIABLE)
+    compiled = shutil.which(COMPILED)
+    if named is None and compiled is not None:
+        return Installation(compiled, None, "compiled")
+    if named is None:
+        msg = (
+            f"nothing says where Kilosort2 is: give kilosort_path, or set {PATH_VARIABLE}; {_GET_IT} "
+            "and compile its CUDA code in MATLAB"
+        )
+        raise SorterNotInstalledError(msg, sorter="kilosort2", missing="kilosort_path")
+    folder = _checked(Path(named).expanduser().absolute())
+    program = shutil.which("matlab")
+    if program is None:
+        msg = (
+            "Kilosort2 runs in MATLAB, and there is no program 'matlab' on the PATH; add the folder bin of MATLAB to it"
+        )
+        raise SorterNotInstalledError(msg, sorter="kilosort2", missing="matlab")
+    return Installation(program, folder, _commit(folder) or "unknown")
+
+
+def _checked(folder: Path) -> Path:
+    if not any((folder / entry).is_file() for entry in _ENTRIES):
+        what = "holds neither of " + " and ".join(_ENTRIES) if folder.is_dir() else "is no folder"
+        msg = f"{folder} is not the folder of Kilosort2: it {what}; {_GET_IT}, and name the folder that has them"
+        raise SorterNotInstalledError(msg, sorter="kilosort2", missing="kilosort_path")
+    if os.pathsep in str(folder):
+        msg = f"{folder}: MATLAB cannot search a folder with {os.pathsep!r} in its name; move Kilosort2 to another one"
+        raise SorterNotInstalledError(msg, sorter="kilosort2", missing="kilosort_path")
+    return folder
+
+
+def _commit(folder: Path) -> str | None:
+    """Return the commit that is checked out in `folder`, or None when that cannot be told."""
+    head = _text(folder / ".git" / "HEAD")
+    if head is None or not head.startswith("ref: "):
+        return head
+    return _text(folder / ".git" / head.removeprefix("ref: "))
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8").strip() or None
+    except OSError:
+        return None

@@ -1,0 +1,148 @@
+"""Kilosort2's files, written by SpikeInterface, and MATLAB on them: a child whose every line is read."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from spikelab.spike_sorting._classifier import classify
+from spikelab.spike_sorting._exceptions import SorterCrashedError
+from spikelab.spike_sorting._settings import thaw
+from spikelab.spike_sorting.backends.kilosort2.installation import Installation
+from spikelab.spike_sorting.supervision.progress import ProgressFile
+
+LOG = "kilosort2.log"
+"""What MATLAB printed, in the folder of the sorter."""
+_NAME = "kilosort2"
+_TAIL_LINES = 30
+_LINE_CHARS = 10_000
+_BATCHES = re.compile(r"(\d+) / (\d+) batches(?:, \d+ units)?")
+_STEPS = (
+    ("Determining good channels", "looking for good channels"),
+    ("Computing whitening matrix", "whitening"),
+    ("Loading raw data and applying filters", "filtering"),
+    ("Finished preprocessing", "clustering of batches"),
+    ("optimizing templates", "template matching"),
+    ("Finished splitting", "thresholds"),
+    ("Saving results to Phy", "saving"),
+)
+"""What Kilosort2 prints, and what it does from there on."""
+
+_log = logging.getLogger(__name__)
+
+
+def write_inputs(recording: Any, params: Mapping[str, Any], folder: Path, binary: Path, *, with_scripts: bool) -> None:
+    """Write what Kilosort2 reads into `folder`: the map of channels, the options, and the scripts that start it.
+
+    Parameters
+    ----------
+    recording : BaseRecording
+        What is in `binary`.
+    params : mapping
+        Kilosort2's parameters, all of them.
+    folder : Path
+        Folder of the sorter.
+    binary : Path
+        Samples, int16, channels side by side.
+    with_scripts : bool
+        Whether MATLAB runs them; a compiled Kilosort2 has its own.
+    """
+    from spikeinterface.sorters.external import kilosort2
+
+    sorter = kilosort2.Kilosort2Sorter
+    checked = sorter._check_params(recording, folder, dict(thaw(params)))
+    sorter._generate_channel_map_file(recording, folder)
+    sorter._generate_ops_file(recording, checked, folder, binary)
+    if with_scripts:
+        external = Path(kilosort2.__file__).parent
+        for script in (external / "kilosort2_master.m", *sorted((external.parent / "utils").glob("*NPY*.m"))):
+            shutil.copy(script, folder)
+
+
+def run(installation: Installation, folder: Path, progress: ProgressFile) -> None:
+    """Run Kilosort2 on the inputs in `folder`.
+
+    Raises
+    ------
+    SpikeSortingClassifiedError
+        It failed: classified by what it printed, or SorterCrashedError.
+    """
+    returncode, tail = _run(command(installation, folder), folder, progress)
+    if returncode == 0:
+        return
+    name = signal.Signals(-returncode).name if returncode < 0 else f"exit code {returncode}"
+    last = next((line.strip("- ") for line in reversed(tail) if line.strip("- ")), "it printed nothing")
+    crash = SorterCrashedError(
+        f"Kilosort2 ended with {name}: {last}",
+        sorter=_NAME,
+        exit_name=name,
+        log_path=str(folder / LOG),
+        log_tail="\n".join(tail),
+    )
+    raise classify(_NAME, folder, RuntimeError(last)) or crash
+
+
+def command(installation: Installation, folder: Path) -> list[str]:
+    """Return the program and its arguments; no shell reads them, so that folders may have any name.
+
+    Examples
+    --------
+    >>> command(Installation("matlab", Path("/opt/ks2"), ""), Path("/data/o'hara"))[-1]
+    "kilosort2_master('/data/o''hara','/opt/ks2')"
+    """
+    if installation.folder is None:
+        return [installation.program, str(folder)]
+    call = f"{_NAME}_master({_matlab_text(folder)},{_matlab_text(installation.folder)})"
+    # With -batch, MATLAB ends with an error where -r would wait at a prompt for somebody to type.
+    return [installation.program, "-nosplash", "-nodisplay", "-batch", call]
+
+
+def _matlab_text(path: Path) -> str:
+    return "'" + str(path).replace("'", "''") + "'"
+
+
+def _run(arguments: list[str], folder: Path, progress: ProgressFile) -> tuple[int, list[str]]:
+    """Run a program, its output in the log of the sorter and in that of the run; return its code and last lines."""
+    tail: list[str] = []
+    environment = {**os.environ, "MATLAB_SHELL": "/bin/sh"}  # MATLAB's copyfile fails where the user's shell is fish
+    with (
+        (folder / LOG).open("w", encoding="utf-8") as log,
+        subprocess.Popen(
+            arguments,
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+        ) as process,
+    ):
+        assert process.stdout is not None
+        while line := process.stdout.readline(_LINE_CHARS):
+            log.write(line)
+            log.flush()
+            _log.info("%s", line.rstrip())
+            _report(line, progress)
+            tail = [*tail[-_TAIL_LINES:], line.rstrip()]
+    return process.returncode, tail
+
+
+def _report(line: str, progress: ProgressFile) -> None:
+    """Say how far Kilosort2 is, where `line` tells."""
+    for said, step in _STEPS:
+        if said in line:
+            progress.report(step)
+            return
+    if batches := _BATCHES.search(line):
+        done, n_batches = int(batches[1]), int(batches[2])
+        step = "template matching" if "units" in batches[0] else "clustering of batches"
+        progress.report(step, min(1.0, done / max(1, n_batches)))

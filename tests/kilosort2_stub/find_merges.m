@@ -1,0 +1,2 @@
+function rez = find_merges(rez, ~)
+end

@@ -1,0 +1,2 @@
+function rez = splitAllClusters(rez, ~)
+end

@@ -1,0 +1,353 @@
+"""Kilosort2 around its numerics: GNU Octave in MATLAB's place, and small functions of ours in Kilosort2's."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support import REPOSITORY, simulate_maxwell
+
+from spikelab.spike_sorting import (
+    HostOutOfMemoryError,
+    NoGoodChannelsError,
+    SorterCrashedError,
+    SorterNotInstalledError,
+    SortRunReport,
+    sort_recording,
+)
+from spikelab.spike_sorting.backends.base import Shortage
+from spikelab.spike_sorting.backends.kilosort2.backend import Kilosort2Backend
+from spikelab.spike_sorting.backends.kilosort2.installation import Installation, find_installation
+from spikelab.spike_sorting.backends.kilosort2.launch import command
+from spikelab.spike_sorting.backends.kilosort2.parameters import PARAMETERS, batch_length, check_parameters
+from spikelab.spike_sorting.backends.kilosort2.results import lost_at_borders
+from spikelab.spike_sorting.config import KILOSORT2, SorterConfig
+
+STUB = REPOSITORY / "tests" / "kilosort2_stub"
+SHIM = """#!/bin/sh
+# Takes what MATLAB takes, and has Octave do it.
+while [ $# -gt 0 ]; do
+  case "$1" in
+    -nosplash|-nodisplay) shift ;;
+    -batch) exec octave-cli --no-init-file --no-site-file --quiet --eval "$2" ;;
+    *) echo "matlab: unknown option $1" >&2; exit 2 ;;
+  esac
+done
+"""
+FAST: dict[str, Any] = {"sorter": "kilosort2", "preflight": False, "curate_first": False, "curate_second": False}
+
+
+@pytest.fixture
+def matlab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, require_program: Callable[[str], Path]) -> Path:
+    """A program `matlab` on the PATH, which is Octave."""
+    require_program("octave-cli")
+    folder = tmp_path / "matlab bin"
+    folder.mkdir()
+    program = folder / "matlab"
+    program.write_text(SHIM, encoding="utf-8")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.delenv("KILOSORT2_PATH", raising=False)
+    return program
+
+
+@pytest.fixture
+def kilosort2(tmp_path: Path) -> Path:
+    """A folder with functions under Kilosort2's names, to be changed by the test."""
+    return Path(shutil.copytree(STUB, tmp_path / "Kilosort 2, o'hara's"))
+
+
+def fails_with(folder: Path, text: str) -> None:
+    """Have the matching of templates end with an error that says `text`."""
+    (folder / "learnAndSolve8b.m").write_text(f"function rez = learnAndSolve8b(rez)\nerror('{text}');\nend\n")
+
+
+# ------------------------------------------------------------------------------------------------ whole sorts
+
+
+def test_a_recording_is_sorted_in_folders_of_any_name(tmp_path: Path, matlab: Path, kilosort2: Path) -> None:
+    """Kilosort2 gets the recording, its options and its channels, and its spikes come back as units."""
+    folder = tmp_path / "a \"quoted\" lab, o'hara's $HOME"
+    folder.mkdir()
+    file = folder / "culture.raw.h5"
+    truth = simulate_maxwell(file)
+    report = SortRunReport()
+    (sd,) = sort_recording([file], kilosort_path=str(kilosort2), out_report=report, **FAST)
+    assert sd is not None
+    assert 6 <= sd.N <= truth.recording.get_num_channels()
+    found = np.sort(np.concatenate(sd.train))
+    true = np.sort(np.concatenate([truth.sorting.get_unit_spike_train(unit) for unit in truth.sorting.unit_ids]))
+    near = np.abs(found[np.searchsorted(found, true / 20).clip(max=found.size - 1)] - true / 20)
+    assert np.median(near) < 1, "spikes are not where they were put (ms)"
+    (record,) = report.records
+    results = Path(record.results_folder)
+    assert record.status == "success"
+    assert "Finished preprocessing" in (results / "sorting.log").read_text(encoding="utf-8")
+    output = folder / "inter_kilosort2" / file.name / "sort" / "sorter_output"
+    assert {path.name for path in output.glob("*.m")} == set()
+    assert (output / "kilosort2.log").is_file()
+
+
+def test_the_same_call_again_runs_no_matlab(tmp_path: Path, matlab: Path, kilosort2: Path) -> None:
+    """What Kilosort2 has sorted stays sorted, and a changed parameter sorts anew."""
+    file = tmp_path / "a.raw.h5"
+    simulate_maxwell(file, duration_s=4)
+    options = {**FAST, "kilosort_path": str(kilosort2), "runner": "inline"}
+    (first,) = sort_recording([file], **options)
+    matlab.write_text("#!/bin/sh\nexit 9\n")
+    (second,) = sort_recording([file], **options)
+    assert first is not None
+    assert second is not None
+    assert [times.tolist() for times in first.train] == [times.tolist() for times in second.train]
+    with pytest.raises(SorterCrashedError) as caught:
+        sort_recording([file], kilosort_params={"detect_threshold": 7}, **options)
+    assert caught.value.exit_name == "exit code 9"
+
+
+def test_a_silent_channel_does_not_shift_the_others(tmp_path: Path, matlab: Path, kilosort2: Path) -> None:
+    """Kilosort2 leaves out channels; what it calls channel 0 may be channel 1 of the recording."""
+    from spikeinterface.core import NumpyRecording
+
+    simulated = simulate_maxwell(tmp_path / "x.raw.h5", duration_s=4).recording
+    traces = simulated.get_traces().copy()
+    traces[:, 0] = 512
+    recording = NumpyRecording(traces, simulated.sampling_frequency, channel_ids=simulated.channel_ids)
+    recording.set_probegroup(simulated.get_probegroup())
+    recording.set_channel_gains(simulated.get_channel_gains())
+    recording.set_channel_offsets(simulated.get_channel_offsets())
+    options = {**FAST, "kilosort_path": str(kilosort2), "runner": "inline", "bad_channels": None}
+    (sd,) = sort_recording(recording, results_folders=tmp_path / "out", **options)
+    assert sd is not None
+    assert sorted(unit["ks_channel"] for unit in sd.neuron_attributes) == list(range(1, recording.get_num_channels()))
+
+
+@pytest.mark.parametrize(
+    ("said", "error"),
+    [
+        ("found 0 good channels", NoGoodChannelsError),
+        ("License checkout failed. License Manager Error -1", SorterNotInstalledError),
+        ("Out of memory. Cannot allocate memory for an array", HostOutOfMemoryError),
+        ("Undefined function mexWtW2", SorterNotInstalledError),
+        ("an index is out of bounds", SorterCrashedError),
+    ],
+)
+def test_what_matlab_says_decides_what_the_failure_is(
+    tmp_path: Path, matlab: Path, kilosort2: Path, said: str, error: type[Exception]
+) -> None:
+    """A failure has the class of its cause, and its log with it."""
+    fails_with(kilosort2, said)
+    file = tmp_path / "a.raw.h5"
+    simulate_maxwell(file, duration_s=2)
+    with pytest.raises(error) as caught:
+        sort_recording([file], kilosort_path=str(kilosort2), runner="inline", oom_retry_max=0, **FAST)
+    if isinstance(caught.value, SorterCrashedError):
+        assert said in caught.value.log_tail
+    report = tmp_path / "sorted_kilosort2" / file.name / "sorting_report.md"
+    assert said in str(caught.value)
+    assert said in report.read_text(encoding="utf-8")
+
+
+def test_matlab_dies_with_its_caller(tmp_path: Path, matlab: Path, kilosort2: Path) -> None:
+    """Whoever kills the process that sorts leaves no MATLAB behind."""
+    pid_file = tmp_path / "pid"
+    (kilosort2 / "learnAndSolve8b.m").write_text(
+        f"function rez = learnAndSolve8b(rez)\nfile = fopen('{pid_file}', 'w'); fprintf(file, '%d\\n', getpid());"
+        " fclose(file);\nwhile true\n pause(1);\nend\nend\n"
+    )
+    file = tmp_path / "a.raw.h5"
+    simulate_maxwell(file, duration_s=2)
+    script = f"from spikelab import sort_recording; sort_recording([{str(file)!r}], kilosort_path={str(kilosort2)!r}, **{FAST!r})"
+    with subprocess.Popen([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": str(REPOSITORY)}) as caller:
+        octave = psutil.Process(wait_for(lambda: pid_file.exists() and int(pid_file.read_text() or 0)))
+        caller.kill()
+        octave.wait(timeout=30)
+    assert not octave.is_running()
+
+
+def wait_for(ready: Callable[[], Any], timeout_s: float = 90) -> Any:
+    """Return what `ready` says as soon as it is true."""
+    until = time.monotonic() + timeout_s
+    while not (said := ready()):
+        assert time.monotonic() < until, "nothing happened"
+        time.sleep(0.05)
+    return said
+
+
+# ------------------------------------------------------------------------------------------- what goes in
+
+
+def test_parameters_are_those_of_spikeinterface() -> None:
+    """Our table has each parameter of SpikeInterface's Kilosort2, with its default, but for those it explains."""
+    from spikeinterface.sorters import Kilosort2Sorter
+
+    theirs = Kilosort2Sorter._default_params
+    instead = {"skip_kilosort_preprocessing", "delete_tmp_files", "delete_recording_dat"}
+    assert PARAMETERS.keys() == theirs.keys() - instead
+    ours = {name: list(p.default) if p.kind is list else p.default for name, p in PARAMETERS.items()}
+    assert ours == {name: theirs[name] for name in ours}
+    assert "sorter_output_folder" in inspect.signature(Kilosort2Sorter._generate_ops_file).parameters
+
+
+def test_the_page_lists_each_parameter() -> None:
+    """docs/kilosort2.md has each parameter with what it means."""
+    page = (REPOSITORY / "docs" / "kilosort2.md").read_text(encoding="utf-8")
+    missing = [name for name, p in PARAMETERS.items() if f"| `{name}` |" not in page or p.meaning not in page]
+    assert not missing
+
+
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [
+        ({"NT": 65_000}, "multiple of 32"),
+        ({"NT": 128}, "four times ntbuff"),
+        ({"wave_length": 60}, "must be odd"),
+        ({"wave_length": 83}, "at most 81"),
+        ({"projection_threshold": [10]}, "list of 2 numbers"),
+        ({"AUCsplit": 1.5}, "at most 1"),
+        ({"Th_learned": 8}, "has no parameter"),
+        ({"batch_size": 60_000}, "use NT"),
+    ],
+)
+def test_wrong_parameters_are_refused(params: dict[str, Any], said: str) -> None:
+    """A parameter that Kilosort2 does not take is refused with what it takes."""
+    with pytest.raises(ValueError, match=said):
+        check_parameters(params)
+
+
+def test_no_shell_reads_the_names_of_folders() -> None:
+    """A quote in a folder is doubled, as MATLAB wants it; the compiled program takes the folder as it is."""
+    folder = Path('/data/o\'hara "$HOME"')
+    assert command(Installation("matlab", Path("/opt/ks2"), ""), folder)[-1] == (
+        "kilosort2_master('/data/o''hara \"$HOME\"','/opt/ks2')"
+    )
+    assert command(Installation("/bin/ks2_compiled", None, ""), folder) == ["/bin/ks2_compiled", str(folder)]
+
+
+@given(factor=st.floats(0.05, 0.95), start=st.none() | st.integers(64, 4000).map(lambda n: 32 * n))
+@settings(max_examples=60)
+def test_batches_shrink_until_they_are_small(factor: float, start: int | None) -> None:
+    """Each rung has a shorter batch that Kilosort2 takes, and there is a last one."""
+    config = KILOSORT2.override(kilosort_params={} if start is None else {"NT": start})
+    shortage = Shortage("gpu", "", factor)
+    for _ in range(100):
+        shrunk = Kilosort2Backend().smaller(config, shortage)
+        if shrunk is None:
+            return
+        check_parameters(shrunk.config.sorter.sorter_params)
+        assert batch_length(shrunk.config.sorter.sorter_params) < batch_length(config.sorter.sorter_params)
+        config = shrunk.config
+    pytest.fail("it never ends")
+
+
+# ---------------------------------------------------------------------------------------- where it is
+
+
+def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No path, a wrong path and no MATLAB are told apart, each with what to do."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("KILOSORT2_PATH", raising=False)
+    with pytest.raises(SorterNotInstalledError, match="kilosort_path") as nowhere:
+        find_installation(SorterConfig(sorter_name="kilosort2"))
+    assert nowhere.value.missing == "kilosort_path"
+    with pytest.raises(SorterNotInstalledError, match="holds neither of"):
+        find_installation(SorterConfig(sorter_name="kilosort2", sorter_path=str(tmp_path)))
+    with pytest.raises(SorterNotInstalledError, match="no program 'matlab'") as no_matlab:
+        find_installation(SorterConfig(sorter_name="kilosort2", sorter_path=str(STUB)))
+    assert no_matlab.value.missing == "matlab"
+
+
+def test_the_environment_names_it_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """KILOSORT2_PATH stands in for kilosort_path, and the commit that is checked out there is its version."""
+    folder = Path(shutil.copytree(STUB, tmp_path / "ks2"))
+    (folder / ".git" / "refs").mkdir(parents=True)
+    (folder / ".git" / "HEAD").write_text("ref: refs/kilosort2\n")
+    (folder / ".git" / "refs" / "kilosort2").write_text("abc123\n")
+    for name in ("matlab", "ks2_compiled"):
+        (tmp_path / name).write_text("#!/bin/sh\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("KILOSORT2_PATH", str(folder))
+    assert find_installation(KILOSORT2.sorter) == Installation(str(tmp_path / "matlab"), folder, "abc123")
+    monkeypatch.delenv("KILOSORT2_PATH")
+    assert find_installation(KILOSORT2.sorter).version == "compiled"
+
+
+# ----------------------------------------------------------------------------------------- what comes out
+
+
+@given(hole=st.sampled_from([0.0, 0.05, 0.2]), seed=st.integers(0, 50))
+@settings(max_examples=30)
+def test_spikes_lost_between_batches_are_seen(hole: float, seed: int) -> None:
+    """A stretch without spikes at each border of batches is measured, and chance is not taken for one."""
+    step, n_samples = 60_000, 20 * 60_000
+    samples = np.sort(np.random.default_rng(seed).integers(0, n_samples, 20_000))
+    kept = samples[samples % step >= hole * step]
+    lost = lost_at_borders(kept, step, n_samples)
+    assert lost == pytest.approx(hole, abs=0.01)
+
+
+def test_too_few_spikes_say_nothing_of_borders() -> None:
+    """With a handful of spikes, or hardly a batch, nothing is said."""
+    assert lost_at_borders(np.arange(50), 10, 100) is None
+    assert lost_at_borders(np.arange(10_000), 60_000, 100_000) is None
+
+
+def write_results(folder: Path) -> None:
+    """Write consistent files of three units on four of five channels."""
+    np.save(folder / "spike_times.npy", np.array([[5], [9], [20]], dtype=np.uint64))
+    np.save(folder / "spike_clusters.npy", np.array([[0], [2], [1]], dtype=np.uint32))
+    templates = np.zeros((3, 61, 4), dtype=np.float32)
+    templates[[0, 1, 2], 20, [0, 3, 1]] = -1
+    np.save(folder / "templates.npy", templates)
+    np.save(folder / "channel_map.npy", np.array([[0], [1], [3], [4]], dtype=np.int32))
+    for column, values in {"KSLabel": ("good", "mua", "good"), "ContamPct": (1, 2, 3), "Amplitude": (4, 5, 6)}.items():
+        lines = "".join(f"{unit}\t{value}\n" for unit, value in enumerate(values))
+        (folder / f"cluster_{column}.tsv").write_text(f"cluster_id\t{column}\n{lines}")
+
+
+def test_results_are_read(tmp_path: Path) -> None:
+    """Units keep Kilosort2's names and labels; channels are the recording's."""
+    write_results(tmp_path)
+    sorting = Kilosort2Backend().read(tmp_path, 21)
+    assert sorting.samples.tolist() == [5, 9, 20]
+    assert sorting.unit_properties["ks_channel"] == [0, 4, 1]
+    (tmp_path / "only_good").touch()
+    good = Kilosort2Backend().read(tmp_path, 21)
+    assert good.unit_ids.tolist() == [0, 2]
+    assert good.units.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("spike_times.npy", None),
+        ("spike_clusters.npy", np.array([0, 1])),
+        ("spike_clusters.npy", np.array([0, 1, 7])),
+        ("templates.npy", np.zeros((3, 61, 5))),
+        ("channel_map.npy", np.array([0, 1, 1, 2])),
+        ("cluster_KSLabel.tsv", "cluster_id\tKSLabel\n0\tgood\n1\tmu"),
+    ],
+)
+def test_files_that_disagree_are_a_crash(tmp_path: Path, name: str, content: Any) -> None:
+    """A sorter that leaves half of its files, or inconsistent ones, has crashed, whatever its exit code."""
+    write_results(tmp_path)
+    if content is None:
+        (tmp_path / name).unlink()
+    elif isinstance(content, str):
+        (tmp_path / name).write_text(content)
+    else:
+        np.save(tmp_path / name, content)
+    with pytest.raises(SorterCrashedError):
+        Kilosort2Backend().read(tmp_path, 21)
