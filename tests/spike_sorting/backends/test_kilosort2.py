@@ -134,7 +134,7 @@ def test_a_silent_channel_does_not_shift_the_others(tmp_path: Path, matlab: Path
 
 
 @pytest.mark.parametrize(
-    ("said", "error"),
+    "said, error",
     [
         ("found 0 good channels", NoGoodChannelsError),
         ("License checkout failed. License Manager Error -1", SorterNotInstalledError),
@@ -168,7 +168,8 @@ def test_matlab_dies_with_its_caller(tmp_path: Path, matlab: Path, kilosort2: Pa
     )
     file = tmp_path / "a.raw.h5"
     simulate_maxwell(file, duration_s=2)
-    script = f"from spikelab import sort_recording; sort_recording([{str(file)!r}], kilosort_path={str(kilosort2)!r}, **{FAST!r})"
+    options = {**FAST, "kilosort_path": str(kilosort2)}
+    script = f"from spikelab import sort_recording; sort_recording([{str(file)!r}], **{options!r})"
     with subprocess.Popen([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": str(REPOSITORY)}) as caller:
         octave = psutil.Process(wait_for(lambda: pid_file.exists() and int(pid_file.read_text() or 0)))
         caller.kill()
@@ -208,7 +209,7 @@ def test_the_page_lists_each_parameter() -> None:
 
 
 @pytest.mark.parametrize(
-    ("params", "said"),
+    "params, said",
     [
         ({"NT": 65_000}, "multiple of 32"),
         ({"NT": 128}, "four times ntbuff"),
@@ -330,7 +331,7 @@ def test_results_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content"),
+    "name, content",
     [
         ("spike_times.npy", None),
         ("spike_clusters.npy", np.array([0, 1])),
