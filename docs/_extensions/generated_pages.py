@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -22,6 +23,13 @@ REPOSITORY = Path(__file__).parents[2]
 BESIDE = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
 """Files beside docs/ that are pages of the site as well, and the names of those."""
 
+WHOLE_PACKAGES = {
+    "Curation": "spikelab.curation",
+    "Simulation": "spikelab.simulation",
+    "Stimulation": "spikelab.stim_sorting",
+}
+"""Packages with a page that lists all of their names; those of others are on pages in docs/api/."""
+
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Connect what this extension does to a build."""
@@ -31,7 +39,8 @@ def setup(app: Sphinx) -> dict[str, Any]:
 
 
 def _write_pages(app: Sphinx) -> None:
-    pages = {"settings.md": settings_page(), "command-line.md": command_line_page()}
+    apis = {f"{module.rpartition('.')[2]}.md": api_page(title, module) for title, module in WHOLE_PACKAGES.items()}
+    pages = {"settings.md": settings_page(), "command-line.md": command_line_page(), **apis}
     beside = {page: (REPOSITORY / file).read_text(encoding="utf-8") for file, page in BESIDE.items()}
     folder = Path(app.srcdir) / "generated"
     folder.mkdir(exist_ok=True)
@@ -51,6 +60,15 @@ def _point_inside(_app: Sphinx, _page: str, source: list[str]) -> None:
         source[0] = re.sub(rf"\]\((?:\.\./)*{re.escape(file)}(#[\w-]*)?\)", rf"](/generated/{page}\1)", source[0])
     source[0] = re.sub(r"\]\((?:\.\./)*README\.md\)", "](/getting-started.md)", source[0])
     source[0] = re.sub(r"\]\(docs/", "](/", source[0])
+
+
+def api_page(title: str, module: str) -> str:
+    """Return the page of a package: what it is, and each of its public names."""
+    package = import_module(module)
+    directives = (f".. currentmodule:: {module}", ".. autosummary::\n   :toctree: ../api/generated/\n   :nosignatures:")
+    listed = "\n".join(f"   {name}" for name in sorted(package.__all__))
+    block = "\n\n".join((*directives, listed))
+    return f"# {title}\n\n{(package.__doc__ or '').splitlines()[0]}\n\n```{{eval-rst}}\n{block}\n```\n"
 
 
 def settings_page() -> str:

@@ -130,7 +130,8 @@ def test_a_silent_channel_does_not_shift_the_others(tmp_path: Path, matlab: Path
     options = {**FAST, "kilosort_path": str(kilosort2), "runner": "inline", "bad_channels": None}
     (sd,) = sort_recording(recording, results_folders=tmp_path / "out", **options)
     assert sd is not None
-    assert sorted(unit["ks_channel"] for unit in sd.neuron_attributes) == list(range(1, recording.get_num_channels()))
+    assert sd.N > 3
+    assert all(unit["ks_channel"] == unit["unit_id"] + 1 for unit in sd.neuron_attributes)
 
 
 @pytest.mark.parametrize(
