@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,6 +11,9 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.floating]
 Samples = npt.NDArray[Any]
+
+
+_SAME_EVENT_MS = 0.1
 
 
 class StimulationWarning(UserWarning):
@@ -146,31 +150,31 @@ def usable_events(times_ms: Any, n_samples: int, fs_Hz: float) -> npt.NDArray[np
     if (np.diff(times) < 0).any():
         warn("the stimulation times are not in order; they were sorted")
     ordered = np.unique(times)
+    # Events need a few samples of their own.
+    ordered = ordered[np.diff(ordered, prepend=-np.inf) >= max(_SAME_EVENT_MS, 4 / fs_Hz * 1000)]
     if ordered.size < times.size:
         warn(f"{times.size - ordered.size} stimulation times are there twice; each counts once")
     return ordered
 
 
-def quiet_levels(
-    reader: Reader, times_ms: Floats | None = None, *, n_windows: int = 20, window_ms: float = 50.0
-) -> tuple[Floats, Floats]:
-    """Return each channel's median and noise (SD), from windows spread over the recording between the events.
-
-    Both are robust against spikes, and against the artifacts in windows that had to be taken near an event.
-    """
+def quiet_windows(
+    reader: Reader, times_ms: Floats, *, n_windows: int = 20, window_ms: float = 50.0
+) -> Iterator[Samples]:
+    """Yield windows spread over the recording, those that lie longest after an event, shape (channels, samples)."""
     length = min(reader.n_samples, max(2, round(window_ms * reader.fs_Hz / 1000)))
     starts = np.unique(np.linspace(0, reader.n_samples - length, 5 * n_windows).astype(np.int64))
-    if times_ms is not None and times_ms.size:
-        events = np.asarray(times_ms) * reader.fs_Hz / 1000
-        latest = np.searchsorted(events, starts + length) - 1
-        since = np.where(latest >= 0, starts - events[np.maximum(latest, 0)], reader.n_samples)
-        # The windows longest after an event are the quietest ones.
-        starts = starts[np.argsort(-since, kind="stable")]
-        starts = np.sort(starts[:n_windows])
-    else:
-        starts = starts[:: max(1, starts.size // n_windows)]
-    windows = [reader.read(int(start), int(start) + length).astype(np.float32) for start in starts]
+    # The time since the last event that the window itself sees, or since the one before it.
+    events = np.asarray(times_ms) * reader.fs_Hz / 1000
+    latest = np.searchsorted(events, starts + length) - 1
+    since = starts - events[np.maximum(latest, 0)] if events.size else np.zeros(starts.size)
+    since = np.where(latest >= 0, since, reader.n_samples)
+    for start in np.sort(starts[np.argsort(-since, kind="stable")][:n_windows]):
+        yield reader.read(int(start), int(start) + length)
+
+
+def quiet_medians(reader: Reader, times_ms: Floats) -> Floats:
+    """Return each channel's median between the events."""
     # One window may hold an artifact, and slow waves move the level of each: the median over windows tells.
-    medians = np.median([np.median(window, axis=1) for window in windows], axis=0)
-    spreads = [np.median(np.abs(w - np.median(w, axis=1)[:, None]), axis=1) / 0.6745 for w in windows]
-    return medians, np.median(spreads, axis=0)
+    windows = quiet_windows(reader, times_ms)
+    medians: Floats = np.median([np.median(window, axis=1) for window in windows], axis=0)
+    return medians

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from spikelab.stim_sorting._inputs import ArrayReader, Floats, Reader, checked_times, quiet_levels, warn
+from spikelab.stim_sorting._inputs import ArrayReader, Floats, Reader, checked_times, quiet_medians, warn
 
 PeakMode = Literal["abs_max", "pos_peak", "neg_peak", "down_edge", "up_edge"]
 PeakSelect = Literal["first", "last"]
@@ -156,7 +156,7 @@ class _Search:
     def __init__(self, reader: Reader, logged_ms: Floats, options: Recentering) -> None:
         self.reader, self.logged_ms, self.options = reader, logged_ms, options
         self.per_ms = reader.fs_Hz / 1000
-        self.levels, _ = quiet_levels(reader, logged_ms)
+        self.levels = quiet_medians(reader, logged_ms)
         self.channels = self._reference_channels()
         self.find = _finder(options, self.per_ms)
 

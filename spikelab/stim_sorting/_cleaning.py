@@ -1,0 +1,237 @@
+"""One event cleaned: from its samples alone, so that the result does not depend on how a recording is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from spikelab.stim_sorting._events import Event
+from spikelab.stim_sorting._inputs import Floats
+from spikelab.stim_sorting._levels import Levels
+from spikelab.stim_sorting._pulse import Hull, Mask, find_hull, saturated
+from spikelab.stim_sorting._tail import fit_tails
+
+Method = Literal["polynomial", "blank"]
+
+LONGEST_TAIL_WINDOWS = 10
+"""How far a tail is followed when it is not bound to the artifact window."""
+_SETTLING_MS = 1.0
+_SETTLING_SD = 4.5
+_SHORTEST_TAPER_MS, _LONGEST_TAPER_FRAC = 0.3, 0.75
+_FADE_IN_MS = 0.5
+_SHORTEST_TAIL_MS = 1.0
+_MARGIN_MS = 2.5
+_BEFORE_NEXT_MS = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Cleaner:
+    """How events are cleaned.
+
+    Attributes
+    ----------
+    levels : Levels
+        What the channels are like.
+    fs_Hz : float
+        Sampling rate (Hz).
+    method : {"polynomial", "blank"}
+        Whether tails are kept.
+    n_window : int
+        Samples of the artifact window.
+    poly_order : int
+        Order of the polynomial.
+    window_only : bool
+        Whether tails are followed within the window only.
+    clamp_factor : float
+        The curve stays within this many times the tail's own amplitude.
+    """
+
+    levels: Levels
+    fs_Hz: float
+    method: Method
+    n_window: int
+    poly_order: int
+    window_only: bool
+    clamp_factor: float
+
+    @property
+    def n_tail(self) -> int:
+        """Samples in which a tail is followed."""
+        return self.n_window if self.window_only or self.method == "blank" else LONGEST_TAIL_WINDOWS * self.n_window
+
+    @property
+    def n_read(self) -> int:
+        """Samples after the pulse that decide its curve: where a tail ends is clearer from what follows."""
+        return self.n_tail + self.samples(_MARGIN_MS)
+
+    def samples(self, ms: float) -> int:
+        """Return a duration in samples, at least 1."""
+        return max(1, round(ms * self.fs_Hz / 1000))
+
+
+@dataclass(frozen=True, eq=False)
+class Correction:
+    """What is done to the samples from `start` on; arrays have the shape (n_channels, n_samples).
+
+    Attributes
+    ----------
+    start : int
+        First sample.
+    curve : ndarray, float32
+        To be subtracted; 0 where samples stay as they are.
+    blanked : ndarray, bool
+        To be set to zero.
+    """
+
+    start: int
+    curve: npt.NDArray[np.float32]
+    blanked: Mask
+
+    def part(self, start: int, end: int) -> tuple[slice, slice]:
+        """Return where samples `start` to `end` overlap with this: in those samples, and in these arrays."""
+        low, high = max(start, self.start), min(end, self.start + self.curve.shape[1])
+        return slice(low - start, high - start), slice(low - self.start, high - self.start)
+
+
+def clean_event(
+    raw: npt.NDArray[Any],
+    event: Event,
+    cleaner: Cleaner,
+    seen: npt.NDArray[Any] | None = None,
+    seen_levels: Levels | None = None,
+) -> Correction:
+    """Return what is done to the samples of one event.
+
+    Parameters
+    ----------
+    raw : ndarray, shape (n_channels, n_samples)
+        Samples of the recording from ``event.start`` to ``event.stop``.
+    event : Event
+        Which samples they are.
+    cleaner : Cleaner
+        How to clean.
+    seen : ndarray or None
+        The same samples where saturation shows, when it does not in `raw`.
+    seen_levels : Levels or None
+        What the channels are like there.
+    """
+    levels = cleaner.levels
+    window = raw.astype(np.float32) - levels.baseline[:, None].astype(np.float32)
+    if seen is None or seen_levels is None:
+        at_rail = saturated(window, levels)
+    else:
+        at_rail = saturated(seen - seen_levels.baseline[:, None], seen_levels)
+    n_own = raw.shape[1] if event.next_start is None else event.next_start - event.start
+    own, edge, near = slice(0, n_own), event.edge - event.start, event.near - event.start
+    hull = find_hull(window[:, own], at_rail[:, own], levels, edge, near, cleaner.n_window)
+    until = _onset_of_next(window, at_rail, event, cleaner)
+    blanked = _hull_mask(hull, at_rail, until, window.shape[1])
+    after = _between(hull.end, until, window.shape[1])
+    curve = np.zeros(window.shape, dtype=np.float32)
+    if cleaner.method == "blank":
+        blanked |= after & _between(hull.end, hull.end + cleaner.n_tail, window.shape[1])
+    else:
+        if event.next_start is not None:
+            merged = _bursts(window, hull, until, cleaner)
+            after &= ~merged[:, None]
+            blanked[merged] |= _between(hull.begin, until, window.shape[1])[merged]
+        _follow_tails(window, hull, after, curve, blanked, cleaner)
+    blanked[levels.stuck] = False
+    curve[levels.stuck] = 0.0
+    return Correction(event.start, curve, blanked)
+
+
+def _onset_of_next(window: Floats, at_rail: Mask, event: Event, cleaner: Cleaner) -> npt.NDArray[np.int64]:
+    """Return where the next event takes over on each channel: the begin of its pulse, or the end of the samples."""
+    n_channels, n_samples = window.shape
+    if event.next_start is None or event.next_edge is None:
+        return np.full(n_channels, n_samples, dtype=np.int64)
+    begin = event.next_start - event.start
+    near = slice(begin, n_samples)
+    edge, n_near = event.next_edge - event.next_start, n_samples - begin
+    following = find_hull(window[:, near], at_rail[:, near], cleaner.levels, edge, n_near, cleaner.n_window)
+    return following.begin + begin
+
+
+def _between(begin: npt.NDArray[np.int64], end: npt.NDArray[np.int64], n_samples: int) -> Mask:
+    """Return which samples lie from `begin` to `end` (excluded) of each channel, shape (channels, samples)."""
+    position = np.arange(n_samples)
+    inside: Mask = (position >= begin[:, None]) & (position < end[:, None])
+    return inside
+
+
+def _hull_mask(hull: Hull, at_rail: Mask, until: npt.NDArray[np.int64], n_samples: int) -> Mask:
+    late = at_rail & _between(hull.begin, until, n_samples)
+    return late | _between(hull.begin, np.minimum(hull.end, until), n_samples)
+
+
+def _bursts(window: Floats, hull: Hull, until: npt.NDArray[np.int64], cleaner: Cleaner) -> Mask:
+    """Return the channels that have not come back to their baseline before the next pulse, which belongs to a burst."""
+    n_before = cleaner.samples(_BEFORE_NEXT_MS)
+    gap = until - hull.end
+    before = np.clip(until[:, None] - 1 - np.arange(n_before), 0, window.shape[1] - 1)
+    level = np.abs(np.median(np.take_along_axis(window, before, axis=1), axis=1))
+    away = (level > cleaner.levels.near) | (gap < cleaner.samples(_SHORTEST_TAIL_MS))
+    # A pulse that a channel does not show is no part of a burst there.
+    bursts: Mask = away & (gap <= cleaner.n_tail) & (hull.end > hull.begin)
+    return bursts
+
+
+def _follow_tails(window: Floats, hull: Hull, after: Mask, curve: Floats, blanked: Mask, cleaner: Cleaner) -> None:
+    """Fill in the curves of all tails, and blank what they do not follow right after the saturation."""
+    rows = np.flatnonzero(after.any(axis=1) & ~cleaner.levels.stuck)
+    if rows.size == 0:
+        return
+    index = hull.end[rows, None] + np.arange(cleaner.n_read)
+    inside = index < window.shape[1]
+    index = np.minimum(index, window.shape[1] - 1)
+    known = np.take_along_axis(after[rows] & ~blanked[rows], index, axis=1) & inside
+    samples = np.take_along_axis(window[rows], index, axis=1).astype(np.float64)
+    noise = cleaner.levels.noise[rows]
+    curves, residuals = fit_tails(samples, known, noise, cleaner.fs_Hz, cleaner.poly_order)
+    tail = slice(0, cleaner.n_tail)
+    curves, residuals, samples, index = curves[:, tail], residuals[:, tail], samples[:, tail], index[:, tail]
+    known = known[:, tail]
+    pulsed: Mask = np.greater(hull.end, hull.begin)[rows]
+    settling = _settling(residuals, noise, cleaner) & pulsed[:, None] & known
+    size = np.sqrt((samples**2 * known).sum(axis=1) / np.maximum(known.sum(axis=1), 1))
+    limit = cleaner.clamp_factor * np.maximum(size, noise)
+    shape = _taper(curves, known, noise, cleaner) * np.where(pulsed[:, None], 1.0, _fade_in(known.shape[1], cleaner))
+    tapered = np.clip(curves, -limit[:, None], limit[:, None]) * shape
+    at = np.broadcast_to(rows[:, None], index.shape)[known], index[known]
+    curve[at] = tapered[known]
+    blanked[at] |= settling[known]
+
+
+def _settling(residuals: Floats, noise: Floats, cleaner: Cleaner) -> Mask:
+    """Return the samples right after the saturation that the curve does not follow: up to where it first does."""
+    far = np.abs(residuals[:, : cleaner.samples(_SETTLING_MS)]) > _SETTLING_SD * noise[:, None]
+    settling = np.zeros(residuals.shape, dtype=bool)
+    settling[:, : far.shape[1]] = (np.cumsum(~far, axis=1) <= 1) & far.any(axis=1, keepdims=True)
+    # A spike later on is none of it.
+    settling[~np.any(far[:, :2], axis=1)] = False
+    return settling
+
+
+def _taper(curves: Floats, known: Mask, noise: Floats, cleaner: Cleaner) -> Floats:
+    """Return weights that end at 0 with each tail, so that no step is left where untouched samples begin.
+
+    The farther from the baseline a tail ends, the longer they take: no sample differs from the one before it by
+    more than half the noise.
+    """
+    length = np.maximum(known.shape[1] - known[:, ::-1].argmax(axis=1), 1)
+    last = np.abs(np.take_along_axis(curves, length[:, None] - 1, axis=1)[:, 0])
+    n_taper = np.clip(np.pi * last / noise, cleaner.samples(_SHORTEST_TAPER_MS), _LONGEST_TAPER_FRAC * length)
+    left = (length[:, None] - 0.5 - np.arange(known.shape[1])) / np.maximum(n_taper, 1.0)[:, None]
+    weights: Floats = np.sin(0.5 * np.pi * np.clip(left, 0.0, 1.0)) ** 2
+    return weights
+
+
+def _fade_in(n_samples: int, cleaner: Cleaner) -> Floats:
+    """Return weights that begin at 0, for channels on which nothing is blanked before the tail."""
+    begun = (np.arange(n_samples) + 0.5) / cleaner.samples(_FADE_IN_MS)
+    weights: Floats = np.sin(0.5 * np.pi * np.clip(begun, 0.0, 1.0)) ** 2
+    return weights

@@ -1,0 +1,183 @@
+"""What each channel is like: its level, its noise, and the rails at which it clips."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from spikelab.stim_sorting._inputs import Floats, Reader, quiet_windows, warn
+from spikelab.stim_sorting._tail import longest_runs, make_level
+
+_N_PROBED_EVENTS = 200
+_PLATEAU_SAMPLES = 3
+_SOFT_PLATEAU_MS = 1.0
+_MIN_RAIL_SD = 20.0
+_MIN_SOFT_RAIL_SD = 100.0
+_SAME_RAIL = 0.005
+_NOISE_FLOOR = 2e-4
+_BASELINE_SD = 6.0
+
+
+@dataclass(frozen=True, eq=False)
+class Levels:
+    """What each channel is like, in the unit of the samples; all arrays have the shape (n_channels,).
+
+    Attributes
+    ----------
+    baseline : ndarray
+        Median between events.
+    noise : ndarray
+        Standard deviation around slow waves, robust against spikes.
+    jerk : ndarray
+        Standard deviation of second differences.
+    low, high : ndarray
+        Rails, relative to the baseline; infinite where nothing clips.
+    near : ndarray
+        Distance from the baseline at which a channel counts as back.
+    stuck : ndarray, bool
+        Saturated all the time: left alone.
+    """
+
+    baseline: Floats
+    noise: Floats
+    jerk: Floats
+    low: Floats
+    high: Floats
+    near: Floats
+    stuck: npt.NDArray[np.bool_]
+
+
+def measure_noise(reader: Reader, times_ms: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return each channel's median, noise and spread of second differences, between the events."""
+    windows = [window.astype(np.float64) for window in quiet_windows(reader, times_ms)]
+    baseline = np.median([np.median(window, axis=1) for window in windows], axis=0)
+    length = min(windows[0].shape[1], max(8, round(0.01 * reader.fs_Hz)))
+    cubic = make_level(length, reader.fs_Hz, 3, 0)
+    noises, jerks = [], []
+    for window in windows:
+        pieces = (window - baseline[:, None])[:, : window.shape[1] // length * length].reshape(-1, length)
+        left = np.abs(pieces - (pieces @ cubic.projection) @ cubic.basis.T).reshape(reader.n_channels, -1)
+        noises.append(np.median(left, axis=1) / 0.6745)
+        jerks.append(np.median(np.abs(np.diff(window, n=2, axis=1)), axis=1) / 0.6745)
+    # A third of the windows may lie on slow tails of artifacts: the quieter ones tell.
+    return baseline, np.quantile(noises, 0.4, axis=0), np.quantile(jerks, 0.4, axis=0)
+
+
+class Extremes:
+    """The largest and smallest samples of each channel, and where they form plateaus, seen window by window."""
+
+    def __init__(self, n_channels: int, noise: Floats, fs_Hz: float) -> None:
+        self.noise = noise
+        self._soft = max(_PLATEAU_SAMPLES + 1, round(_SOFT_PLATEAU_MS * fs_Hz / 1000))
+        self.top = np.full((2, n_channels), -np.inf)
+        self.hard = np.full((2, n_channels), -np.inf)
+        self.soft = np.full((2, n_channels), -np.inf)
+
+    def add(self, window: Floats) -> None:
+        """Take note of samples relative to the baseline, shape (channels, samples)."""
+        for side, samples in enumerate((-window, window)):
+            top = samples.max(axis=1)
+            self.top[side] = np.maximum(self.top[side], top)
+            flat = longest_runs(samples >= (top - 1e-6 * np.abs(top))[:, None]) >= _PLATEAU_SAMPLES
+            self.hard[side] = np.where(flat, np.maximum(self.hard[side], top), self.hard[side])
+            near = samples >= (top - 6 * self.noise)[:, None]
+            # A plateau is as narrow as the noise; the rounded top of a wave fills the whole of that range.
+            even = np.std(samples, axis=1, where=near) < 1.4 * self.noise
+            soft = even & (longest_runs(near) >= self._soft)
+            self.soft[side] = np.where(soft, np.maximum(self.soft[side], top), self.soft[side])
+
+    def rails(self) -> tuple[Floats, Floats]:
+        """Return the low and the high rail of each channel; infinite where nothing clips."""
+        low, high = (self._rail(side) for side in (0, 1))
+        return -low, high
+
+    def _rail(self, side: int) -> Floats:
+        top, noise = self.top[side], self.noise
+        slack = 1e-6 * np.abs(top)
+        hard = (self.hard[side] >= top - slack) & (top > _MIN_RAIL_SD * noise)
+        soft = (self.soft[side] >= top - 6 * noise) & (top > _MIN_SOFT_RAIL_SD * noise)
+        rail = np.where(hard, top - slack, np.where(soft, top - 6 * noise, np.inf))
+        if hard.any():
+            # Amplifiers of one array clip alike: a channel that only just reaches the rail shows no plateau.
+            common = float(np.median(top[hard]))
+            reaches = ~np.isfinite(rail) & (np.abs(top - common) < _SAME_RAIL * common)
+            rail = np.where(reaches, (1 - _SAME_RAIL) * common, rail)
+        return rail
+
+
+def type_rails(dtype: Any) -> tuple[float, float]:
+    """Return the smallest and the largest sample of a type; infinite for floats."""
+    if not np.issubdtype(dtype, np.integer):
+        return -np.inf, np.inf
+    limits = np.iinfo(dtype)
+    return float(limits.min), float(limits.max)
+
+
+def measure_levels(
+    reader: Reader,
+    times_ms: Floats,
+    windows: list[tuple[int, int]],
+    *,
+    limits: tuple[Floats, Floats] | tuple[float, float],
+    saturation_threshold: float | None,
+    baseline_threshold: float | None,
+) -> Levels:
+    """Return what the channels are like.
+
+    Parameters
+    ----------
+    reader : Reader
+        Samples.
+    times_ms : ndarray
+        Events (ms).
+    windows : list of (int, int)
+        Samples around each event in which clipping shows.
+    limits : (float, float)
+        Smallest and largest sample that the recording can hold.
+    saturation_threshold, baseline_threshold : float or None
+        Distances from the baseline given by the user, in place of what the data say.
+    """
+    baseline, noise, jerk = measure_noise(reader, times_ms)
+    chosen = np.unique(np.linspace(0, len(windows) - 1, min(len(windows), _N_PROBED_EVENTS)).astype(np.intp))
+    flat = noise == 0
+    extremes = Extremes(reader.n_channels, noise, reader.fs_Hz)
+    for index in chosen:
+        start, end = windows[index]
+        if end > start:
+            extremes.add(reader.read(start, end).astype(np.float64) - baseline[:, None])
+    largest = float(extremes.top.max())
+    # Without any noise, as in made-up traces, thresholds would be zero and everything above them.
+    floor = _NOISE_FLOOR * largest if largest > 0 else 1.0
+    noise, jerk = np.maximum(noise, floor), np.maximum(jerk, 2.45 * floor)
+    extremes.noise = noise
+    low, high = extremes.rails()
+    low, high = np.maximum(low, limits[0] - baseline), np.minimum(high, limits[1] - baseline)
+    if saturation_threshold is not None:
+        _check_saturation_threshold(saturation_threshold, noise, largest, np.minimum(high, -low))
+        low, high = np.full(low.shape, -saturation_threshold), np.full(high.shape, saturation_threshold)
+    near = _BASELINE_SD * noise if baseline_threshold is None else np.full(noise.shape, baseline_threshold)
+    stuck = _stuck(baseline, flat, limits)
+    return Levels(baseline, noise, jerk, low, high, near, stuck)
+
+
+def _stuck(baseline: Floats, flat: npt.NDArray[np.bool_], limits: tuple[Any, Any]) -> npt.NDArray[np.bool_]:
+    """Return the channels that show one value all the time where others do not, or lie at the end of the type."""
+    at_limit: npt.NDArray[np.bool_] = (baseline <= limits[0]) | (baseline >= limits[1])
+    return at_limit | flat if not flat.all() else at_limit
+
+
+def _check_saturation_threshold(threshold: float, noise: Floats, largest: float, rails: Floats) -> None:
+    if threshold < 5 * float(np.median(noise)):
+        warn(
+            f"saturation_threshold={threshold:g} lies within the noise, whose SD is {np.median(noise):g}: "
+            "it is in the unit of the traces (raw counts, or uV), so most of the data would count as saturated"
+        )
+    elif threshold > largest:
+        found = f"they clip at {np.min(rails):g}" if np.isfinite(rails).any() else "nothing clips"
+        warn(
+            f"saturation_threshold={threshold:g} is never reached: the traces go up to {largest:g}, and {found}. "
+            "It is in the unit of the traces (raw counts, or uV)"
+        )
