@@ -7,7 +7,6 @@ when one of them begins to work, its test fails until the block moves up.
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import subprocess
@@ -144,6 +143,28 @@ for i, epoch_sd in enumerate(epoch_sds):
     print(f"Epoch {i}: {epoch_sd.N} units, {epoch_sd.length:.0f} ms")
 """,
 }
+STIMULATION = """
+from spikelab.spike_sorting.stim_sorting.recentering import recenter_stim_times
+from spikelab.spike_sorting.stim_sorting.artifact_removal import remove_stim_artifacts
+
+# Recenter stim times to the actual artifact onset
+corrected_times = recenter_stim_times(
+    traces,          # (channels, samples) raw voltage
+    stim_times_ms,   # logged stim times in ms
+    fs_Hz=20000,
+    peak_mode="down_edge",   # alignment mode for biphasic pulses
+)
+
+# Remove artifacts
+cleaned, blanked_mask = remove_stim_artifacts(
+    traces,
+    corrected_times,
+    fs_Hz=20000,
+    method="polynomial",
+    artifact_window_ms=10.0,   # max tail duration after desaturation
+    poly_order=3,              # cubic polynomial (default)
+)
+"""
 MULTI_PULSE = """
 corrected_times = recenter_stim_times(
     traces, stim_times_ms, fs_Hz=20000,
@@ -357,6 +378,17 @@ def test_epochs(said: dict[str, Any]) -> None:
 # --------------------------------------------------------------------------------------------- stimulation
 
 
+def test_stimulation_artifact_removal() -> None:
+    """Times move to the artifacts, artifacts go, and what is saturated is blanked."""
+    clean = simulate_recording("mea", n_channels=8, duration_s=0.8, n_units=2).recording
+    truth = add_stim_artifacts(clean, [150.0, 400.0, 620.0], offset_ms=-2.5, first_phase="anodic")
+    space = {"traces": truth.recording.get_traces().T, "stim_times_ms": truth.logged_times_ms}
+    exec(STIMULATION, space)
+    assert space["corrected_times"] == pytest.approx(truth.times_ms, abs=0.1)
+    assert space["blanked_mask"][truth.saturated(0, 16_000).T].all()
+    assert abs(space["cleaned"] - clean.get_traces().T)[~space["blanked_mask"]].max() * 0.195 < 60
+
+
 def test_multi_pulse_alignment() -> None:
     """Logged times move to the first pulse of each train."""
     clean = simulate_recording("mea", n_channels=8, duration_s=0.8, n_units=2).recording
@@ -390,17 +422,9 @@ def _rt_sort_is_absent() -> bool:
     return True
 
 
-def _module_is_absent(name: str) -> bool:
-    with pytest.raises(ModuleNotFoundError):
-        importlib.import_module(name)
-    return True
-
-
-STIM = "spikelab.spike_sorting.stim_sorting"
 NOT_YET: dict[str, tuple[str, Callable[[], bool]]] = {
     "sorter='kilosort2'": ("needs a backend that runs MATLAB or a container", _kilosort2_is_absent),
     "sorter='rt_sort'": ("needs a backend that runs in RT-Sort's own environment", _rt_sort_is_absent),
-    "remove_stim_artifacts": ("stimulation is not written yet", lambda: _module_is_absent(f"{STIM}.artifact_removal")),
     "sort_stim_recording": (
         "stimulation is not written yet",
         lambda: not hasattr(spikelab.spike_sorting, "sort_stim_recording"),

@@ -35,9 +35,10 @@ _MAX_SPIKE_SHARE = 0.35
 _LONGEST_SPIKE_MS, _LONGEST_FIRST_SPIKE_MS = 2.5, 0.6
 """If more than this of the tail is far from the curve, or a longer stretch, or its begin, then the curve is wrong."""
 _BLOCK_MS = 0.4
-_MISFIT = 1.3
+_MISFITS = ((slice(0, None), 1.3), (slice(0, 8), 2.0), (slice(8, 25), 1.6), (slice(25, None), 1.6))
 _EARLY_MISFIT = 4.0
-"""Median of the blocks' squared averages, in units of their standard error, and their mean in the first ones."""
+"""Median of the blocks' squared averages in parts of the tail, in units of their standard error: spikes that were not
+left out concern a few blocks, a curve that is too stiff concerns most; and their mean in the first blocks."""
 _N_ROUNDS = 4
 _SMOOTHING = 3e-4
 
@@ -202,7 +203,8 @@ def _is_noise(residuals: Floats, used: Mask, noise: Floats, fs_Hz: float) -> Mas
     scores[counts == 0] = np.nan
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a tail of nothing but spikes has no blocks left
-        middle = np.nan_to_num(np.nanmedian(scores, axis=1))
         early = np.nan_to_num(np.nanmean(scores[:, :4], axis=1))
-    good: Mask = (middle < _MISFIT) & (early < _EARLY_MISFIT)
+        good: Mask = early < _EARLY_MISFIT
+        for part, limit in _MISFITS:
+            good &= np.nan_to_num(np.nanmedian(scores[:, part], axis=1)) < limit if part.start < starts.size else True
     return good
