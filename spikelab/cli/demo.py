@@ -182,14 +182,8 @@ def compare_with_truth(truth: Any, kept: SpikeData, n_found: int, fs_Hz: float) 
     fs_Hz : float
         Sampling rate (Hz) of the recording.
     """
-    from spikeinterface.comparison import compare_sorter_to_ground_truth
-
-    n_true = len(truth.unit_ids)
-    if kept.N == 0:
-        return Score(n_true, n_found, 0, 0)
-    comparison = compare_sorter_to_ground_truth(truth, kept.to_sorting(fs_Hz), exhaustive_gt=True)
-    accuracies = comparison.get_performance(method="by_unit")["accuracy"].to_numpy(dtype=float)
-    return Score(n_true, n_found, kept.N, int((accuracies >= MATCH_ACCURACY).sum()))
+    table = kept.compare_ground_truth(truth, fs_Hz=fs_Hz)
+    return Score(len(table), n_found, kept.N, int((table["accuracy"] >= MATCH_ACCURACY).sum()))
 
 
 def _score(plate: Plate, well: str, record: RecordingResult) -> Score:

@@ -19,12 +19,12 @@ _EPOCH = "epoch_"
 """Attributes whose name begins so, with one entry per epoch, are those of the epochs."""
 
 
-def concatenate(first: SpikeData, second: SpikeData) -> SpikeData:
+def concatenate(sd: SpikeData, other: SpikeData) -> SpikeData:
     """Return this recording followed by another one of the same units.
 
     Parameters
     ----------
-    second : SpikeData
+    other : SpikeData
         Its start becomes the end of this one.
 
     Returns
@@ -45,16 +45,16 @@ def concatenate(first: SpikeData, second: SpikeData) -> SpikeData:
     >>> joined.train[0].tolist(), joined.length
     ([1.0, 12.0], 15.0)
     """
-    _check_same_units(first, second)
-    shift = first.end_time - second.start_time
-    trains = [np.concatenate([a, b + shift]) for a, b in zip(first.train, second.train, strict=True)]
-    attributes = [_joined_attributes(first, second, unit) for unit in range(first.N)]
-    return type(first)(
+    _check_same_units(sd, other)
+    shift = sd.end_time - other.start_time
+    trains = [np.concatenate([a, b + shift]) for a, b in zip(sd.train, other.train, strict=True)]
+    attributes = [_joined_attributes(sd, other, unit) for unit in range(sd.N)]
+    return type(sd)(
         trains,
-        length=first.length + second.length,
-        start_time=first.start_time,
+        length=sd.length + other.length,
+        start_time=sd.start_time,
         neuron_attributes=attributes,
-        metadata=_joined_metadata(first, second, shift),
+        metadata=_joined_metadata(sd, other, shift),
     )
 
 

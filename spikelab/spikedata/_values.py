@@ -12,7 +12,15 @@ import numpy.typing as npt
 
 from spikelab.spikedata._later import Later, LaterAttributes
 
-MISSING: Any = object()
+
+class _Missing:
+    """What stands for a value that is not there, where None is a value like any other."""
+
+    def __repr__(self) -> str:
+        return "MISSING"
+
+
+MISSING: Any = _Missing()
 
 
 def freeze(value: Any) -> Any:

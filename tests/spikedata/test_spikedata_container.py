@@ -430,6 +430,9 @@ def test_zero_units_go_through_everything():
     assert sd.split_epochs()[0].length == 10.0
     assert sd.concatenate(sd).length == 20.0
     assert sd.get_neuron_attribute("x", default=0).shape == (0,)
+    assert sd.copy() == pickled(sd) == sd
+    assert list(sd.to_sorting(1000.0).unit_ids) == []
+    assert [part.size for part in sd.idces_times()] == [0, 0]
 
 
 def test_importing_stays_light():

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spikelab.spikedata import SpikeData
@@ -52,6 +52,28 @@ def test_splitting_undoes_joining(first, second, start_time):
         assert epoch.replace(metadata={}) == moved.replace(metadata={})
         assert epoch.metadata["epoch_name"] == original.metadata["epoch_name"]
         assert epoch.metadata["n_samples"] == original.metadata["n_samples"]
+
+
+@settings(max_examples=40)
+@given(trains, st.lists(st.integers(80, 720).map(lambda n: n / 8), min_size=1, max_size=4))
+def test_trials_around_events_begin_before_zero(train, events):
+    """Windows around events start at a negative time, hold the spikes near the event in its time, and count them."""
+    sd = recording(train)
+    for event in events:
+        trial = sd.subtime(event - 10.0, event + 10.0, shift_to=-10.0)
+        assert (trial.start_time, trial.length, trial.end_time) == (-10.0, 20.0, 10.0)
+        for unit, times in enumerate(sd.train):
+            inside = times[(times >= event - 10.0) & (times < event + 10.0)]
+            assert trial.train[unit].tolist() == (inside - event).tolist()
+            assert trial.neuron_attributes[unit]["spike_amplitudes"].size == inside.size
+        assert trial.raster(2.5).shape == (2, 8)
+        assert trial.raster(2.5).sum() == trial.times.size
+        units, times = trial.idces_times()
+        again = SpikeData.from_idces_times(units, times, N=2, start_time=-10.0, length=20.0)
+        assert again == trial.replace(neuron_attributes=None, metadata=None)
+        assert trial.subtime(-10.0, 10.0, shift_to=event - 10.0).train[0].tolist() == (
+            sd.subtime(event - 10.0, event + 10.0).train[0].tolist()
+        )
 
 
 def test_a_window_is_half_open_except_at_the_very_end():
