@@ -16,6 +16,7 @@ from spikelab.spike_sorting.backends.kilosort4.backend import Kilosort4Backend
 from spikelab.spike_sorting.config import KILOSORT4
 from spikelab.spike_sorting.run_folder import RunFolder
 from spikelab.spike_sorting.supervision.progress import ProgressFile
+from spikelab.spikedata import SpikeData
 
 pytest.importorskip("kilosort")
 
@@ -96,6 +97,22 @@ def test_spikeinterface_reads_the_results(done):
         train = done.sorting.samples[done.sorting.units == number]
         np.testing.assert_array_equal(sorting.get_unit_spike_train(unit), train)
     assert set(sorting.get_property("KSLabel")) <= {"good", "mua"}
+
+
+def test_the_results_are_a_spikedata(done, model, truth):
+    """A folder of Kilosort4 comes in with its spikes, labels, data and the templates that Phy shows."""
+    sd = SpikeData.from_phy(done.results)
+    assert (sd.length, sd.raw_data.shape) == (8000.0, (N_CHANNELS, 160_000))
+    assert sd.get_neuron_attribute("unit_id").tolist() == done.sorting.unit_ids.tolist()
+    for unit, entries in enumerate(sd.neuron_attributes):
+        np.testing.assert_allclose(sd.train[unit] * 20.0, done.sorting.samples[done.sorting.units == unit])
+        assert entries["KSLabel"] in {"good", "mua"}
+        template = model.get_template(entries["unit_id"])
+        assert template.best_channel == np.ptp(entries["template_full"], axis=0).argmax()
+        np.testing.assert_allclose(entries["template_full"][:, template.channel_ids], template.template, rtol=1e-3)
+    assert (sd.compare_ground_truth(truth.sorting)["accuracy"] > 0.8).sum() >= 3
+    _, metrics = sd.compute_waveform_metrics()
+    assert metrics["snr"].min() > 1
 
 
 def test_paths_for_phy_are_relative(done):
