@@ -82,7 +82,7 @@ def read_array(path: Path) -> Array:
     """
     try:
         array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
+    except (ValueError, EOFError, MemoryError) as error:  # a damaged header may promise any size
         msg = f"{path} cannot be read as an array: {error}"
         raise ValueError(msg) from error
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
@@ -185,13 +185,20 @@ def read_tables(folder: Path) -> dict[str, dict[int, Any]]:
     for path in sorted([*folder.glob("*.tsv"), *folder.glob("*.csv")]):
         if path.stem in _DERIVED:
             continue
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ","))
-        for row in rows:
+        for row in _read_rows(path):
             for name, text in row.items():
                 if "cluster_id" in row and name not in {"cluster_id", None} and text:
                     columns.setdefault(name, {})[_cluster(path, row["cluster_id"])] = _number_or_text(text)
     return columns
+
+
+def _read_rows(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ","))
+    except (csv.Error, UnicodeDecodeError) as error:
+        msg = f"{path} cannot be read as a table: {error}"
+        raise ValueError(msg) from error
 
 
 def _cluster(path: Path, text: str) -> int:

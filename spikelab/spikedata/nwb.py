@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -188,20 +188,18 @@ def _add_electrodes(file: Any, sd: SpikeData, location: str) -> int:
 def _add_units(file: Any, sd: SpikeData, fs_Hz: float, n_electrodes: int) -> None:
     if not sd.N:
         return
+    span = [sd.start_time / 1000.0, sd.end_time / 1000.0]
+    columns = [
+        *_ragged("spike_times", "times of the spikes (s)", [times / 1000.0 for times in sd.train]),
+        *_ragged("obs_intervals", "when the unit could be observed (s)", [np.array([span])] * sd.N),
+        *_waveform_columns(file, sd, n_electrodes),
+        *_attribute_columns(sd),
+    ]
+    # Whole columns: row by row, pynwb looks at the type of every single spike.
     file.units = _import_pynwb().misc.Units(
         name="units", description="sorted units", resolution=1.0 / fs_Hz, waveform_rate=fs_Hz,
-        electrode_table=file.electrodes,
+        electrode_table=file.electrodes, id=_numbers(sd), columns=columns,
     )  # fmt: skip
-    for name, is_ragged in _column_names(sd).items():
-        description = _DESCRIPTIONS.get(name, f"{name.replace('_', ' ')} of the unit")
-        file.add_unit_column(name=name, description=description, index=is_ragged)
-    span = [[sd.start_time / 1000.0, sd.end_time / 1000.0]]
-    columns = {name: _column(sd, name) for name in _column_names(sd)}
-    numbers = _numbers(sd)
-    waveforms = _waveforms(sd, n_electrodes)
-    for unit, times in enumerate(sd.train):
-        own = {name: values[unit] for name, values in columns.items()}
-        file.add_unit(id=numbers[unit], spike_times=times / 1000.0, obs_intervals=span, **own, **waveforms[unit])
 
 
 def _numbers(sd: SpikeData) -> list[int]:
@@ -209,42 +207,59 @@ def _numbers(sd: SpikeData) -> list[int]:
     return ids if all(isinstance(unit, int) for unit in ids) else list(range(sd.N))
 
 
-def _column_names(sd: SpikeData) -> dict[str, bool]:
-    """Return the attributes that become columns, and whether they have one entry per spike."""
-    names = {} if _numbers(sd) == unit_ids(sd.neuron_attributes) else {NAME: False}
+def _ragged(name: str, description: str, parts: Sequence[Any], table: Any = None) -> list[Any]:
+    """Return the index and the data of a column with an array per unit; with a table, of rows of that table."""
+    core = _import_pynwb().core
+    data = np.concatenate(parts)
+    vector = (
+        core.VectorData(name=name, description=description, data=data)
+        if table is None
+        else core.DynamicTableRegion(name=name, description=description, data=data, table=table)
+    )
+    return [
+        core.VectorIndex(name=f"{name}_index", data=np.cumsum([len(part) for part in parts]), target=vector),
+        vector,
+    ]
+
+
+def _waveform_columns(file: Any, sd: SpikeData, n_electrodes: int) -> list[Any]:
+    """Return ``waveform_mean`` (V) and its electrodes; nothing unless all units have a template on all of them."""
+    templates: list[Any] = [entries.get("template_full") for entries in sd.neuron_attributes]
+    shapes = {getattr(template, "shape", ()) for template in templates}
+    if not n_electrodes or len(shapes) != 1 or shapes.pop()[1:] != (n_electrodes,):
+        return []
+    means = np.stack(templates).astype(np.float32) * np.float32(1e-6)
+    description = "electrodes of the columns of waveform_mean"
+    return [
+        _import_pynwb().core.VectorData(name="waveform_mean", description="average waveforms (V)", data=means),
+        *_ragged("electrodes", description, [np.arange(n_electrodes)] * sd.N, file.electrodes),
+    ]
+
+
+def _attribute_columns(sd: SpikeData) -> list[Any]:
+    """Return the attributes that all units have and that NWB can hold."""
+    core = _import_pynwb().core
+    ids = unit_ids(sd.neuron_attributes)
+    columns = []
+    if _numbers(sd) != ids:
+        columns.append(core.VectorData(name=NAME, description=_describe(NAME), data=list(map(str, ids))))
     for name in attribute_names(sd.neuron_attributes):
         values: list[Any] = [entries.get(name) for entries in sd.neuron_attributes]
         # A slash would be a path, and NWB has its own idea of its own columns.
         if name in {"unit_id", "id", *OWN, NAME} or "/" in name or any(value is None for value in values):
             continue
-        is_ragged = all(is_per_spike(name, value) and value.ndim == 1 for value in values)
-        if is_ragged or _is_plain(name, attribute_column(sd.neuron_attributes, name)):
-            names[name] = is_ragged
-    return names
+        if all(is_per_spike(name, value) and value.ndim == 1 for value in values):
+            columns += _ragged(name, _describe(name), values)
+            continue
+        column = attribute_column(sd.neuron_attributes, name)
+        if column.dtype.kind in "biufU" and column.ndim == (2 if name == "position" else 1):
+            data = column.tolist() if column.dtype.kind == "U" else column
+            columns.append(core.VectorData(name=name, description=_describe(name), data=data))
+    return columns
 
 
-def _is_plain(name: str, column: Any) -> bool:
-    return column.dtype.kind in "biufU" and column.ndim == (2 if name == "position" else 1)
-
-
-def _column(sd: SpikeData, name: str) -> list[Any]:
-    if name == NAME:
-        return list(map(str, unit_ids(sd.neuron_attributes)))
-    values = [entries[name] for entries in sd.neuron_attributes]
-    return [value.item() if isinstance(value, np.generic) else value for value in values]
-
-
-def _waveforms(sd: SpikeData, n_electrodes: int) -> list[dict[str, Any]]:
-    """Return ``waveform_mean`` (V) and ``electrodes`` of each unit; nothing unless all units have a template."""
-    templates: list[Any] = [entries.get("template_full") for entries in sd.neuron_attributes]
-    shapes = {getattr(template, "shape", ()) for template in templates}
-    if not n_electrodes or len(shapes) != 1 or shapes.pop()[1:] != (n_electrodes,):
-        return [{} for _ in templates]
-    electrodes = list(range(n_electrodes))
-    return [
-        {"waveform_mean": np.asarray(template, dtype=np.float32) * 1e-6, "electrodes": electrodes}
-        for template in templates
-    ]
+def _describe(name: str) -> str:
+    return _DESCRIPTIONS.get(name, f"{name.replace('_', ' ')} of the unit")
 
 
 def _add_epochs(file: Any, sd: SpikeData) -> None:

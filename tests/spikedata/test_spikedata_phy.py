@@ -128,6 +128,7 @@ def test_nothing_in_a_folder_is_run(tmp_path):
         ("spike_clusters.npy", np.zeros(3, int), ValueError, "one length, found 2 and 3"),
         ("amplitudes.npy", np.zeros(5), ValueError, "each of 2 spikes, found 5"),
         ("spike_times.npy", "not an array", ValueError, "cannot be read as an array"),
+        ("cluster_group.tsv", b"cluster_id\tgroup\n1\t\xff\n", ValueError, "cannot be read as a table"),
         ("cluster_group.tsv", "cluster_id\tgroup\nfirst\tgood\n", ValueError, "numbers in its column cluster_id"),
     ],
 )
@@ -140,6 +141,6 @@ def test_a_damaged_folder_is_named(tmp_path, name, content, error, words):
     if isinstance(content, np.ndarray):
         np.save(path, content)
     elif content is not None:
-        path.write_text(content)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(error, match=words):
         SpikeData.from_phy(folder)
