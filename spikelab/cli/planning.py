@@ -66,7 +66,7 @@ def _plan_any(file: Path, config: SortingPipelineConfig, places: Places) -> tupl
 
 
 def _plan_one(file: Path, config: SortingPipelineConfig, places: Places) -> Job:
-    name = find_input(file, config.recording.stream_id).name
+    name = find_input(file, config.recording).name
     (job,) = jobs.plan(file, config, **places.of(name))
     return job
 
@@ -87,7 +87,7 @@ def _check_streams(files: Sequence[Path], config: SortingPipelineConfig) -> None
     if config.recording.stream_id is not None:
         return
     for file in files:
-        if file.is_file() and len(streams := _streams_or_none(file)) > 1:
+        if len(streams := _streams_or_none(file)) > 1:
             msg = f"{file} has several streams: {', '.join(streams)}"
             advice = f"spikelab multistream {file} sorts all of them; --set stream_id={streams[0]} chooses one."
             raise UsageProblem(msg, advice)

@@ -37,6 +37,7 @@ _ERRORS = (
     "ModelLoadingError",
     "NoGoodChannelsError",
     "PreflightError",
+    "ProbeMisfitError",
     "RecordingUnreadableError",
     "RecordingsDifferError",
     "ResourceSortFailure",

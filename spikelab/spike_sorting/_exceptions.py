@@ -187,6 +187,16 @@ class RecordingsDifferError(BiologicalSortFailure, ValueError):
     path: str | None
 
 
+class ProbeMisfitError(RecordingUnreadableError, ValueError):
+    """The probe file cannot be read, contradicts itself, or does not fit the recording."""
+
+    status = "probe_misfit"
+    advice = (
+        "Give the probe that this recording was made with: name its file in probe_path, put it beside the recording, "
+        "or attach it with recording.set_probegroup."
+    )
+
+
 # ------------------------------------------------------- environment: the machine is not set up for the job
 
 

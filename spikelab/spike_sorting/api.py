@@ -200,7 +200,7 @@ def resolve_config(
             msg = f"sorter={sorter!r} contradicts config, which says {config.sorter.sorter_name!r}; give one of them"
             raise ValueError(msg)
         chosen = config
-    resolved = _with_kilosort_times(chosen.override(**overrides))
+    resolved = _with_kilosort_layout(_with_kilosort_times(chosen.override(**overrides)))
     check_supported(resolved)
     return resolved
 
@@ -218,6 +218,18 @@ def _with_kilosort_times(config: SortingPipelineConfig) -> SortingPipelineConfig
             raise ValueError(msg)
         moved[ours] = value
     return config.override(kilosort_params=params, **moved)
+
+
+def _with_kilosort_layout(config: SortingPipelineConfig) -> SortingPipelineConfig:
+    """Read flat binary files as Kilosort's own settings say, where ours say nothing."""
+    theirs = {"binary_fs": "fs", "binary_n_chan": "n_chan_bin"}
+    params = config.sorter.sorter_params
+    taken = {
+        ours: params[name]
+        for ours, name in theirs.items()
+        if params.get(name) is not None and getattr(config.recording, ours) is None
+    }
+    return config.override(**taken)
 
 
 # ----------------------------------------------------------------------------------------------- the batch

@@ -32,6 +32,8 @@ SORTERS = ("kilosort2", "kilosort4", "rt_sort")
 """Sorters that come with spikelab; packages may add others under the entry-point group of the backends."""
 BACKENDS_GROUP = "spikelab.backends"
 
+BinaryType = Literal["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "float32", "float64"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class RecordingConfig:
@@ -41,6 +43,16 @@ class RecordingConfig:
     hdf5_plugin_path: str | None = setting(
         None, "Folder(s) with HDF5 filter plugins, joined by the path separator; for compressed files."
     )
+    probe_path: str | None = setting(
+        None,
+        "Probe file (.prb, .mat, .json) that takes the place of the recording's own; None: its own, or one beside it.",
+    )
+    binary_fs: float | None = setting(None, "Sampling rate of flat binary files (Hz).", above=0)
+    binary_n_chan: int | None = setting(
+        None, "Channels of flat binary files, those without electrodes included.", low=1
+    )
+    binary_dtype: BinaryType = setting("int16", "Type of a sample of flat binary files.")
+    binary_offset: int = setting(0, "Length of the header of flat binary files, which is skipped (bytes).", low=0)
     first_n_mins: float | None = setting(None, "Sort only the first N minutes (min).", above=0)
     mea_y_max: float | None = setting(None, "Leave out contacts above this y position (um).")
     gain_to_uv: float | None = setting(

@@ -113,7 +113,7 @@ def plan(
     items = as_list(recording_files)
     inter = _folder_list("intermediate_folders", intermediate_folders, len(items))
     results = _folder_list("results_folders", results_folders, len(items))
-    inputs = [find_input(item, config.recording.stream_id) for item in items]
+    inputs = [find_input(item, config.recording) for item in items]
     jobs = tuple(_job(found, config, *folders) for found, *folders in zip(inputs, inter, results, strict=True))
     _check_folders(jobs)
     return jobs
@@ -145,9 +145,10 @@ def plan_streams(
     wanted = _wanted_streams(stream_ids, present)
     inter = _folder_list("intermediate_folders", intermediate_folders, len(wanted))
     results = _folder_list("results_folders", results_folders, len(wanted))
+    configs = {stream: config.override(stream_id=stream) for stream in wanted}
     jobs = {
-        stream: _job(find_input(recording, stream), config.override(stream_id=stream), *folders)
-        for stream, *folders in zip(wanted, inter, results, strict=True)
+        stream: _job(find_input(recording, chosen.recording), chosen, *folders)
+        for (stream, chosen), *folders in zip(configs.items(), inter, results, strict=True)
     }
     _check_folders(tuple(jobs.values()))
     return jobs

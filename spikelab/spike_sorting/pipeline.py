@@ -16,13 +16,14 @@ from functools import partial
 from typing import Any
 
 from spikelab.spike_sorting import sources
-from spikelab.spike_sorting._exceptions import IOStallError
+from spikelab.spike_sorting._exceptions import IOStallError, RecordingUnreadableError
 from spikelab.spike_sorting.attempts import run_phase
 from spikelab.spike_sorting.backends import get_backend
 from spikelab.spike_sorting.canary import SCAN, send_canary
 from spikelab.spike_sorting.conclusion import conclude, failed, found, tidy
 from spikelab.spike_sorting.jobs import Job
 from spikelab.spike_sorting.outcome import Outcome, RecordingResult, SortRunReport
+from spikelab.spike_sorting.remarks import remark
 from spikelab.spike_sorting.run_folder import EXPORT, RunFolder
 from spikelab.spike_sorting.stages import assemble, curate, export, load, sort, waveforms
 from spikelab.spike_sorting.stages.stage import Phase, Stage, ensure, stage_keys
@@ -138,6 +139,7 @@ def _run_locked(work: Work) -> Outcome:
                 if phase == "sort":
                     send_canary(work)
                 _run_phase(work, phase)
+                work.patiently(partial(_check_unchanged, work), limit_s)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - reported here, raised by the caller
         return conclude(work, error)
     return conclude(work)
@@ -158,8 +160,22 @@ def _identified(work: Work) -> Work:
     if job.in_memory is not None:
         job = replace(job, source=sources.in_memory_source(job.in_memory, job.run.input_copy))
     _forget(job, _to_recompute(job))
-    keys = stage_keys(STAGES, job.config, sources.identity(job.source), job.source.to_dict())
-    return replace(work, job=job, keys=keys)
+    identity = sources.identity(job.source)
+    keys = stage_keys(STAGES, job.config, identity, job.source.to_dict())
+    return replace(work, job=job, keys=keys, identity=identity)
+
+
+def _check_unchanged(work: Work) -> None:
+    """Raise when the recording is no longer the one that the run began with: its results are those of neither."""
+    now = sources.identity(work.job.source)
+    if now == work.identity:
+        return
+    if sources.content(now) == sources.content(work.identity):
+        work.remarks.append(remark("file-touched", f"{work.job.path} was touched while it was sorted"))
+        return
+    work.job.run.forget([EXPORT])
+    msg = f"{work.job.path} changed while it was sorted; expected a file that is complete. Sort it again once it is"
+    raise RecordingUnreadableError(msg, path=work.job.path)
 
 
 def _forget(job: Job, names: list[str]) -> None:

@@ -101,6 +101,16 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "The file does not say how many microvolts one step is.",
             "Set gain_to_uv, so that amplitudes are in microvolts.",
         ),
+        "probe-beside": Code(
+            "recording",
+            "The recording has no positions of its channels; they come from a probe file that lies beside it.",
+            "Name the probe in probe_path if that is another one.",
+        ),
+        "channels-without-contact": Code(
+            "recording",
+            "The probe file has no contact on some channels: they are not sorted.",
+            "Complete the probe file if these channels have electrodes.",
+        ),
         "gain-unlikely": Code(
             "recording",
             "The noise is far from what amplifiers have (0.5 to 200 uV), so that the gain seems wrong.",
@@ -170,6 +180,11 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "retried-unchanged": Code(
             "run", "A worker died without a reason that is known, and did its work in a second try.", "Read the log."
         ),
+        "file-touched": Code(
+            "run",
+            "A file of the recording was touched while it was sorted; its size and sampled content stayed the same.",
+            "Sort again if something was written to it.",
+        ),
         "canary-failed": Code(
             "run",
             "The trial on the first seconds failed in a way that says little; the whole was sorted all the same.",
@@ -186,6 +201,8 @@ CODES: Mapping[str, Code] = MappingProxyType(
         # ------------------------------------------------------------------ found by the checks before the start
         "recording-silent": Code("preflight", "Every channel is constant at the start, the middle or the end."),
         "file-cut": Code("preflight", "A file ends in the middle of a sample: its copy may have been cut short."),
+        "recording-empty": Code("preflight", "The recording has no channels, or no samples."),
+        "axes-swapped": Code("preflight", "The recording has more channels than samples: its axes are swapped."),
         "settings-misfit": Code("preflight", "Settings, or files of one recording, do not fit together."),
         "several-segments": Code("preflight", "The recording is no single stretch of time."),
         "sampling-rate": Code("preflight", "The sampling rate is one at which no spike can be seen."),

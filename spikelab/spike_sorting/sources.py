@@ -15,19 +15,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from spikelab.spike_sorting._exceptions import RecordingUnreadableError
+from spikelab.spike_sorting._exceptions import ProbeMisfitError, RecordingUnreadableError
 from spikelab.spike_sorting.descriptions import (
-    READ_ERRORS,
     described_paths,
     described_stream,
-    is_recording,
     load_description,
     without_downloads,
 )
+from spikelab.spike_sorting.formats.format import BinaryLayout
+from spikelab.spike_sorting.formats.table import files_of, is_flat_binary, is_recording_path, open_recording, streams_of
+from spikelab.spike_sorting.probes.attach import attach_probe
+from spikelab.spike_sorting.remarks import Remark, remark
 from spikelab.spike_sorting.supervision.publish import PARTIAL_SUFFIX, publish_folder, publish_text
 
 _DIGEST_BLOCK_BYTES = 1 << 16
-_RECORDING_SUFFIXES = (".h5", ".zarr")
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,12 @@ class Source:
         Whether results are split back into one per file.
     content : str or None
         Digest of every sample, where the files are the run's own copy of a recording that lived in memory.
+    probe : str or None
+        Absolute path of a probe file.
+    probe_replaces : bool
+        Whether it takes the place of the recording's own probe, rather than of a missing one.
+    layout : BinaryLayout or None
+        How flat binary files are laid out.
     """
 
     files: tuple[str, ...] = ()
@@ -53,6 +60,9 @@ class Source:
     description: str | None = None
     splits: bool = False
     content: str | None = None
+    probe: str | None = None
+    probe_replaces: bool = False
+    layout: BinaryLayout | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -61,7 +71,8 @@ class Source:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        return {**asdict(self), "files": list(self.files)}
+        layout = self.layout.to_dict() if self.layout else None
+        return {**asdict(self), "files": list(self.files), "layout": layout}
 
     def owner_card(self) -> dict[str, Any]:
         """Return which recording this is, whatever is done to it: its files and its stream, where it has any."""
@@ -74,20 +85,20 @@ class Source:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Source:
         """Return the source that `values` (from ``to_dict``) describes."""
-        return cls(**{**values, "files": tuple(values["files"])})
+        layout = BinaryLayout.from_dict(values["layout"]) if values["layout"] else None
+        return cls(**{**values, "files": tuple(values["files"]), "layout": layout})
 
 
 # --------------------------------------------------------------------------------------------- what is there
 
 
-def is_recording_path(path: Path) -> bool:
-    """Return whether `path` looks like one recording, rather than a folder of recordings."""
-    return path.suffix in _RECORDING_SUFFIXES or _is_spikeinterface_folder(path)
-
-
 def recordings_in(folder: Path) -> list[Path]:
-    """Return the recordings in `folder` in natural order: 2 before 10. Hidden ones are left out."""
-    found = (path for path in folder.iterdir() if is_recording_path(path) and not path.name.startswith("."))
+    """Return the recordings in `folder` in natural order: 2 before 10. Hidden ones are left out.
+
+    Flat binary files count where there is nothing else: many programs leave some beside their recordings.
+    """
+    visible = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    found = [path for path in visible if is_recording_path(path)] or [path for path in visible if is_flat_binary(path)]
     return sorted(found, key=natural_key)
 
 
@@ -98,51 +109,37 @@ def natural_key(path: Path) -> tuple[list[tuple[int, int | str]], str]:
 
 
 def find_streams(path: Path) -> list[str]:
-    """Return the ids of the streams (wells) of the file `path`; empty where its format has no streams.
+    """Return the ids of the streams of `path` in which there are spikes (all where none says so).
+
+    Empty where its format has no streams. A plate has its wells; of the probe of a Neuropixels run it is the wide
+    band, without LFP, synchronisation and auxiliary inputs, which ``stream_id`` may still choose.
 
     Raises
     ------
     RecordingUnreadableError
-        The file is missing, or not what its name says.
+        The file is missing, damaged, or of no known format.
     """
-    _check_exists(path)
-    return _maxwell_wells(path) if _is_maxwell(path) else []
-
-
-def _is_spikeinterface_folder(path: Path) -> bool:
-    names = ("binary.json", "si_folder.json", "provenance.json", "cached.json", "spikeinterface_info.json")
-    return path.is_dir() and any((path / name).is_file() for name in names)
-
-
-def _is_maxwell(path: Path) -> bool:
-    if path.suffix != ".h5" or not path.is_file():
-        return False
-    with _open_hdf5(path) as file:
-        return "version" in file and ("wells" in file or "sig" in file)
-
-
-def _maxwell_wells(path: Path) -> list[str]:
-    with _open_hdf5(path) as file:
-        return sorted(file["wells"]) if "wells" in file else ["well000"]
-
-
-def _open_hdf5(path: Path) -> Any:
-    import h5py
-
-    try:
-        return h5py.File(path, "r")
-    except OSError as error:
-        msg = f"{path} cannot be opened as HDF5 ({error}); expected a Maxwell .raw.h5 file"
-        raise RecordingUnreadableError(msg, path=str(path)) from error
-
-
-def _check_exists(path: Path) -> None:
-    if not path.exists():
-        msg = f"no such recording: {path}"
-        raise RecordingUnreadableError(msg, path=str(path))
+    streams = streams_of(path)
+    return [stream.id for stream in streams if stream.has_spikes] or [stream.id for stream in streams]
 
 
 # ------------------------------------------------------------------------------------------------- opening it
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A file of a source, opened.
+
+    Parameters
+    ----------
+    recording : BaseRecording
+        What is in it, with the probe that belongs to it.
+    remarks : tuple of Remark
+        Where the probe comes from, and which channels it leaves out.
+    """
+
+    recording: Any
+    remarks: tuple[Remark, ...] = ()
 
 
 def open_source(source: Source) -> list[Any]:
@@ -152,60 +149,71 @@ def open_source(source: Source) -> list[Any]:
     ------
     RecordingUnreadableError
         A file is missing, damaged, or of an unknown format; lists what was tried.
+    ProbeMisfitError
+        The probe file does not fit the recording.
     """
+    return [opened.recording for opened in open_files(source)]
+
+
+def open_files(source: Source) -> list[Opened]:
+    """Return what `open_source` does, with what deserves a note."""
     if source.description is not None:
-        return [load_description(source.description)]
-    return [without_downloads(_open_file(Path(file), source.stream_id)) for file in source.files]
+        return [Opened(load_description(source.description))]
+    return [_with_probe(_open_file(Path(file), source), source) for file in source.files]
 
 
-def _open_file(path: Path, stream_id: str | None) -> Any:
-    _check_exists(path)
-    if _is_maxwell(path):
-        return _read_maxwell(path, stream_id)
-    if _is_spikeinterface_folder(path) or path.suffix == ".zarr":
-        return _load_spikeinterface(path)
-    msg = f"{path} is of no known format; tried Maxwell .raw.h5, SpikeInterface folder, SpikeInterface zarr"
-    raise RecordingUnreadableError(msg, path=str(path))
+def _open_file(path: Path, source: Source) -> Any:
+    return without_downloads(open_recording(path, source.stream_id, source.layout))
 
 
-def _read_maxwell(path: Path, stream_id: str | None) -> Any:
-    from spikeinterface.extractors import read_maxwell
-
-    try:
-        return read_maxwell(path, stream_id=stream_id, install_maxwell_plugin=False)
-    except READ_ERRORS as error:
-        msg = f"{path} cannot be read as a Maxwell file ({type(error).__name__}: {error})"
-        raise RecordingUnreadableError(msg, path=str(path)) from error
-
-
-def _load_spikeinterface(path: Path) -> Any:
-    import spikeinterface
-
-    try:
-        loaded = spikeinterface.load(path)
-    except READ_ERRORS as error:
-        msg = f"{path} is not a complete SpikeInterface recording ({type(error).__name__}: {error})"
-        raise RecordingUnreadableError(msg, path=str(path)) from error
-    if not is_recording(loaded):
-        msg = f"{path} holds a {type(loaded).__name__}; expected a recording"
-        raise RecordingUnreadableError(msg, path=str(path))
-    return loaded
+def _with_probe(recording: Any, source: Source) -> Opened:
+    if source.probe is None or (recording.has_probe() and not source.probe_replaces):
+        return Opened(recording)
+    wired, left_out = attach_probe(recording, source.probe)
+    remarks = [remark("channels-without-contact", text) for text in left_out]
+    if not source.probe_replaces:
+        remarks.append(remark("probe-beside", f"the probe is {source.probe}, which lies beside the recording"))
+    return Opened(wired, tuple(remarks))
 
 
 # ----------------------------------------------------------------------------------------------- its identity
 
 
 def identity(source: Source) -> dict[str, Any]:
-    """Return what tells this input from another: for each file its size, time and sampled content."""
+    """Return what tells this input from another: for each file its size, time and sampled content.
+
+    Raises
+    ------
+    RecordingUnreadableError
+        A file is missing.
+    """
     if source.content is not None:
         return {"content": source.content}
-    paths = [Path(file) for file in source.files] or sorted(described_paths(source.description))
-    read = {"stream_id": source.stream_id, "splits": source.splits, "description": source.description}
+    paths = [path for file in source.files for path in files_of(Path(file))]
+    paths += sorted(described_paths(source.description))
+    read: dict[str, Any] = {"stream_id": source.stream_id, "splits": source.splits, "description": source.description}
+    if source.layout is not None:
+        read["layout"] = source.layout.to_dict()
+    if source.probe is not None:
+        read["probe"] = {"replaces": source.probe_replaces, "digest": _digest(Path(source.probe))}
     return {"read": read, "files": [_file_identity(path) for path in paths]}
 
 
+def content(identity: Mapping[str, Any]) -> Any:
+    """Return what of an `identity` is content: a file that was only touched has the same."""
+    return _without_times(identity)
+
+
+def _without_times(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_times(item) for key, item in value.items() if key != "mtime_ns"}
+    return [_without_times(item) for item in value] if isinstance(value, list) else value
+
+
 def _file_identity(path: Path) -> dict[str, Any]:
-    _check_exists(path)
+    if not path.exists():
+        msg = f"no such recording: {path}"
+        raise RecordingUnreadableError(msg, path=str(path))
     if path.is_dir():
         return {"name": path.name, "content": [_file_identity(file) for file in _files_below(path)]}
     stat = path.stat()
@@ -215,6 +223,13 @@ def _file_identity(path: Path) -> dict[str, Any]:
         "mtime_ns": stat.st_mtime_ns,
         "digest": _sampled_digest(path, stat.st_size),
     }
+
+
+def _digest(path: Path) -> str:
+    if not path.is_file():
+        msg = f"no such probe file: {path}"
+        raise ProbeMisfitError(msg, path=str(path))
+    return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
@@ -282,5 +297,10 @@ def plugin_environment(hdf5_plugin_path: str | None) -> dict[str, str]:
 
     HDF5 looks for them when its library starts: in a process that has it loaded, it is too late.
     """
-    folders = [hdf5_plugin_path, os.environ.get("HDF5_PLUGIN_PATH")]
-    return {"HDF5_PLUGIN_PATH": os.pathsep.join(filter(None, folders))} if any(folders) else {}
+    folders = [*plugin_folders(hdf5_plugin_path), *plugin_folders(os.environ.get("HDF5_PLUGIN_PATH"))]
+    return {"HDF5_PLUGIN_PATH": os.pathsep.join(map(str, folders))} if folders else {}
+
+
+def plugin_folders(joined: str | None) -> list[Path]:
+    """Return the folders in a list that is joined by the path separator, as they stay true elsewhere."""
+    return [Path(part).expanduser().absolute() for part in (joined or "").split(os.pathsep) if part]

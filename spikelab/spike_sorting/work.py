@@ -55,6 +55,8 @@ class Work:
         Descriptors of the locks that it holds.
     keys : mapping of str to str
         Key of each stage.
+    identity : mapping
+        What told the recording from others when the run began.
     attempts : list of Attempt
         Workers so far.
     remarks : list of Remark
@@ -77,6 +79,7 @@ class Work:
     stop: Event = field(default_factory=Event)
     locks: tuple[int, ...] = ()
     keys: Mapping[str, str] = field(default_factory=dict)
+    identity: Mapping[str, Any] = field(default_factory=dict)
     attempts: list[Attempt] = field(default_factory=list)
     remarks: list[Remark] = field(default_factory=list)
     peaks: dict[str, float] = field(default_factory=dict)

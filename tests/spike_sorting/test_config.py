@@ -23,6 +23,11 @@ CONTRACT: dict[str, dict[str, Any]] = {
     "recording": {
         "stream_id": None,
         "hdf5_plugin_path": None,
+        "probe_path": None,
+        "binary_fs": None,
+        "binary_n_chan": None,
+        "binary_dtype": "int16",
+        "binary_offset": 0,
         "first_n_mins": None,
         "mea_y_max": None,
         "gain_to_uv": None,

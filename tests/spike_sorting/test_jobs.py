@@ -284,7 +284,7 @@ def test_an_empty_folder_is_a_job_with_a_problem(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (job,) = plan(tmp_path / "empty", KILOSORT4)
     assert job.problem is not None
-    assert "holds no recordings; expected .raw.h5 files" in str(job.problem)
+    assert "is a folder that holds no recordings (it is empty). Tried as one recording: " in str(job.problem)
 
 
 @pytest.mark.parametrize(

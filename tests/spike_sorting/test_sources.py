@@ -111,10 +111,14 @@ def test_files_open_in_the_given_order(plate: Path, saved: Path) -> None:
     "name,content,said",
     [
         ("absent.raw.h5", None, "no such recording"),
-        ("text.raw.h5", b"this is no HDF5 file", "cannot be opened as HDF5 .*expected a Maxwell"),
+        ("text.raw.h5", b"this is no HDF5 file", "cannot be read. Tried Maxwell, NWB, .*: it cannot be opened as HDF5"),
         ("empty.raw.h5", b"", "cannot be opened as HDF5"),
-        ("notes.txt", b"hello", "is of no known format; tried Maxwell .raw.h5, SpikeInterface folder"),
-        ("broken.zarr", b"hello", "is not a complete SpikeInterface recording"),
+        (
+            "notes.txt",
+            b"hello",
+            "is of no known format: nothing is read that ends in .txt. Known are SpikeInterface folder",
+        ),
+        ("broken.zarr", b"hello", "Tried SpikeInterface zarr: it is a file; expected a folder"),
     ],
 )
 def test_what_cannot_be_read_is_named(name: str, content: bytes | None, said: str, tmp_path: Path) -> None:
@@ -145,7 +149,9 @@ def test_a_file_without_its_inner_parts_is_unreadable(tmp_path: Path) -> None:
     with h5py.File(path, "w") as file:
         file["version"] = np.array([b"20190530"])
         file.create_group("wells/well000")
-    with pytest.raises(RecordingUnreadableError, match=r"hollow\.raw\.h5 cannot be read as a Maxwell file"):
+    with pytest.raises(
+        RecordingUnreadableError, match=r"hollow\.raw\.h5 cannot be read as Maxwell \(ValueError: its wells"
+    ):
         open_source(Source((str(path),)))
 
 

@@ -46,6 +46,7 @@ RECORDING_CHECKS: tuple[RecordingCheck, ...] = (
     recording.check_settings_fit,
     sorter.check_params_fit,
     recording.check_segments,
+    recording.check_axes,
     recording.check_complete,
     recording.check_sampling_rate,
     recording.check_geometry,

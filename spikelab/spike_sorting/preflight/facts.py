@@ -136,16 +136,17 @@ def look(job: Job) -> RecordingFacts:
     """Return what there is to know of the recording of `job`; what is wrong with it is in there, not raised."""
     if job.problem is not None:
         return RecordingFacts(job, error=job.problem)
+    lacking = None
     try:
+        lacking = missing_filters(job)
         parts = [job.in_memory] if job.in_memory is not None else open_source(job.source)
         check_alike(parts, job.source.names or (job.name,))
         facts, periods = _described(job, parts)
-        lacking = missing_filters(job)
         return replace(facts, error=lacking) if lacking is not None else _read(facts, parts, periods)
     except SpikeSortingClassifiedError as error:
-        return RecordingFacts(job, error=error)
+        return RecordingFacts(job, error=lacking or error)
     except _READ_ERRORS as error:
-        return RecordingFacts(job, error=_unreadable(job, "it cannot be opened", error))
+        return RecordingFacts(job, error=lacking or _unreadable(job, "it cannot be opened", error))
 
 
 def _unreadable(job: Job, what: str, cause: Exception, offset: int | None = None) -> RecordingUnreadableError:

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from spikelab.spike_sorting._exceptions import HDF5PluginMissingError
+from spikelab.spike_sorting.formats.hdf5 import is_hdf5
 from spikelab.spike_sorting.jobs import Job
 from spikelab.spike_sorting.preflight.findings import Finding, about
+from spikelab.spike_sorting.sources import plugin_folders
 
-_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _REGISTERED_FROM, _REGISTERED_TO = 32_000, 32_767
 
 
@@ -25,7 +26,8 @@ def missing_filters(job: Job) -> HDF5PluginMissingError | None:
 
 def check_plugin_folders(job: Job) -> list[Finding]:
     """Find folders in ``hdf5_plugin_path`` that are not there."""
-    absent = [folder for folder in _plugin_folders(job) if not Path(folder).expanduser().is_dir()]
+    folders = plugin_folders(job.config.recording.hdf5_plugin_path)
+    absent = [str(folder) for folder in folders if not folder.is_dir()]
     if not absent:
         return []
     message = f"hdf5_plugin_path names {', '.join(absent)}, which is no folder here"
@@ -33,21 +35,12 @@ def check_plugin_folders(job: Job) -> list[Finding]:
     return [about(job, "hdf5-plugin-folder-missing", "warning", message, advice)]
 
 
-def _plugin_folders(job: Job) -> list[str]:
-    return [part for part in (job.config.recording.hdf5_plugin_path or "").split(os.pathsep) if part]
-
-
 # ---------------------------------------------------------------------------------------------- what is there
 
 
 def _hdf5_files(job: Job) -> list[Path]:
     paths = (Path(file) for file in job.source.owner_card()["files"])
-    return [path for path in paths if path.is_file() and _is_hdf5(path)]
-
-
-def _is_hdf5(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(len(_SIGNATURE)) == _SIGNATURE
+    return [path for path in paths if path.is_file() and is_hdf5(path)]
 
 
 def _lacking(path: Path, stream_id: str | None) -> dict[int, str]:

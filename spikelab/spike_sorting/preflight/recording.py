@@ -8,7 +8,10 @@ from spikelab.spike_sorting.preflight.facts import RecordingFacts
 from spikelab.spike_sorting.preflight.findings import Finding, about, of_error
 
 _LOWEST_FS_HZ, _HIGHEST_FS_HZ = 1_000.0, 100_000.0
-_GEOMETRY_ADVICE = "Attach the probe of this recording with recording.set_probe(probe); positions are in um."
+_GEOMETRY_ADVICE = (
+    "Name the probe file of this recording in probe_path, put it beside the recording as probe.prb, .json or .mat, or "
+    "attach the probe with recording.set_probe(probe); positions are in um."
+)
 
 
 def check_readable(facts: RecordingFacts) -> list[Finding]:
@@ -47,6 +50,22 @@ def check_complete(facts: RecordingFacts) -> list[Finding]:
         message = f"every channel is constant in {' and '.join(facts.silent)}: data are missing or nothing was recorded"
         findings.append(about(facts.job, "recording-silent", "warning", message, advice))
     return findings
+
+
+def check_axes(facts: RecordingFacts) -> list[Finding]:
+    """Find recordings with no channels or no samples, or with more channels than samples."""
+    if facts.header is None or facts.misfits:
+        return []
+    n_channels, n_samples = facts.header.n_channels, facts.header.n_samples
+    if n_channels == 0 or n_samples == 0:
+        message = f"the recording has {n_channels} channels and {n_samples} samples"
+        advice = "Check that this is the right file and stream, and that its copy is complete."
+        return [about(facts.job, "recording-empty", "error", message, advice)]
+    if n_channels <= n_samples:
+        return []
+    message = f"the recording has {n_channels} channels of {n_samples} samples each: its axes seem to be swapped"
+    advice = "Write or read it as samples x channels; numpy: traces.T."
+    return [about(facts.job, "axes-swapped", "error", message, advice)]
 
 
 def check_sampling_rate(facts: RecordingFacts) -> list[Finding]:

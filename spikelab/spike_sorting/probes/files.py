@@ -51,6 +51,19 @@ def read_probe(path: str | Path) -> Any:
         raise ValueError(msg) from error
 
 
+def holds_probe(path: Path) -> bool:
+    """Return whether a file that ends like a probe file is one: ``.json`` and ``.mat`` may hold anything."""
+    if path.suffix.lower() == ".prb":
+        return True
+    if path.suffix.lower() == ".json":
+        text = path.read_text(encoding="utf-8", errors="replace")
+        return '"chanMap"' in text or '"probeinterface"' in text
+    try:
+        return "chanMap" in _load_mat(path)
+    except ValueError:
+        return False
+
+
 def write_probe(path: str | Path, probe: Any, *, probeinterface: bool = False) -> None:
     """Write `probe` to the file `path`, or leave the old file and raise.
 

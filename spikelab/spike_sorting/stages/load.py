@@ -16,17 +16,22 @@ from spikelab.spike_sorting.jobs import Job
 from spikelab.spike_sorting.joining import joined
 from spikelab.spike_sorting.remarks import Remark, remark
 from spikelab.spike_sorting.selection import Epoch, epochs_of, selected_periods
-from spikelab.spike_sorting.sources import open_source
+from spikelab.spike_sorting.sources import open_files
 from spikelab.spike_sorting.stages.stage import StageRun, Summary
 
 VERSION = 2
+
+_READ_BY_OTHERS = (
+    *("freq_min", "freq_max", "stim_times_ms", "hdf5_plugin_path"),
+    *("stream_id", "probe_path", "binary_fs", "binary_n_chan", "binary_dtype", "binary_offset"),
+)
+"""Settings that other stages read, or that the recording's identity has already."""
 
 
 def settings(config: SortingPipelineConfig) -> Any:
     """Return the settings that decide what is sorted."""
     ours = asdict(config.recording)
-    # Others read these, or the recording's identity has them already.
-    for name in ("freq_min", "freq_max", "stim_times_ms", "stream_id", "hdf5_plugin_path"):
+    for name in _READ_BY_OTHERS:
         del ours[name]
     return thaw(ours)
 
@@ -56,7 +61,8 @@ def run(stage: StageRun) -> Summary:
 def build_recording(job: Job) -> tuple[Any, list[Epoch], list[Remark]]:
     """Return the recording to sort, its epochs, and what deserves a look."""
     options = job.config.recording
-    parts = [_single_segment(part) for part in open_source(job.source)]
+    opened = open_files(job.source)
+    parts = [_single_segment(part.recording) for part in opened]
     names = job.source.names or (job.name,)
     lengths = [part.get_num_samples() for part in parts]
     recording = joined(parts, names)
@@ -65,7 +71,8 @@ def build_recording(job: Job) -> tuple[Any, list[Epoch], list[Remark]]:
     recording = _cut(recording, periods)
     recording, gain_notes = _with_gain(recording, options)
     recording, channel_notes = _with_good_channels(recording, options)
-    return recording, epochs, gain_notes + channel_notes
+    probe_notes = list(dict.fromkeys(told for part in opened for told in part.remarks))
+    return recording, epochs, probe_notes + gain_notes + channel_notes
 
 
 def read_recording(path: Path) -> tuple[Any, list[Epoch]]:
@@ -121,7 +128,10 @@ def _with_gain(recording: Any, options: RecordingConfig) -> tuple[Any, list[Rema
 
 def _with_good_channels(recording: Any, options: RecordingConfig) -> tuple[Any, list[Remark]]:
     if not recording.has_probe():
-        msg = "the recording has no probe geometry; attach one with recording.set_probe(probe)"
+        msg = (
+            "the recording has no probe geometry; name a probe file in probe_path, put one beside the recording, or "
+            "attach a probe with recording.set_probe(probe)"
+        )
         raise RecordingUnreadableError(msg)
     notes: list[Remark] = []
     if options.mea_y_max is not None:
