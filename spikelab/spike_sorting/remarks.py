@@ -185,6 +185,11 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "A file of the recording was touched while it was sorted; its size and sampled content stayed the same.",
             "Sort again if something was written to it.",
         ),
+        "conversion-saturated": Code(
+            "run",
+            "Samples lay beyond the range of 16 bits, with a step that is fine enough for the noise.",
+            "Look for artifacts at those times; spikes are far smaller.",
+        ),
         "canary-failed": Code(
             "run",
             "The trial on the first seconds failed in a way that says little; the whole was sorted all the same.",

@@ -7,11 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from spikeinterface.core import NumpyRecording
 from support import simulate_maxwell
 
 from spikelab.spike_sorting.backends import binary
 from spikelab.spike_sorting.backends.base import SortJob
+from spikelab.spike_sorting.backends.conversion import choose_scaling, convert
 from spikelab.spike_sorting.config import KILOSORT4
 from spikelab.spike_sorting.run_folder import RunFolder
 from spikelab.spike_sorting.sources import Source, open_source
@@ -142,7 +145,7 @@ def test_a_part_of_a_flat_binary_is_copied(saved: Any, tmp_path: Path, what: str
             [with_header], 20_000.0, "int16", num_channels=N_CHANNELS, file_offset=100
         ),
         "segments of files": lambda: concatenate_recordings([saved, saved]),
-        "uV": lambda: scale(saved, gain=0.5, dtype="float32"),
+        "uV": lambda: scale(saved, gain=0.5, dtype="float32").astype("int16"),
     }[what]()
     job = job_for(recording, tmp_path)
     flat = binary.flat_binary(job, "key")
@@ -153,37 +156,82 @@ def test_a_part_of_a_flat_binary_is_copied(saved: Any, tmp_path: Path, what: str
 # ----------------------------------------------------------------------------------------- other dtypes
 
 
-@pytest.mark.parametrize(
-    "dtype,becomes",
-    [
-        ("int16", "int16"),
-        ("uint16", "uint16"),
-        ("int32", "int32"),
-        ("float32", "float32"),
-        ("int8", "int16"),
-        ("uint8", "int16"),
-        ("uint32", "float32"),
-        ("int64", "float32"),
-        ("float64", "float32"),
-    ],
-)
-def test_other_types_are_widened(tmp_path: Path, dtype: str, becomes: str) -> None:
-    """Samples of a type that Kilosort4 cannot read become one that it can, without clipping or wrapping."""
-    limits = np.finfo(dtype) if dtype.startswith("float") else np.iinfo(dtype)
-    low, high = max(limits.min, -(2**24)), min(limits.max, 2**24)  # further than any converter counts
-    traces = np.linspace(low, high, 4_000).round().astype(dtype).reshape(-1, 4)
+@pytest.mark.parametrize("dtype", ["int16", "uint16", "int8", "uint8", ">i2", ">u2"])
+def test_samples_of_16_bits_and_less_keep_their_values(tmp_path: Path, dtype: str) -> None:
+    """Every value of these types arrives as it is, in this machine's byte order."""
+    limits = np.iinfo(dtype)
+    traces = np.linspace(limits.min, limits.max, 4_000).round().astype(dtype).reshape(-1, 4)
     flat = binary.flat_binary(job_for(in_memory(traces), tmp_path), "key")
-    assert flat.dtype == becomes
-    np.testing.assert_array_equal(samples_of(flat).astype("float64"), traces.astype("float64"))
+    assert flat.dtype == ("uint16" if dtype in {"uint16", ">u2"} else "int16")
+    assert (flat.step, flat.remarks()) == (1.0, [])
+    np.testing.assert_array_equal(samples_of(flat).astype(int), traces.astype(int))
 
 
-@pytest.mark.parametrize("dtype", [">i2", ">f4", "float16", "uint64"])
-def test_rare_types_are_widened_too(tmp_path: Path, dtype: str) -> None:
-    """The other byte order (Open Ephys), half precision and 64 bits are read as what they mean."""
-    traces = np.linspace(0, 2_000, 4_000).round().astype(dtype).reshape(-1, 4)
+@pytest.mark.parametrize("dtype", ["int32", "uint32", "int64", "uint64"])
+def test_wide_integers_that_fit_keep_their_values(tmp_path: Path, dtype: str) -> None:
+    """Converters of 16 bits often come in wider types: nothing is scaled that need not be."""
+    low = 0 if dtype.startswith("u") else -20_000
+    traces = np.random.default_rng(0).integers(low, 20_000, (20_000, 4)).astype(dtype)
     flat = binary.flat_binary(job_for(in_memory(traces), tmp_path), "key")
-    assert flat.dtype in binary.SUPPORTED_DTYPES
-    np.testing.assert_array_equal(samples_of(flat).astype("float64"), traces.astype("float64"))
+    assert (flat.dtype, flat.step) == ("int16", 1.0)
+    np.testing.assert_array_equal(samples_of(flat).astype(int), traces.astype(int))
+
+
+@pytest.mark.parametrize("dtype,unit_uV", [("float32", 1.0), ("float32", 1e-6), ("float64", 1e-3), ("int32", 0.06)])
+@pytest.mark.parametrize("offset_uV", [0.0, 40_000.0])
+def test_other_samples_are_scaled_and_shifted(tmp_path: Path, dtype: str, unit_uV: float, offset_uV: float) -> None:
+    """Volts, millivolts and 24 bits, with and without an offset, lose no more than a small part of their noise."""
+    rng = np.random.default_rng(1)
+    signal_uV = rng.normal(0, 5, (20_000, 4))
+    signal_uV[::500] -= 3_000
+    offsets = offset_uV * np.array([1, -1, 0, 0.5])
+    scale = 1 / unit_uV if dtype == "int32" else unit_uV
+    recorded = ((signal_uV + offsets) * scale).astype(dtype)
+    flat = binary.flat_binary(job_for(in_memory(recorded), tmp_path), "key")
+    assert flat.remarks() == []
+    again_uV = samples_of(flat) * flat.step / scale
+    wrong_uV = again_uV - recorded / scale
+    assert np.ptp(wrong_uV, axis=0).max() <= 1.02 * flat.step / scale + 2e-2
+    assert 5 / 40 < flat.step / scale < 5 / 20, "steps per noise"
+
+
+def test_saturation_is_counted_and_told(tmp_path: Path) -> None:
+    """What 16 bits cannot hold becomes their end, on either side, and the run says how often; the rest stays exact."""
+    rng = np.random.default_rng(2)
+    traces = rng.normal(0, 5, (60_000, 4)).astype("float32")
+    traces[5_000:5_010] = 1e6
+    traces[8_000, 2], traces[8_001, 2], traces[8_002, 2] = -np.inf, np.nan, -1e7
+    flat = binary.flat_binary(job_for(in_memory(traces), tmp_path, total_memory="4M"), "key")
+    assert flat.n_saturated == 10 * 4 + 2
+    (told,) = flat.remarks()
+    assert (told.code, told.message[:10]) == ("conversion-saturated", "42 samples")
+    copied = samples_of(flat)
+    assert (copied[5_000:5_010] == 32_767).all()
+    assert copied[8_000:8_003, 2].tolist() == [-32_767, 0, -32_767]
+    assert np.abs(copied[20_000:] * flat.step - traces[20_000:]).max() < 0.2
+    again = binary.flat_binary(job_for(in_memory(traces), tmp_path), "key")
+    assert again == flat, "a copy that is used again still tells"
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10**6), decades=st.floats(-7, 6), spread=st.floats(0.0, 5.0))
+def test_a_scaling_holds_the_noise_and_counts_what_it_cannot(seed: int, decades: float, spread: float) -> None:
+    """Whatever the unit and however wide the tails: no sample is off by more than half a step unless it is counted."""
+    rng = np.random.default_rng(seed)
+    traces = rng.normal(0, 1, (3_000, 3)) * (1 + rng.pareto(1.5, (3_000, 3)) * 10**spread / 1e3) * 10**decades
+    traces = traces.astype("float64")
+    scaling = choose_scaling(in_memory(traces))
+    stored, n_beyond = convert(traces, scaling)
+    off = np.abs(stored * scaling.step + np.array(scaling.centres) - traces)
+    assert (off > 0.5001 * scaling.step).sum() == n_beyond
+    noise = np.median(np.abs(np.diff(traces, axis=0))) / 0.6745 / np.sqrt(2)
+    assert scaling.step <= 0.3 * noise
+
+
+def test_a_flat_recording_has_a_scaling_too() -> None:
+    """Where nothing ever changes there is no noise to measure the step by."""
+    scaling = choose_scaling(in_memory(np.full((1_000, 2), 3.5, "float32")))
+    assert convert(np.full((10, 2), 3.5, "float32"), scaling)[0].tolist() == [[0, 0]] * 10
 
 
 # ------------------------------------------------------------------------------------------ copied once

@@ -12,13 +12,18 @@ from typing import Any
 
 from spikelab.spike_sorting._settings import memory_bytes
 from spikelab.spike_sorting.backends.base import SortJob
+from spikelab.spike_sorting.backends.conversion import Scaling, choose_scaling, convert
 from spikelab.spike_sorting.config import ExecutionConfig
+from spikelab.spike_sorting.remarks import Remark, remark
 from spikelab.spike_sorting.supervision import host
 from spikelab.spike_sorting.supervision.publish import publish_json, publish_with
 
 COPYING = "copy to binary"
 """Name of this step in the progress of a sort."""
 SUPPORTED_DTYPES = ("int16", "uint16", "int32", "float32")
+"""Types of whole files that are read where they lie."""
+_COPIED_AS_THEY_ARE = frozenset({"int16", "uint16"})
+_ITEM_BYTES = 2
 _BYTES_PER_PROCESS = 500_000_000
 _COPIED_BYTES_PER_PROCESS = 2_000_000_000
 """A copy is done with so many bytes, as floats, in the time that the start of a process takes."""
@@ -29,10 +34,6 @@ _PROCESS_BYTES = 200_000_000
 """What a process holds before its first chunk: Python, numpy, SpikeInterface and a reader."""
 _CANNOT_RESERVE = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS})
 """The file system does not know how."""
-_WIDER = {
-    **dict.fromkeys(("int8", "uint8"), "int16"),
-    **dict.fromkeys(("float16", "float64", "uint32", "int64", "uint64"), "float32"),
-}
 
 
 @dataclass(frozen=True)
@@ -47,15 +48,29 @@ class FlatBinary:
         Type of a sample.
     n_channels : int
         Channels in the file.
+    step : float, default 1.0
+        How many of the recording's own unit one step of the file is.
+    n_saturated : int, default 0
+        Samples that lay beyond the range of the file's type.
     """
 
     path: Path
     dtype: str
     n_channels: int
+    step: float = 1.0
+    n_saturated: int = 0
+
+    def remarks(self) -> list[Remark]:
+        """Return what deserves a look."""
+        if not self.n_saturated:
+            return []
+        many = "1 sample" if self.n_saturated == 1 else f"{self.n_saturated:,} samples"
+        reach = 32_767 * self.step
+        return [remark("conversion-saturated", f"{many} beyond {reach:.4g} of their unit became that in the copy")]
 
 
 def flat_binary(job: SortJob, key: str, dtypes: Sequence[str] = SUPPORTED_DTYPES) -> FlatBinary:
-    """Return the recording as a flat binary: its own file where that is one, else a copy made once.
+    """Return the recording as a flat binary: its own file where that is one, else a copy of 16 bits, made once.
 
     Parameters
     ----------
@@ -80,64 +95,55 @@ def _own_file(recording: Any) -> FlatBinary | None:
     return FlatBinary(Path(described["file_paths"][0]), dtype, described["num_channels"])
 
 
-def _readable_dtype(dtype: Any) -> str:
-    """Return the type, in this machine's byte order, in which sorters can read samples of `dtype`."""
-    name = str(dtype.newbyteorder("=").name)
-    return _WIDER.get(name, name)
+def _native_name(dtype: Any) -> str:
+    """Return the name of a type in this machine's byte order."""
+    return str(dtype.newbyteorder("=").name)
 
 
 def _copy(job: SortJob, key: str, dtypes: Sequence[str]) -> FlatBinary:
     recording, path = job.recording, job.run.binary
-    dtype = _readable_dtype(recording.dtype)
-    if dtype not in dtypes:
-        recording, dtype = _as_int16(recording), "int16"
-    binary = FlatBinary(path, dtype, recording.get_num_channels())
-    n_bytes = recording.get_num_samples() * binary.n_channels * _item_bytes(dtype)
-    marker = path.with_suffix(".done.json")
+    name, n_channels = _native_name(recording.dtype), recording.get_num_channels()
+    dtype = name if name in _COPIED_AS_THEY_ARE and name in dtypes else "int16"
+    n_bytes = recording.get_num_samples() * n_channels * _ITEM_BYTES
     wanted = {"key": key, "n_bytes": n_bytes, "dtype": dtype}
-    if _matches(marker, wanted) and path.is_file() and path.stat().st_size == n_bytes:
-        return binary
-    marker.unlink(missing_ok=True)
-    publish_with(path, lambda partial: _write(job, recording, partial, dtype))
-    publish_json(marker, wanted)
-    return binary
+    marker = path.with_suffix(".done.json")
+    done = _read_marker(marker)
+    if not (wanted.items() <= done.items() and path.is_file() and path.stat().st_size == n_bytes):
+        marker.unlink(missing_ok=True)
+        scaling = None if dtype == name else choose_scaling(recording)
+        counts: list[int] = []
+        publish_with(path, lambda partial: counts.append(_write(job, partial, dtype, scaling)))
+        done = {**wanted, "step": scaling.step if scaling else 1.0, "n_saturated": sum(counts)}
+        publish_json(marker, done)
+    return FlatBinary(path, dtype, n_channels, done["step"], done["n_saturated"])
 
 
-def _as_int16(recording: Any) -> Any:
-    """Return the recording as int16: shifted where it is uint16, else in steps of a tenth of a microvolt."""
-    import numpy as np
-    from spikeinterface.preprocessing import clip, scale, scale_to_uV, unsigned_to_signed
-
-    if recording.dtype == np.uint16:
-        return unsigned_to_signed(recording)
-    scaled = scale_to_uV(recording) if recording.has_scaleable_traces() else recording
-    return scale(clip(scale(scaled, gain=10.0, dtype="float32"), -32_768, 32_767), dtype="int16")
-
-
-def _write(job: SortJob, recording: Any, path: Path, dtype: str) -> None:
-    """Copy the recording into `path`, chunk by chunk in several processes."""
+def _write(job: SortJob, path: Path, dtype: str, scaling: Scaling | None) -> int:
+    """Copy the recording into `path`, chunk by chunk in several processes; return how many samples saturate."""
     from spikeinterface.core import TimeSeriesChunkExecutor
 
-    n_samples = recording.get_num_samples()
+    n_samples = job.recording.get_num_samples()
     with path.open("wb") as file:
-        reserve(file.fileno(), n_samples * recording.get_num_channels() * _item_bytes(dtype))
-    copied = 0
+        reserve(file.fileno(), n_samples * job.recording.get_num_channels() * _ITEM_BYTES)
+    copied = n_saturated = 0
 
-    def count(n: int) -> None:
-        nonlocal copied
-        copied += n
+    def count(of_chunk: tuple[int, int]) -> None:
+        nonlocal copied, n_saturated
+        copied += of_chunk[0]
+        n_saturated += of_chunk[1]
         job.progress.report(COPYING, copied / n_samples)
 
     executor = TimeSeriesChunkExecutor(
-        recording,
+        job.recording,
         _copy_chunk,
         _open_copy,
-        (recording, str(path), dtype),
+        (job.recording, str(path), dtype, scaling),
         gather_func=count,
         job_name=COPYING,
-        **job_kwargs(job.config.execution, recording, _COPIED_BYTES_PER_PROCESS),
+        **job_kwargs(job.config.execution, job.recording, _COPIED_BYTES_PER_PROCESS),
     )
     executor.run()
+    return n_saturated
 
 
 def reserve(descriptor: int, n_bytes: int) -> None:
@@ -154,22 +160,25 @@ def reserve(descriptor: int, n_bytes: int) -> None:
                 raise
 
 
-def _open_copy(recording: Any, path: str, dtype: str) -> dict[str, Any]:
-    return {"recording": recording, "path": Path(path), "dtype": dtype}
+def _open_copy(recording: Any, path: str, dtype: str, scaling: Scaling | None) -> dict[str, Any]:
+    return {"recording": recording, "path": Path(path), "dtype": dtype, "scaling": scaling}
 
 
-def _copy_chunk(_segment: int, start: int, end: int, opened: dict[str, Any]) -> int:
+def _copy_chunk(_segment: int, start: int, end: int, opened: dict[str, Any]) -> tuple[int, int]:
     """Write a chunk to its place; a memory map would count as memory, and turn a failing disk into a signal."""
     import numpy as np
 
     traces = opened["recording"].get_traces(start_frame=start, end_frame=end)
+    n_saturated = 0
+    if opened["scaling"] is not None:
+        traces, n_saturated = convert(traces, opened["scaling"])
     data = np.ascontiguousarray(traces, dtype=opened["dtype"])
     with opened["path"].open("r+b", buffering=0) as file:
         file.seek(start * data.strides[0])
         left = data.reshape(-1).view(np.uint8).data
         while left:
             left = left[file.write(left) :]
-    return end - start
+    return end - start, n_saturated
 
 
 def job_kwargs(
@@ -200,12 +209,9 @@ def job_kwargs(
     }
 
 
-def _matches(marker: Path, wanted: dict[str, Any]) -> bool:
+def _read_marker(marker: Path) -> dict[str, Any]:
     try:
-        return bool(json.loads(marker.read_text(encoding="utf-8")) == wanted)
+        read = json.loads(marker.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
-        return False
-
-
-def _item_bytes(dtype: str) -> int:
-    return {"int16": 2, "uint16": 2, "int32": 4, "float32": 4}[dtype]
+        return {}
+    return read if isinstance(read, dict) and {"step", "n_saturated"} <= read.keys() else {}

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from spikelab.spike_sorting.backends.binary import SUPPORTED_DTYPES
 from spikelab.spike_sorting.backends.kilosort4.advisor import batch_size
 from spikelab.spike_sorting.config import SortingPipelineConfig
 from spikelab.spike_sorting.jobs import Job
@@ -102,13 +101,8 @@ def _raw_bytes(header: Header) -> float:
 
 
 def _binary_bytes(header: Header) -> float:
-    """Return the size of the flat binary copy: none where the source is one, wider where Kilosort needs it."""
-    if header.is_flat_binary:
-        return 0.0
-    if header.dtype in SUPPORTED_DTYPES:
-        return _raw_bytes(header)
-    item_bytes = 2 if header.dtype in {"int8", "uint8"} else 4
-    return float(header.n_samples) * header.n_channels * item_bytes
+    """Return the size of the flat binary copy, which has 16 bits: none where the source is one."""
+    return 0.0 if header.is_flat_binary else 2.0 * header.n_samples * header.n_channels
 
 
 def _n_spikes(header: Header) -> float:

@@ -30,12 +30,12 @@ def run(stage: StageRun) -> Summary:
     output = stage.folder / stage.job.run.sorter_output.name
     output.mkdir()
     noted = dict(backend.sort(SortJob(recording, output, stage.job.run, config, stage.progress)) or {})
-    notes = noted.pop("notes", ())
+    notes, warnings = noted.pop("notes", ()), noted.pop("warnings", ())
     sorting = backend.read(output, recording.get_num_samples())
     write_spikes(stage.folder / "spikes.npz", sorting)
     return {
         **noted,
-        "warnings": [remark("sorter-advice", note).to_dict() for note in notes],
+        "warnings": [*warnings, *(remark("sorter-advice", note).to_dict() for note in notes)],
         "sorter": backend.name,
         "version": version,
         "n_units": int(sorting.unit_ids.size),

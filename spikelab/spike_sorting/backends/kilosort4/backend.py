@@ -13,7 +13,7 @@ from spikelab.spike_sorting._classifier import classify
 from spikelab.spike_sorting._exceptions import InsufficientActivityError, SorterNotInstalledError
 from spikelab.spike_sorting._settings import thaw
 from spikelab.spike_sorting.backends.base import Shortage, Shrunk, Sorting, SortJob
-from spikelab.spike_sorting.backends.binary import flat_binary
+from spikelab.spike_sorting.backends.binary import FlatBinary, flat_binary
 from spikelab.spike_sorting.backends.kilosort4 import advisor, ladder
 from spikelab.spike_sorting.backends.kilosort4.memory import free_memory_bytes, in_memory_bytes
 from spikelab.spike_sorting.backends.kilosort4.parameters import (
@@ -85,7 +85,12 @@ class Kilosort4Backend:
         with _explaining_silence(job), _log_file(job.folder / "kilosort4.log"):
             replaced = steps.run_steps(request, job.progress, job.run.sorter_checkpoints)
         results.write_phy_params(job.folder, job.run.sorter_output, request.binary, request.fs_Hz)
-        return {"accelerated": list(replaced), "recommended": advice.to_list(), "notes": list(advice.warnings)}
+        return {
+            "accelerated": list(replaced),
+            "recommended": advice.to_list(),
+            "notes": list(advice.warnings),
+            "warnings": [told.to_dict() for told in request.binary.remarks()],
+        }
 
     def read(self, folder: Path, n_samples: int) -> Sorting:
         """Return the spikes in `folder`, validated."""
@@ -123,9 +128,10 @@ def sort_request(job: SortJob) -> tuple[Request, advisor.Recommendations]:
     check_probe(probe, n_channels)
     probe = _without_channels(probe, given.get("bad_channels"))
     advice = _advice(job.config, job.recording, probe)
-    params = {**advice.values, **given}
+    binary = flat_binary(job, job.recording_key())
+    params = _in_own_units({**advice.values, **given}, binary)
     request = Request(
-        binary=flat_binary(job, job.recording_key()),
+        binary=binary,
         key=job.recording_key(),
         probe=probe,
         fs_Hz=fs_Hz,
@@ -140,6 +146,13 @@ def sort_request(job: SortJob) -> tuple[Request, advisor.Recommendations]:
         **{name: params[name] for name in _OF_REQUEST if name in params},
     )
     return request, advice
+
+
+def _in_own_units(params: Mapping[str, Any], binary: FlatBinary) -> dict[str, Any]:
+    """Return `params` with which Kilosort4 sees a scaled copy in the units of the recording, as they are meant."""
+    if binary.step == 1.0:
+        return dict(params)
+    return {**params, "scale": (params.get("scale") or 1.0) * binary.step}
 
 
 def kilosort_settings(params: Mapping[str, Any], freq_min: float) -> dict[str, Any]:
