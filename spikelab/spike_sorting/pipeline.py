@@ -171,7 +171,8 @@ def _check_unchanged(work: Work) -> None:
     if now == work.identity:
         return
     if sources.content(now) == sources.content(work.identity):
-        work.remarks.append(remark("file-touched", f"{work.job.path} was touched while it was sorted"))
+        touched = remark("file-touched", f"{work.job.path} was touched while it was sorted")
+        work.remarks += [] if touched in work.remarks else [touched]
         return
     work.job.run.forget([EXPORT])
     msg = f"{work.job.path} changed while it was sorted; expected a file that is complete. Sort it again once it is"

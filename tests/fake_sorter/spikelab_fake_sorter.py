@@ -194,6 +194,12 @@ _MEDDLING: Mapping[str, Callable[[Path], Any]] = {
 }
 
 
+def _append(job: Any) -> None:
+    """Write on at the end of a file, as a recording that has not ended does."""
+    with Path(job.config.sorter.sorter_params["place"]).open("ab") as file:
+        file.write(b"more")
+
+
 def _raise(error: Callable[[], BaseException]) -> Callable[[Any], None]:
     def behave(_job: Any) -> None:
         raise error()
@@ -210,6 +216,8 @@ _BEHAVIOURS: Mapping[str, Callable[[Any], Any]] = {
     "draw bars": _draw_bars,
     "shout": _shout,
     "meddle": _meddle,
+    "append to": _append,
+    "touch": lambda job: Path(job.config.sorter.sorter_params["place"]).touch(),
     "spin": _spin,
     "work quietly": _work_quietly,
     "ignore signals": _ignore_signals,

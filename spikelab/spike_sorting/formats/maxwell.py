@@ -65,7 +65,15 @@ def _has_rows_of_its_own(path: Path, well: str, recording: str | None) -> bool:
 
     with h5py.File(path, "r") as file:
         data, mapping = located(file, well, recording)
-        return bool(len(data) != len(mapping) or (mapping["channel"] < 0).any())
+        n_rows, n_samples = data.shape
+    connected = mapping["channel"] >= 0
+    if not connected.any():
+        msg = f"none of {len(mapping)} electrodes is connected: the recording has 0 channels"
+        raise ValueError(msg)
+    if n_rows > n_samples:
+        msg = f"its data are {n_rows} rows of {n_samples} samples: rows and samples seem to be swapped"
+        raise ValueError(msg)
+    return bool(n_rows != len(mapping) or not connected.all())
 
 
 def located(file: Any, well: str, recording: str | None) -> tuple[Any, Any]:
