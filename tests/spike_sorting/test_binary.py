@@ -167,6 +167,14 @@ def test_samples_of_16_bits_and_less_keep_their_values(tmp_path: Path, dtype: st
     np.testing.assert_array_equal(samples_of(flat).astype(int), traces.astype(int))
 
 
+def test_a_sorter_that_reads_signed_samples_alone(tmp_path: Path) -> None:
+    """Unsigned samples are shifted by half of their range, to the last value, for a sorter that knows no others."""
+    traces = np.arange(65_536).astype("uint16").reshape(-1, 4)
+    flat = binary.flat_binary(job_for(in_memory(traces), tmp_path), "key", dtypes=("int16",))
+    assert (flat.dtype, flat.remarks()) == ("int16", [])
+    np.testing.assert_array_equal(samples_of(flat).astype(int) + 32_768, traces)
+
+
 @pytest.mark.parametrize("dtype", ["int32", "uint32", "int64", "uint64"])
 def test_wide_integers_that_fit_keep_their_values(tmp_path: Path, dtype: str) -> None:
     """Converters of 16 bits often come in wider types: nothing is scaled that need not be."""
@@ -207,7 +215,7 @@ def test_saturation_is_counted_and_told(tmp_path: Path) -> None:
     assert (told.code, told.message[:10]) == ("conversion-saturated", "42 samples")
     copied = samples_of(flat)
     assert (copied[5_000:5_010] == 32_767).all()
-    assert copied[8_000:8_003, 2].tolist() == [-32_767, 0, -32_767]
+    assert copied[8_000:8_003, 2].tolist() == [-32_768, 0, -32_768]
     assert np.abs(copied[20_000:] * flat.step - traces[20_000:]).max() < 0.2
     again = binary.flat_binary(job_for(in_memory(traces), tmp_path), "key")
     assert again == flat, "a copy that is used again still tells"

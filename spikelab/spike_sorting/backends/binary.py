@@ -64,9 +64,9 @@ class FlatBinary:
         """Return what deserves a look."""
         if not self.n_saturated:
             return []
-        many = "1 sample" if self.n_saturated == 1 else f"{self.n_saturated:,} samples"
-        reach = 32_767 * self.step
-        return [remark("conversion-saturated", f"{many} beyond {reach:.4g} of their unit became that in the copy")]
+        many = "1 sample is" if self.n_saturated == 1 else f"{self.n_saturated:,} samples are"
+        reach = f"{32_767 * self.step:.4g} (in the unit of the file) from the middle of their channel"
+        return [remark("conversion-saturated", f"{many} farther than {reach}, and became that in the copy")]
 
 
 def flat_binary(job: SortJob, key: str, dtypes: Sequence[str] = SUPPORTED_DTYPES) -> FlatBinary:

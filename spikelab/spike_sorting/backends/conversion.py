@@ -44,12 +44,17 @@ class Scaling:
 
 
 def choose_scaling(recording: Any) -> Scaling:
-    """Return the scaling for `recording`, from windows all over it; that of samples of 8 bits changes nothing."""
+    """Return the scaling for `recording`, from windows all over it.
+
+    Samples of 8 bits stay what they are, and unsigned ones of 16 bits are shifted by half of their range.
+    """
     import numpy as np
 
     dtype = recording.dtype
-    if (dtype.kind in "iu" and dtype.itemsize == 1) or dtype.newbyteorder("=") == np.dtype("int16"):
+    if dtype.kind in "iu" and dtype.itemsize == 1:
         return Scaling()
+    if dtype.kind == "u" and dtype.itemsize == 2:
+        return Scaling((-float(_BOTTOM),) * recording.get_num_channels())
     samples = _glance(recording)
     centres = np.median(samples, axis=0)
     if dtype.kind in "iu":

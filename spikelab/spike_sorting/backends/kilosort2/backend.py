@@ -65,7 +65,10 @@ class Kilosort2Backend:
         _tidy(job.folder, keep_rez=bool(params["save_rez_to_mat"]))
         if params["keep_good_only"]:
             (job.folder / _GOOD_ONLY).touch()
-        return {"notes": list(_notes(self.read(job.folder, job.recording.get_num_samples()), params, job.recording))}
+        return {
+            "notes": list(_notes(self.read(job.folder, job.recording.get_num_samples()), params, job.recording)),
+            "warnings": [told.to_dict() for told in binary.remarks()],
+        }
 
     def read(self, folder: Path, n_samples: int) -> Sorting:
         """Return the spikes in `folder`, validated."""
