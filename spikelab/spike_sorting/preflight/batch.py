@@ -41,7 +41,8 @@ class Batch:
     def projections(self) -> Mapping[Path, Projection]:
         """What each job will take, by its results folder; without recordings that cannot be opened."""
         known = [(facts.job, facts.header) for facts in self.recordings if facts.header is not None]
-        return {job.run.results: project(job, header) for job, header in known}
+        free_bytes = self.machine.available_ram_bytes()
+        return {job.run.results: project(job, header, free_bytes) for job, header in known}
 
     @cached_property
     def driver(self) -> Driver | None:

@@ -7,9 +7,12 @@ that should rather be too high.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
+from spikelab.spike_sorting._settings import memory_bytes
 from spikelab.spike_sorting.backends.kilosort4.advisor import batch_size
+from spikelab.spike_sorting.backends.kilosort4.memory import in_memory_bytes
 from spikelab.spike_sorting.config import SortingPipelineConfig
 from spikelab.spike_sorting.jobs import Job
 from spikelab.spike_sorting.preflight.facts import Header
@@ -38,8 +41,12 @@ _FIXED_INTER_BYTES, _FIXED_RESULTS_BYTES = 10_000_000, 6_000_000
 
 _SORTER_RAM_BYTES = 1_300_000_000
 """A worker with torch and Kilosort4 after a tiny sort: 1.26 GB of resident memory."""
-_FEATURE_COPIES = 2
-"""Selecting the spikes that stay copies the features once."""
+_COPIES_IN_MEMORY = 2
+"""Of spikes and features, each: putting them in order copies them once."""
+_CHANNELS_OF_CENTRE = 8
+"""Around a centre whose spikes Kilosort4 clusters together, with their features in memory though all are on disk."""
+_FEATURES_OF_CENTRE = 6
+"""Memory of these in units of the features: on all channels around, in the order of spikes and in that of clusters."""
 _CPU_BATCHES, _GPU_BATCHES = 20, 53
 """Memory of a step in units of one batch of samples as floats: on a GPU, 1,024 channels take about 14 GB."""
 _BATCH_SAMPLES = 60_000
@@ -77,8 +84,18 @@ class Projection:
     transient_gb: float = 0.0
 
 
-def project(job: Job, header: Header) -> Projection:
-    """Return what the sort of `job`, whose recording is as `header` says, will take."""
+def project(job: Job, header: Header, free_bytes: int | None = None) -> Projection:
+    """Return what the sort of `job`, whose recording is as `header` says, will take.
+
+    Parameters
+    ----------
+    job : Job
+        The sort.
+    header : Header
+        Its recording.
+    free_bytes : int, optional
+        Memory that is free; Kilosort4 leaves on disk what is large beside it. As much as it takes unless given.
+    """
     config = job.config
     input_copy = _raw_bytes(header) if job.in_memory is not None else 0.0
     binary, checkpoints = _binary_bytes(header), _checkpoint_bytes(header, config)
@@ -87,7 +104,7 @@ def project(job: Job, header: Header) -> Projection:
     return Projection(
         disk_inter_gb=inter / GB,
         disk_results_gb=_results_bytes(header, config) / GB,
-        ram_gb=_ram_bytes(header, config) / GB,
+        ram_gb=_ram_bytes(header, config, free_bytes) / GB,
         vram_gb=(_GPU_BASE_BYTES + _GPU_BATCHES * _batch_bytes(header, config)) / GB,
         copies_gb=(input_copy + binary) / GB,
         transient_gb=(inter if config.execution.delete_inter else transient) / GB,
@@ -146,9 +163,23 @@ def _template_bytes(header: Header, config: SortingPipelineConfig) -> float:
     return n_units * window_s * header.fs_Hz * header.n_channels * 4
 
 
-def _ram_bytes(header: Header, config: SortingPipelineConfig) -> float:
-    spikes = _n_spikes(header) * (_FEATURES_BYTES + _SPIKE_BYTES) * _FEATURE_COPIES
-    return _SORTER_RAM_BYTES + spikes + _CPU_BATCHES * _batch_bytes(header, config)
+def _ram_bytes(header: Header, config: SortingPipelineConfig, free_bytes: int | None) -> float:
+    spikes = _n_spikes(header) * (_FEATURES_BYTES + _SPIKE_BYTES)
+    if spikes > _in_memory_bytes(config, free_bytes):
+        centres = max(1.0, header.n_channels / _CHANNELS_OF_CENTRE)
+        at_once = _FEATURES_BYTES * min(1.0, _FEATURES_OF_CENTRE / centres)
+        spikes = _n_spikes(header) * (_SPIKE_BYTES + at_once / _COPIES_IN_MEMORY)
+    return _SORTER_RAM_BYTES + _COPIES_IN_MEMORY * spikes + _CPU_BATCHES * _batch_bytes(header, config)
+
+
+def _in_memory_bytes(config: SortingPipelineConfig, free_bytes: int | None) -> float:
+    """Return the size from which on the sorter leaves spikes and features on disk."""
+    if config.sorter.sorter_name != "kilosort4":
+        return math.inf
+    wanted, total = config.sorter.sorter_params.get("arrays_on_disk"), config.execution.total_memory
+    if wanted is None and free_bytes is None:
+        return math.inf if total is None else in_memory_bytes(None, total, memory_bytes(total))
+    return in_memory_bytes(wanted, total, free_bytes or 0)
 
 
 def _batch_bytes(header: Header, config: SortingPipelineConfig) -> float:

@@ -78,3 +78,27 @@ def test_numbers_are_those_that_users_report(make_job: Make, header: Make) -> No
     assert 80 < probe.copies_gb < 90
     assert 90 < probe.disk_inter_gb < 150
     assert 4 < probe.ram_gb < 32
+
+
+@pytest.mark.parametrize(
+    "setting, free_gb, is_in_memory",
+    [
+        ({}, None, True),
+        ({}, 1000, True),
+        ({}, 16, False),
+        ({"total_memory": "8G"}, None, False),
+        ({"total_memory": "800G"}, 1000, True),
+        ({"kilosort_params": {"arrays_on_disk": True}}, 1000, False),
+        ({"kilosort_params": {"arrays_on_disk": False}}, 16, True),
+    ],
+)
+def test_memory_holds_features_only_where_the_sort_does(
+    make_job: Make, header: Make, setting: dict[str, Any], free_gb: int | None, is_in_memory: bool
+) -> None:
+    """Features that Kilosort4 leaves on disk do not count, but what it holds of each spike and of a centre does."""
+    day = header(n_channels=384, fs_Hz=30_000.0, n_samples=30_000 * 24 * 3600)
+    free_bytes = None if free_gb is None else free_gb * 10**9
+    ram_gb = project(make_job(**setting), day, free_bytes).ram_gb
+    features_gb = 5 * 384 * 24 * 3600 * 240 / 1e9
+    assert (ram_gb > 2 * features_gb) is is_in_memory
+    assert ram_gb > 5 * 384 * 24 * 3600 * 64 / 1e9
