@@ -49,7 +49,7 @@ gpu-check: $(STAMP)  ## on a machine with a GPU: kill Kilosort4 in each step, su
 bench: $(STAMP)  ## measure: each script in benchmarks/ prints a table
 	@for script in benchmarks/[!_]*.py; do echo "$$script"; $(BIN)/python "$$script" || exit 1; done
 
-bench-kilosort: $(STAMP)  ## measure Kilosort4 with our functions and without: ARGS="--layout linear --duration 30"
+bench-kilosort: $(STAMP)  ## measure Kilosort4 with our functions and without (an hour): ARGS="--layout linear --duration 30"
 	@$(BIN)/python benchmarks/kilosort4.py $(ARGS)
 
 bench-accuracy: $(STAMP)  ## which units Kilosort4 finds of those that are there: ARGS="--layout mea --seed 11"

@@ -1,7 +1,10 @@
 """Kilosort4 with our functions against Kilosort4 with its own, on one simulated recording, step by step.
 
 Both run in turn, each time in a fresh process, with the same settings. CPU seconds are those of all threads: where
-other work shares the machine they say more than the clock. Run it from the repository: ``make bench-kilosort``, or
+other work shares the machine they say more than the clock. With ``--durations``, ours alone sorts recordings of
+several lengths, with its spikes on disk, as it leaves them by itself once they are large beside the memory.
+
+Run it from the repository: ``make bench-kilosort``, or
 ``python benchmarks/kilosort4.py --layout linear --duration 30``.
 """
 
@@ -9,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import resource
@@ -17,14 +21,31 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-LAYOUTS = {"mea": (64, 20), "neuropixels1": (96, 30), "linear": (32, 12), "tetrode": (4, 4)}
-"""Channels and units of each layout."""
+
+@dataclass(frozen=True)
+class Layout:
+    """A probe, how many units are near it, and how long it is recorded."""
+
+    n_channels: int
+    n_units: int
+    duration_s: float
+
+
+LAYOUTS = {
+    "mea": Layout(64, 20, 120),
+    "neuropixels1": Layout(96, 30, 60),
+    "linear": Layout(32, 12, 60),
+    "tetrode": Layout(4, 4, 60),
+    "neuropixels2": Layout(96, 32, 60),
+}
+"""A multi-electrode array, Neuropixels of one shank, a linear probe, a tetrode, four shanks."""
 SIDES = ("upstream", "ours")
 
 
@@ -34,20 +55,29 @@ def main() -> None:
         _measure(options)
         return
     print(f"{machine(options.device)}\n")
-    with tempfile.TemporaryDirectory() as folder:
-        for layout in options.layout:
-            _simulate(Path(folder, layout), layout, options.duration)
+    for layout in options.layout:
+        if options.durations:
+            _lengthen(layout, options)
+            continue
+        duration_s = options.duration or LAYOUTS[layout].duration_s
+        with tempfile.TemporaryDirectory() as folder:
+            _simulate(Path(folder), layout, duration_s)
             for nblocks in options.nblocks:
-                _compare(Path(folder, layout), layout, nblocks, options)
+                what = f"{layout}, {LAYOUTS[layout].n_channels} channels, {duration_s:g} s, nblocks {nblocks}"
+                _compare(Path(folder), what, nblocks, options)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--layout", nargs="+", choices=LAYOUTS, default=["mea"])
-    parser.add_argument("--duration", type=float, default=120.0, help="seconds of recording")
+    parser.add_argument("--layout", nargs="+", choices=LAYOUTS, default=list(LAYOUTS))
+    parser.add_argument("--duration", type=float, help="seconds of recording; each layout has its own unless given")
+    parser.add_argument(
+        "--durations", nargs="+", type=float, metavar="MINUTES", help="ours alone, on recordings of these lengths"
+    )
     parser.add_argument("--nblocks", nargs="+", type=int, default=[0, 1], help="0: no drift correction")
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--arrays-on-disk", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--measure", nargs=2, metavar=("SIDE", "FOLDER"), help=argparse.SUPPRESS)
     return parser
 
@@ -55,23 +85,23 @@ def _parser() -> argparse.ArgumentParser:
 def _simulate(folder: Path, layout: str, duration_s: float) -> None:
     from spikelab.simulation import simulate_recording
 
-    n_channels, n_units = LAYOUTS[layout]
-    truth = simulate_recording(layout, n_channels=n_channels, n_units=n_units, duration_s=duration_s, seed=1)
+    probe = LAYOUTS[layout]
+    truth = simulate_recording(
+        layout, n_channels=probe.n_channels, n_units=probe.n_units, duration_s=duration_s, seed=1
+    )
     truth.recording.save(folder=folder / "recording", n_jobs=1, verbose=False, progress_bar=False)
 
 
 # ------------------------------------------------------------------------------------------- side by side
 
 
-def _compare(folder: Path, layout: str, nblocks: int, options: argparse.Namespace) -> None:
+def _compare(folder: Path, what: str, nblocks: int, options: argparse.Namespace) -> None:
     taken: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
     for _ in range(options.repeats):
         for side in SIDES:
-            command = [sys.executable, __file__, "--measure", side, str(folder), "--nblocks", str(nblocks)]
-            done = subprocess.run([*command, "--device", options.device], stdout=subprocess.PIPE, text=True, check=True)
-            taken[side].append(json.loads(done.stdout.splitlines()[-1]))
+            taken[side].append(_measured(side, folder, nblocks, options.device))
     theirs, ours = taken["upstream"], taken["ours"]
-    print(f"{layout}, {LAYOUTS[layout][0]} channels, {options.duration:g} s, nblocks {nblocks}: {_agreement(folder)}\n")
+    print(f"{what}: {_agreement(folder)}\n")
     print("| step | upstream (s) | ours (s) | ratio | upstream (CPU s) | ours (CPU s) | ratio |")
     print("|---|---:|---:|---:|---:|---:|---:|")
     for step in theirs[0]["wall_s"]:
@@ -82,6 +112,31 @@ def _compare(folder: Path, layout: str, nblocks: int, options: argparse.Namespac
         print(f"| {step} | {' | '.join(cells)} |")
     peaks = [max(run["peak_MB"] for run in runs) for runs in (theirs, ours)]
     print(f"\nPeak memory: upstream {peaks[0]:.0f} MB, ours {peaks[1]:.0f} MB.\n", flush=True)
+
+
+def _measured(side: str, folder: Path, nblocks: int, device: str, *more: str) -> dict[str, Any]:
+    """Return what a sort in a process of its own took."""
+    command = [sys.executable, __file__, "--measure", side, str(folder), "--nblocks", str(nblocks), "--device", device]
+    done = subprocess.run([*command, *more], stdout=subprocess.PIPE, text=True, check=True)
+    measured: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return measured
+
+
+def _lengthen(layout: str, options: argparse.Namespace) -> None:
+    """Print how time and memory of a sort grow with the length of the recording."""
+    print(f"{layout}, {LAYOUTS[layout].n_channels} channels, ours alone, spikes on disk\n")
+    print("| minutes | nblocks | spikes | s | CPU s | CPU s a minute | peak memory (MB) |")
+    print("|---:|---:|---:|---:|---:|---:|---:|")
+    for minutes in options.durations:
+        with tempfile.TemporaryDirectory() as folder:
+            _simulate(Path(folder), layout, 60 * minutes)
+            for nblocks in options.nblocks:
+                taken = _measured("ours", Path(folder), nblocks, options.device, "--arrays-on-disk")
+                n_spikes = len(np.load(Path(folder, "ours", "spike_times.npy")))
+                wall_s, cpu_s = taken["wall_s"]["all"], taken["cpu_s"]["all"]
+                row = (f"{minutes:g}", nblocks, n_spikes, f"{wall_s:.1f}", f"{cpu_s:.1f}", f"{cpu_s / minutes:.2f}")
+                print(f"| {' | '.join(map(str, row))} | {taken['peak_MB']:.0f} |", flush=True)
+    print()
 
 
 def _agreement(folder: Path) -> str:
@@ -142,6 +197,7 @@ def _measure(options: argparse.Namespace) -> None:
         {"nblocks": nblocks},
         torch.device(options.device),
         folder / side,
+        in_memory_bytes=0.0 if options.arrays_on_disk else math.inf,
         accelerated=side == "ours",
     )
     request.folder.mkdir(exist_ok=True)
