@@ -59,11 +59,14 @@ def sorted_twice(request, tmp_path_factory):
 
 @pytest.mark.parametrize("name", ["spike_times", "spike_clusters", "templates", "amplitudes", "spike_positions"])
 def test_result_equals_run_kilosort(sorted_twice, name):
-    """Our step by step run gives what upstream's own entry point gives on the same file, to the bit."""
+    """Our step by step run gives the spikes of upstream's own entry point on one file, all else to rounding."""
     job, upstream = sorted_twice
     ours, theirs = np.load(job.folder / f"{name}.npy"), np.load(upstream / f"{name}.npy")
     assert ours.size > 0
-    np.testing.assert_array_equal(ours, theirs)
+    if ours.dtype.kind == "f":
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5 * np.abs(theirs).max())
+    else:
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_all_files_for_phy_are_there(sorted_twice):
@@ -87,7 +90,7 @@ def test_the_overview_tells_of_drift_and_of_spikes(sorted_twice):
     inside = (samples >= 0) & (samples < n_samples)
     assert overview.n_spikes == len(samples)
     np.testing.assert_allclose(overview.time_s, samples[inside] / fs_Hz, atol=1e-4)
-    np.testing.assert_array_equal(overview.amplitude, np.load(upstream / "amplitudes.npy")[inside])
+    np.testing.assert_allclose(overview.amplitude, np.load(upstream / "amplitudes.npy")[inside], rtol=1e-5)
     ops = np.load(upstream / "ops.npy", allow_pickle=True).item()
     if ops["dshift"] is None:
         assert overview.drift_um.size == overview.drift_time_s.size == 0

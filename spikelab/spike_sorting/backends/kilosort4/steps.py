@@ -42,7 +42,7 @@ from spikelab.spike_sorting.supervision.progress import ProgressFile
 
 _log = logging.getLogger(__name__)
 
-VERSION = 2
+VERSION = 3
 """Raised by hand when a step leaves another state for the same input: older checkpoints are then passed over."""
 UPSTREAM_LEAST = 1000
 """Spikes around a centre from which on upstream clusters them: a number in its source."""

@@ -26,72 +26,66 @@ class Responses:
         The signals; zero before and after.
     W : Tensor, shape (n_templates, n_taps), float32
         The templates; n_taps is odd.
-
-    Attributes
-    ----------
-    values : Tensor, shape (n_chunks, n_channels, n_columns), float32
-        Response of a channel in each column; a column is one template at one time. Empty until `chunks` has passed.
     """
 
     def __init__(self, X: torch.Tensor, W: torch.Tensor) -> None:
-        self._X, self._W = X, W
-        n_channels, self._n_times = X.shape
-        self._n_templates = len(W)
+        self.X, self.W = X, W
+        n_channels, n_times = X.shape
         if X.device.type == "cpu":
             self._block = BLOCK
-            n_blocks = -(-self._n_times // BLOCK)
-            self._blocks = min(n_blocks, max(1, _CHUNK_VALUES // (n_channels * self._n_templates * BLOCK)))
-            n_chunks = -(-n_blocks // self._blocks)
+            n_blocks = -(-n_times // BLOCK)
+            self._blocks = min(n_blocks, max(1, _CHUNK_VALUES // (n_channels * len(W) * BLOCK)))
         else:
-            self._block, self._blocks, n_chunks = self._n_times, 1, 1
-        n_columns = self._blocks * self._n_templates * self._block
-        self.values = torch.empty((n_chunks, n_channels, n_columns), device=X.device)
+            self._block, self._blocks = n_times, 1
 
     def chunks(self) -> Iterator[torch.Tensor]:
-        """Compute and yield each chunk, shape (n_channels, n_columns); columns beyond the last time mean nothing."""
-        if self._X.device.type != "cpu":
-            responses = conv1d(self._X[:, None], self._W[:, None], padding=self._W.shape[1] // 2)
-            self.values = responses.reshape(1, len(self._X), -1)
-            yield self.values[0]
-            return
-        n_channels, n_taps = len(self._X), self._W.shape[1]
-        matrix = toeplitz(self._W, self._block)
-        n_rows, span = len(self.values) * self._blocks, len(matrix)
-        around = (n_taps // 2, n_rows * self._block - self._n_times + n_taps // 2)
-        padded = pad(self._X, around)
-        rows = padded.as_strided((n_channels, n_rows, span), (padded.shape[1], self._block, 1))
-        for number, chunk in enumerate(self.values):
-            taken = rows[:, number * self._blocks : (number + 1) * self._blocks].reshape(-1, span)
-            torch.mm(taken, matrix, out=chunk.view(len(taken), -1))
-            yield chunk
+        """Compute and yield each chunk, shape (n_channels, n_columns); the next one takes its memory.
 
-    def locate(self, chunk: torch.Tensor | int, column: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return template and time of columns.
+        A column is one template at one time. Columns beyond the last time mean nothing.
+        """
+        if self.X.device.type != "cpu":
+            responses = conv1d(self.X[:, None], self.W[:, None], padding=self.W.shape[1] // 2)
+            yield responses.reshape(len(self.X), -1)
+            return
+        (n_channels, n_times), reach = self.X.shape, self.W.shape[1] // 2
+        matrix = toeplitz(self.W, self._block)
+        n_chunks = -(-n_times // (self._block * self._blocks))
+        n_rows = n_chunks * self._blocks
+        padded = pad(self.X, (reach, n_rows * self._block - n_times + reach))
+        rows = padded.as_strided((n_channels, n_rows, len(matrix)), (padded.shape[1], self._block, 1))
+        chunk = self.X.new_empty((n_channels * self._blocks, matrix.shape[1]))
+        for first in range(0, n_rows, self._blocks):
+            taken = rows[:, first : first + self._blocks].reshape(len(chunk), -1)
+            torch.mm(taken, matrix, out=chunk)
+            yield chunk.view(n_channels, -1)
+
+    @property
+    def span(self) -> int:
+        """Times in a chunk."""
+        return self._blocks * self._block
+
+    def locate(self, column: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return template of columns, and time since the first one of the chunk, int64."""
+        block, within = column // (len(self.W) * self._block), column % (len(self.W) * self._block)
+        return within // self._block, block * self._block + within % self._block
+
+    def at(self, channels: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+        """Return the responses to all templates, of some channels at each of some times.
 
         Parameters
         ----------
-        chunk, column : Tensor, int64
-            Index of the chunk, and of the column in it.
+        channels : Tensor, shape (n_some, n_at), int64
+            Channels for each time.
+        time : Tensor, shape (n_at,), int64
 
         Returns
         -------
-        template, time : Tensor, int64
+        Tensor, shape (n_templates, n_some, n_at), float32
         """
-        block, within = column // (self._n_templates * self._block), column % (self._n_templates * self._block)
-        time = (chunk * self._blocks + block) * self._block + within % self._block
-        return within // self._block, time
-
-    def columns(self, channels: torch.Tensor, chunk: torch.Tensor, column: torch.Tensor) -> torch.Tensor:
-        """Return the responses of channels in columns, shape (n_channels, n_columns), float32."""
-        n_channels, n_columns = self.values.shape[1:]
-        first = chunk * (n_channels * n_columns) + column
-        return torch.take(self.values, first + channels[:, None] * n_columns)
-
-    def at(self, channels: torch.Tensor, template: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
-        """Return responses, float32, of the shape to which the three indices broadcast."""
-        block, within = time // self._block, time % self._block
-        column = ((block % self._blocks) * self._n_templates + template) * self._block + within
-        return self.values[block // self._blocks, channels, column]
+        n_taps = self.W.shape[1]
+        padded = pad(self.X, (n_taps // 2, n_taps // 2))
+        samples = padded[channels[:, :, None], time[:, None] + torch.arange(n_taps, device=time.device)]
+        return (samples @ self.W.T).permute(2, 0, 1)
 
 
 def toeplitz(W: torch.Tensor, block: int) -> torch.Tensor:

@@ -27,6 +27,10 @@ _SLACK = 1e-2
 """Relative margin of the bound, far above the rounding of float32, and of TF32 where torch may use it."""
 _COLUMNS_AT_ONCE = 1 << 14
 """Bounds the memory of one product, however many columns pass the bound."""
+_VALUES_AT_ONCE = 1 << 17
+"""Amplitudes that are compared over time at once on a CPU: they stay in the cache."""
+_NEAREST = 9
+"""Rivals that are asked first."""
 _NOISE_SIGMAS = 6.0
 """How rarely noise shall pass the bound."""
 
@@ -64,6 +68,25 @@ class Plan:
 
     groups: tuple[Group, ...]
     members: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Crossings:
+    """Where an amplitude exceeds the threshold.
+
+    Parameters
+    ----------
+    position, time : Tensor, shape (n_crossings,), int64
+    amplitude : Tensor, shape (n_crossings,), float32
+    """
+
+    position: torch.Tensor
+    time: torch.Tensor
+    amplitude: torch.Tensor
+
+    def at(self, chosen: torch.Tensor) -> Crossings:
+        """Return some of them."""
+        return Crossings(self.position[chosen], self.time[chosen], self.amplitude[chosen])
 
 
 class UniversalDetection:
@@ -112,11 +135,12 @@ class UniversalDetection:
         threshold = float(ops["Th_universal"])
         plan = self._plan(near, weigh, threshold)
         responses = Responses(X, ops["wTEMP"])
-        amplitudes = find_crossings(responses, plan, threshold, X.shape[1])
-        amplitudes[:, : ops["nt"]] = 0
-        amplitudes[:, -ops["nt"] :] = 0
-        position, time = largest_around(amplitudes, rivals, int(ops["settings"]["nt0min"]))
-        return describe(responses, position, time, near, weigh, len(ops["wTEMP"]))
+        crossings = find_crossings(responses, plan, threshold)
+        # Spikes too near to an end are found in the batch before or after.
+        inside = (crossings.time >= ops["nt"]) & (crossings.time < X.shape[1] - ops["nt"])
+        reach = int(ops["settings"]["nt0min"])
+        position, time = largest_around(crossings.at(inside), rivals, reach, X.shape[1])
+        return describe(responses, position, time, near, weigh)
 
     def _plan(self, near: torch.Tensor, weigh: torch.Tensor, threshold: float) -> Plan:
         if self._planned is None or self._planned[0] is not weigh:
@@ -183,8 +207,8 @@ def _group(dense: torch.Tensor, is_near: torch.Tensor, positions: torch.Tensor) 
     return Group(positions, channels, weights)
 
 
-def find_crossings(responses: Responses, plan: Plan, threshold: float, n_times: int) -> torch.Tensor:
-    """Return every amplitude above the threshold, and zero for the others.
+def find_crossings(responses: Responses, plan: Plan, threshold: float) -> Crossings:
+    """Return every amplitude above the threshold.
 
     Parameters
     ----------
@@ -194,72 +218,83 @@ def find_crossings(responses: Responses, plan: Plan, threshold: float, n_times: 
         The groups of positions.
     threshold : float
         The smallest amplitude of a spike.
+    """
+    n_positions = sum(len(group.positions) for group in plan.groups)
+    found = []
+    for number, chunk in enumerate(responses.chunks()):
+        amplitudes = chunk.new_zeros((n_positions, responses.span))
+        for group, column in _columns_above(chunk, plan, threshold):
+            _, time = responses.locate(column)
+            _raise(amplitudes, group, chunk, column, time, threshold)
+        position, time = amplitudes.nonzero(as_tuple=True)
+        found.append((position, number * responses.span + time, amplitudes[position, time]))
+    return Crossings(*(torch.cat(parts) for parts in zip(*found, strict=True)))
+
+
+def _columns_above(chunk: torch.Tensor, plan: Plan, threshold: float) -> Iterator[tuple[Group, torch.Tensor]]:
+    """Yield groups with the columns in which their bound passes the threshold, so many at a time as memory allows."""
+    bound = plan.members @ (chunk[: plan.members.shape[1]] ** 2)
+    for group, is_above in zip(plan.groups, bound > threshold**2 * (1 - _SLACK), strict=True):
+        for column in torch.split(is_above.nonzero()[:, 0], _COLUMNS_AT_ONCE):
+            yield group, column
+
+
+def _raise(
+    amplitudes: torch.Tensor,
+    group: Group,
+    chunk: torch.Tensor,
+    column: torch.Tensor,
+    time: torch.Tensor,
+    threshold: float,
+) -> None:
+    """Raise `amplitudes` to those of the group's positions in these columns, where they exceed the threshold."""
+    responses = torch.take(chunk, group.channels[:, None] * chunk.shape[1] + column)
+    found = (group.weights @ responses).abs_()
+    n_sizes = len(found) // len(group.positions)
+    found = found.view(n_sizes, len(group.positions), len(column)).amax(0)
+    position, which = (found > threshold).nonzero(as_tuple=True)
+    where = group.positions[position] * amplitudes.shape[1] + time[which]
+    amplitudes.view(-1).scatter_reduce_(0, where, found[position, which], "amax")
+
+
+def largest_around(
+    crossings: Crossings, rivals: torch.Tensor, reach: int, n_times: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return position and time of the amplitudes that none of their rivals exceeds, ordered by them.
+
+    Parameters
+    ----------
+    crossings : Crossings
+        All amplitudes that count.
+    rivals : Tensor, shape (n_rivals, n_positions), int64
+        Positions near each position, itself included, the nearest first.
+    reach : int
+        How many samples before and after count.
     n_times : int
         Length of the batch.
 
     Returns
     -------
-    Tensor, shape (n_positions, n_times), float32
-    """
-    passed = [_columns_above(chunk, plan, threshold) for chunk in responses.chunks()]
-    group, column = torch.cat(passed).unbind(1)
-    counts = torch.tensor([len(pairs) for pairs in passed], device=group.device)
-    chunk = torch.repeat_interleave(torch.arange(len(passed), device=group.device), counts)
-    n_positions = sum(len(one.positions) for one in plan.groups)
-    amplitudes = torch.zeros((n_positions, n_times), device=group.device)
-    for number, one in enumerate(plan.groups):
-        for few in torch.split((group == number).nonzero()[:, 0], _COLUMNS_AT_ONCE):
-            _add_crossings(amplitudes, responses, one, chunk[few], column[few], threshold)
-    return amplitudes
-
-
-def _columns_above(chunk: torch.Tensor, plan: Plan, threshold: float) -> torch.Tensor:
-    """Return the pairs of group and column whose bound passes the threshold, shape (n_pairs, 2)."""
-    bound = plan.members @ (chunk[: plan.members.shape[1]] ** 2)
-    return (bound > threshold**2 * (1 - _SLACK)).nonzero()
-
-
-def _add_crossings(
-    amplitudes: torch.Tensor,
-    responses: Responses,
-    group: Group,
-    chunk: torch.Tensor,
-    column: torch.Tensor,
-    threshold: float,
-) -> None:
-    """Raise `amplitudes` to those of the group's positions in these columns, where they exceed the threshold."""
-    found = group.weights @ responses.columns(group.channels, chunk, column)
-    n_sizes = len(group.weights) // len(group.positions)
-    found = found.abs_().view(n_sizes, len(group.positions), len(column)).amax(0)
-    _, time = responses.locate(chunk, column)
-    # The last block may reach beyond the end of the batch.
-    position, number = ((found > threshold) & (time < amplitudes.shape[1])).nonzero(as_tuple=True)
-    where = group.positions[position] * amplitudes.shape[1] + time[number]
-    amplitudes.view(-1).scatter_reduce_(0, where, found[position, number], "amax")
-
-
-def largest_around(amplitudes: torch.Tensor, rivals: torch.Tensor, reach: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return position and time of the amplitudes that none of their rivals exceeds, ordered by them.
-
-    Parameters
-    ----------
-    amplitudes : Tensor, shape (n_positions, n_times), float32
-        Zero wherever there is neither a spike nor a rival.
-    rivals : Tensor, shape (n_rivals, n_positions), int64
-        Positions near each position, itself included.
-    reach : int
-        How many samples before and after count.
-
-    Returns
-    -------
     position, time : Tensor, shape (n_spikes,), int64
     """
-    at = times_around(amplitudes.amax(0) > 0, reach)
-    amplitudes = amplitudes[:, at]
-    in_time = sliding_max(amplitudes, reach)
-    position, column = ((amplitudes == in_time) & (amplitudes > 0)).nonzero(as_tuple=True)
-    is_spike = in_time[rivals[:, position], column].amax(0) == amplitudes[position, column]
-    return position[is_spike], at[column[is_spike]]
+    is_there = torch.zeros(n_times, dtype=torch.bool, device=rivals.device)
+    is_there[crossings.time] = True
+    at = times_around(is_there, reach)
+    column = torch.searchsorted(at, crossings.time)
+    amplitudes = torch.zeros((rivals.shape[1], len(at)), device=rivals.device)
+    where = crossings.position * len(at) + column
+    amplitudes.view(-1)[where] = crossings.amplitude
+    in_time = torch.empty_like(amplitudes)
+    at_once = max(1, _VALUES_AT_ONCE // max(1, len(at))) if at.device.type == "cpu" else len(amplitudes)
+    for some, largest in zip(torch.split(amplitudes, at_once), torch.split(in_time, at_once), strict=True):
+        largest.copy_(sliding_max(some, reach))
+    spikes = ((amplitudes == in_time) & (amplitudes > 0)).nonzero()
+    # The nearest rivals leave few of them for all the others.
+    for some_rivals in (rivals[:_NEAREST], rivals[_NEAREST:]):
+        position, column = spikes.unbind(1)
+        exceeded = (in_time[some_rivals[:, position], column] > amplitudes[position, column]).any(0)
+        spikes = spikes[~exceeded]
+    return spikes[:, 0], at[spikes[:, 1]]
 
 
 def times_around(is_there: torch.Tensor, reach: int) -> torch.Tensor:
@@ -290,11 +325,10 @@ def describe(
     time: torch.Tensor,
     near: torch.Tensor,
     weigh: torch.Tensor,
-    n_templates: int,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return what `UniversalDetection` returns, for spikes at these positions and times."""
-    templates = torch.arange(n_templates, device=time.device)[:, None, None]
-    nearby = responses.at(near[:, position], templates, time)
+    nearby = responses.at(near[:, position], time)
+    n_templates = len(nearby)
     blurred = torch.einsum("scn,kcn->skn", weigh[:, :, position], nearby).flatten(0, 1)
     amplitude, largest = blurred.abs().max(0)
     numbers = torch.arange(len(time), device=time.device)

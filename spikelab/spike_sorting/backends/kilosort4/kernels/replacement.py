@@ -15,6 +15,7 @@ from spikelab.spike_sorting.backends.kilosort4.kernels.correlograms import corre
 from spikelab.spike_sorting.backends.kilosort4.kernels.detection import UniversalDetection
 from spikelab.spike_sorting.backends.kilosort4.kernels.filtering import BatchFilter
 from spikelab.spike_sorting.backends.kilosort4.kernels.matching import run_matching
+from spikelab.spike_sorting.backends.kilosort4.kernels.seeding import kmeans_plusplus
 from spikelab.spike_sorting.backends.kilosort4.kernels.snippets import extract_snippets
 
 _log = logging.getLogger(__name__)
@@ -66,6 +67,7 @@ def _replacements() -> list[tuple[Any, str, Callable[..., Any]]]:
         (spikedetect, "template_match", UniversalDetection()),
         (spikedetect, "extract_snippets", extract_snippets),
         (clustering_qr, "cluster", cluster),
+        (clustering_qr, "kmeans_plusplus", kmeans_plusplus),
         (CCG, "compute_CCG", compute_ccg),
         (swarmsplitter, "compute_CCG", compute_ccg),
         (template_matching, "run_matching", run_matching),
