@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,6 +107,38 @@ def test_a_file_is_read_to_the_sample(case: Case, tmp_path: Path) -> None:
     if case.gain_uV is not None:
         np.testing.assert_allclose(recording.get_channel_gains(), case.gain_uV)
     assert identity(found.source) == identity(found.source)
+
+
+def test_no_reader_asks_the_network(tmp_path: Path) -> None:
+    """Files of every format are opened and read without a look-up, a connection or a request."""
+    described = []
+    for number, case in enumerate(CASES):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        path = case.write(folder)
+        described.append(find_input(path, RecordingConfig(**(case.options or {}))).source.to_dict())
+    code = """
+import json, sys
+asked = []
+def watch(event, args):
+    if event.startswith(("socket.connect", "socket.getaddrinfo", "socket.gethostby", "urllib.Request")):
+        asked.append((event, str(args)))
+sys.addaudithook(watch)
+from spikelab.spike_sorting.formats.table import streams_of
+from spikelab.spike_sorting.sources import Source, open_source
+from pathlib import Path
+for values in json.load(sys.stdin):
+    source = Source.from_dict(values)
+    streams_of(Path(source.files[0]))
+    open_source(source)[0].get_traces(end_frame=100)
+print(asked)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=json.dumps(described), env={**os.environ, "HOME": str(tmp_path)},
+        capture_output=True, text=True, check=False, timeout=100,
+    )  # fmt: skip
+    assert done.stdout.strip() == "[]", done.stderr[-2000:]
+    assert not (tmp_path / "hdf5_plugin_path_maxwell").exists()
 
 
 def test_the_readers_of_the_table_are_there() -> None:
@@ -250,3 +285,13 @@ def test_one_of_several_triggers(tmp_path: Path) -> None:
     with_sync.tofile(first)
     assert [open_recording(path).get_num_samples() for path in (first, second)] == [N_SAMPLES, 1000]
     assert open_recording(tmp_path, "imec0.ap").get_num_segments() == 2
+
+
+def test_parts_of_an_open_ephys_session(tmp_path: Path) -> None:
+    """A session that was stopped and started is no single stretch; its parts, in a nested list, are one recording."""
+    session = files.write_open_ephys(tmp_path / "session", SAMPLES, FS_HZ, n_recordings=2)
+    assert open_recording(session, "0").get_num_segments() == 2
+    parts = sorted((session / "Record Node 101" / "experiment1").iterdir())
+    (job,) = plan([parts], KILOSORT4)
+    assert [recording.get_num_samples() for recording in open_source(job.source)] == [N_SAMPLES, N_SAMPLES]
+    assert job.source.names == ("recording1", "recording2")

@@ -210,3 +210,25 @@ def test_a_file_shorter_than_its_header(flat: Path) -> None:
     """A header that is longer than the file leaves nothing, which is told."""
     (found,) = _found(flat, FLAT.override(binary_offset=10**9))
     assert "binary_offset skips 1000000000 of them" in found.message
+
+
+def test_a_flat_file_is_sorted_by_workers(tmp_path: Path) -> None:
+    """Layout and probe travel to the processes that sort, and the result knows its channels and their places."""
+    from support import sort_in_subprocess
+
+    from spikelab.simulation import simulate_recording
+    from spikelab.spike_sorting import load_results
+
+    truth = simulate_recording("linear", n_channels=4, n_units=2, duration_s=4, peak_uV=(110, 110), seed=1, gain_uV=1.0)
+    np.hstack([truth.recording.get_traces(), np.zeros((80_000, 1), "int16")]).tofile(tmp_path / "rec.bin")
+    write_probe(tmp_path / "probe.prb", truth.recording.get_probe())
+    said = sort_in_subprocess(
+        [str(tmp_path / "rec.bin")], sorter="fake", binary_fs=FS_HZ, gain_to_uv=1.0, binary_n_chan=5, n_jobs=1,
+        curate_first=False, curate_second=False, create_figures=False,
+    )  # fmt: skip
+    (record,) = said["report"]["records"]
+    assert record["status"] == "success", record["error_message"]
+    assert [told["code"] for told in record["warnings"]][:2] == ["channels-without-contact", "probe-beside"]
+    sd = load_results(record["results_folder"])
+    np.testing.assert_array_equal(sd.metadata["channel_locations"], truth.recording.get_channel_locations())
+    assert sd.N > 0

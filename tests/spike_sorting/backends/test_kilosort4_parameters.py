@@ -92,7 +92,7 @@ def test_the_page_has_the_table():
         ({"do_CAR": 1}, "True or False"),
         ({"torch_device": 0}, "a device of torch"),
         ({"device": "cuda"}, "use torch_device"),
-        ({"probe_path": "a.prb"}, "read_probe"),
+        ({"probe_path": "a.prb"}, "name the probe file in probe_path, a setting of its own"),
         ({"duplicate_spike_bins": 7}, "use duplicate_spike_ms"),
         ({"filename": "a.bin"}, "sort_recording"),
     ],

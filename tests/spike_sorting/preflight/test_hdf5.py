@@ -170,3 +170,47 @@ def test_plugin_folder_that_is_absent_is_only_a_warning_for_plain_files(make_job
     """A wrong path does not stop the sort of a file that needs no plugin."""
     (found,) = _found(make_job(maxwell, hdf5_plugin_path="/no/such/folder"))
     assert (found.code, found.level) == ("hdf5-plugin-folder-missing", "warning")
+
+
+def test_a_plugin_among_several_folders_of_both_lists_round_trips(
+    maxwell: Path, compressed: Path, plugins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The setting and the variable both take several folders, and samples come back as they were before the filter."""
+    from spikelab.spike_sorting.sources import plugin_environment
+
+    (tmp_path / "empty").mkdir()
+    code = """
+import sys
+import numpy as np
+from spikelab.spike_sorting.sources import Source, open_source
+plain, compressed = (open_source(Source((path,)))[0].get_traces() for path in sys.argv[1:])
+print(np.array_equal(plain, compressed), plain.std() > 1)
+"""
+    lists = [f"{tmp_path / 'empty'}{os.pathsep}/no/such/folder", f"/nor/this{os.pathsep}{plugins}"]
+    for setting, variable in (lists, reversed(lists)):
+        monkeypatch.setenv("HDF5_PLUGIN_PATH", variable)
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(maxwell), str(compressed)],
+            env={**os.environ, **plugin_environment(setting)}, capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+        assert done.stdout.split() == ["True", "True"], done.stderr
+
+
+def test_a_filter_that_the_header_needs_is_named_too(make_job: Make, tmp_path: Path) -> None:
+    """A file whose very description is compressed with a missing filter is no damaged file."""
+    import recording_files as files
+
+    path = files.write_mcs_h5(tmp_path / "a.h5", np.ones((1000, 4), "i4"), 20_000.0)
+    with h5py.File(path, "r+") as file:
+        stream = file["Data/Recording_0/AnalogStream/Stream_0"]
+        data = stream["InfoChannel"][:]
+        del stream["InfoChannel"]
+        properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        properties.set_chunk(data.shape)
+        properties.set_filter(CODE, h5py.h5z.FLAG_OPTIONAL)
+        space, kind = h5py.h5s.create_simple(data.shape), h5py.h5t.py_create(data.dtype, logical=True)
+        dataset = h5py.h5d.create(stream.id, b"InfoChannel", kind, space, properties)
+        dataset.write_direct_chunk((0,), data.tobytes())
+    (found,) = _found(make_job(path))
+    assert isinstance(found.error, HDF5PluginMissingError)
+    assert "filter 401" in found.message
