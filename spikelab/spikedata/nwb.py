@@ -89,7 +89,7 @@ def to_nwb(
     Times become seconds from the start of the session. The recording's span is the observation interval of every
     unit, templates (``template_full``, uV) become ``waveform_mean`` (V) on the electrodes of
     ``metadata["channel_locations"]``, epochs a table of epochs, and attributes that all units have as numbers, text,
-    positions or one number per spike become columns.
+    positions or one number per spike become columns. Without units, there is no table of units.
 
     Parameters
     ----------
