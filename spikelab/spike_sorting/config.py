@@ -163,7 +163,9 @@ class CurationConfig:
 
     curate_first: bool = setting(True, "Run the first stage: spikes, rate, refractory period.")
     curate_second: bool = setting(True, "Run the second stage: spikes, SNR, waveform spread.")
-    curation_epoch: int | None = setting(None, "Measure on this epoch only and apply to all.", low=0)
+    curation_epoch: int | None = setting(
+        None, "Judge units by this epoch (file or period, from 0) of the recording alone; None: by all of it.", low=0
+    )
     fr_min: float | None = setting(0.05, "Lowest firing rate (Hz).", low=0)
     isi_viol_max: float | None = setting(
         1.0, "Highest share of refractory violations (percent, or Hill's ratio).", low=0

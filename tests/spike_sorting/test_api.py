@@ -42,7 +42,6 @@ def file(tmp_path_factory):
         ({"kilosort_params": {"tmin": 1}, "start_time_s": 2}, ValueError, "not both"),
         ({"on_error": "ignore"}, ValueError, "on_error"),
         ({"max_parallel": 0}, ValueError, "max_parallel"),
-        ({"merge_duplicates": True}, ValueError, "planned"),
         ({"use_docker": True}, ValueError, "planned"),
         ({"sorter": "kilosort2"}, SorterNotInstalledError, "yet"),
     ],

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import spikeinterface
+from support import violations
 
 from spikelab.simulation import GroundTruth, simulate_recording
 from spikelab.spike_sorting.backends.base import Sorting
@@ -191,6 +192,48 @@ def test_the_file_for_matlab_holds_the_same(assembled, compiled):
         else:
             assert mat[name].shape[0] == values.size
     assert [text.strip() for text in mat["ks_label"]] == compiled["ks_label"].tolist()
+
+
+def uncurated(**options):
+    from spikelab.spike_sorting.config import CurationConfig
+
+    none = {"fr_min": None, "isi_viol_max": None, "snr_min": None, "std_norm_max": None, "redundancy_max": None}
+    return CurationConfig(**{**none, "spikes_min_first": None, "spikes_min_second": None, **options})
+
+
+def test_pieces_of_a_unit_merge_between_the_stages(assembled):
+    """Halves of a unit, each too few spikes for the second stage, become the unit again, and the history says so."""
+    from spikelab.curation import apply_curation
+    from spikelab.spike_sorting.stages.curate import curate_in_stages
+
+    _, sd, _ = assembled
+    whole, attributes = sd.train[0], sd.neuron_attributes[0]
+    halves = []
+    for k, unit_id in enumerate((attributes["unit_id"], 99)):
+        amplitudes = attributes["spike_amplitudes"][k::2]
+        halves.append({**attributes, "unit_id": unit_id, "spike_amplitudes": amplitudes})
+    split = sd.replace(
+        train=[whole[0::2], whole[1::2], *sd.train[1:]], neuron_attributes=[*halves, *sd.neuron_attributes[1:]]
+    )
+    options = uncurated(merge_duplicates=True, spikes_min_second=len(whole) - 5)
+    merged, history = curate_in_stages(split, options)
+    np.testing.assert_allclose(merged.train[0], whole, atol=0.5)
+    assert sorted(merged.neuron_attributes[0]["merged_from"]) == sorted([attributes["unit_id"], 99])
+    assert [len(merges) for merges in history["merges"].values()] == [1]
+    assert violations(history, "curation_history") == []
+    assert apply_curation(split, history).N == merged.N
+
+
+def test_units_are_judged_by_one_epoch(assembled):
+    """With curation_epoch a unit that is silent in that epoch goes, however much it fires in the others."""
+    from spikelab.spike_sorting.stages.curate import curate_in_stages
+
+    _, sd, _ = assembled
+    early = [train[train < 5000] if k == 0 else train for k, train in enumerate(sd.train)]
+    units = [{"unit_id": unit["unit_id"]} for unit in sd.neuron_attributes]
+    halves = sd.replace(train=early, neuron_attributes=units, metadata={"rec_chunks_ms": [[0, 5000], [5000, 10_000]]})
+    left = [curate_in_stages(halves, uncurated(fr_min=1.0, curation_epoch=epoch))[0].N for epoch in (None, 0, 1)]
+    assert left == [sd.N, sd.N, sd.N - 1]
 
 
 def test_curation_takes_the_weak_away_and_says_why(assembled):

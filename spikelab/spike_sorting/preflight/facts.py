@@ -176,7 +176,7 @@ def _described(job: Job, parts: Sequence[Any]) -> tuple[RecordingFacts, list[Per
         locations_um=first.get_channel_locations()[kept] if first.has_probe() else None,
         shanks=_shanks(first)[kept],
     )
-    return RecordingFacts(job, header, misfits=(*outside, *unknown)), periods
+    return RecordingFacts(job, header, misfits=(*outside, *unknown, *_epoch_misfit(job, parts, periods))), periods
 
 
 def _n_samples(recording: Any) -> int:
@@ -188,6 +188,14 @@ def _periods(job: Job, n_samples: int, fs_Hz: float) -> tuple[list[Period], list
         return selected_periods(n_samples, fs_Hz, job.config.recording), []
     except ValueError as error:
         return [(0, n_samples)], [str(error)]
+
+
+def _epoch_misfit(job: Job, parts: Sequence[Any], periods: Sequence[Period]) -> list[str]:
+    chosen, n_epochs = job.config.curation.curation_epoch, len(parts) if len(parts) > 1 else len(periods)
+    if chosen is None or chosen < n_epochs:
+        return []
+    epochs = "epochs 0 to" if n_epochs > 1 else "epoch"
+    return [f"curation_epoch is {chosen}, and the recording has {epochs} {n_epochs - 1}"]
 
 
 def _kept_channels(job: Job, recording: Any) -> tuple[NDArray[np.bool_], list[str]]:

@@ -10,6 +10,9 @@ from typing import Any
 from spikelab.spike_sorting.report.metrics import BY_CRITERION, METRICS, Metric
 from spikelab.spike_sorting.report.plain import finite, mapping
 
+_LABELS = {"merge_duplicates": "merged into another unit"}
+"""Of what is no criterion of a unit's own quality."""
+
 
 @dataclass(frozen=True)
 class Step:
@@ -78,7 +81,7 @@ def criterion_metric(name: str) -> Metric | None:
 def criterion_label(name: str) -> str:
     """Return what people call the criterion `name` of a history."""
     metric = criterion_metric(name)
-    return metric.label if metric else name
+    return metric.label if metric else _LABELS.get(name, name)
 
 
 def _stages(history: Mapping[str, Any]) -> list[Mapping[str, Any]]:

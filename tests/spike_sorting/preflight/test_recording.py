@@ -239,6 +239,8 @@ def test_files_that_do_not_belong_together(maxwell: Path, tmp_path: Path) -> Non
     [
         ({"start_time_s": 100.0}, "leave nothing of the recording"),
         ({"rec_chunks_s": [(0.0, 100.0)]}, "ends after the recording"),
+        ({"curation_epoch": 1}, "curation_epoch is 1, and the recording has epoch 0"),
+        ({"curation_epoch": 2, "rec_chunks_s": [(0.0, 1.0), (2.0, 3.0)]}, "the recording has epochs 0 to 1"),
         ({"bad_channels": ["no such"]}, "bad_channels names 'no such'"),
         ({"mea_y_max": -1.0}, "leave none of its 8 channels"),
         ({"kilosort_params": {"fs": 30_000.0}}, "kilosort_params['fs'] is 30000, and the recording has 20000 Hz"),
