@@ -15,6 +15,9 @@ from support import check_schemas, with_fake_sorter
 
 from spikelab.simulation import simulate_recording, write_maxwell
 from spikelab.spike_sorting import SortRunReport
+from spikelab.spike_sorting.config import KILOSORT4
+from spikelab.spike_sorting.jobs import plan_streams
+from spikelab.spike_sorting.sources import open_source
 from spikelab.spike_sorting.supervision.journal import Journal
 
 pytestmark = pytest.mark.timeout(180)
@@ -178,6 +181,26 @@ def test_one_dead_well_costs_only_itself(wells: dict[str, Any], tmp_path: Path) 
     assert all(f'href="plate.raw.h5_{well}/sorting_report.html"' in page for well in three)
 
     assert sort("wells", str(file))["error"][0] == "NoGoodChannelsError"
+
+
+def test_a_whole_plate(wells: dict[str, Any], tmp_path: Path) -> None:
+    """Each of 24 wells is read as what is in it, whatever the lengths, and one that is empty costs only itself."""
+    recording = wells["well000"]
+    cuts = {f"well{k:03d}": recording.frame_slice(2000 * k, 2000 * k + 16_000 + 20 * k) for k in range(24)}
+    cuts["well006"] = recording.frame_slice(0, 20)  # 1 ms
+    file = write_maxwell(tmp_path / "plate.raw.h5", cuts)
+    jobs = plan_streams(file, KILOSORT4)
+    assert list(jobs) == list(cuts)
+    for well, job in jobs.items():
+        (opened,) = open_source(job.source)
+        np.testing.assert_array_equal(opened.get_traces(), cuts[well].get_traces())
+
+    some = ["well005", "well006", "well023"]
+    options = {"runner": "inline", "on_error": "continue", "generate_sorting_report": False}
+    said = sort("wells", str(file), stream_ids=some, **options)
+    assert [(key, [sd and sd["length"] for sd in sds]) for key, sds in said["results"]] == [
+        ("well005", [805]), ("well006", [None]), ("well023", [823]),
+    ]  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------- files, not wells

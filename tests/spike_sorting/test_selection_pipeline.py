@@ -25,7 +25,7 @@ from spikelab.spike_sorting import sort_recording
 recording, cases = json.loads(sys.argv[1])
 plain = {"curate_first": False, "curate_second": False, "preflight": False, "n_jobs": 1}
 def described(sd):
-    names = ("n_samples", "channel_ids", "channel_locations", "rec_chunks_ms", "rec_chunk_names")
+    names = ("n_samples", "channel_ids", "channel_locations", "rec_chunks_ms", "rec_chunk_names", "epoch_name")
     about = {name: sd.metadata[name] for name in names if name in sd.metadata}
     about["channel_locations"] = about["channel_locations"].tolist()
     trains = {str(unit["unit_id"]): train.tolist() for unit, train in zip(sd.neuron_attributes, sd.train)}
@@ -184,15 +184,16 @@ def test_a_selection_of_a_folder_is_split_at_the_borders_of_its_files(tmp_path: 
     """Times count over the whole of a folder, and each file gets back what is left of it."""
     folder = tmp_path / "day"
     folder.mkdir()
-    parts = [simulated(3, seed) for seed in (1, 2)]
-    for number, part in enumerate(parts):
-        write_maxwell(folder / f"part{number}.raw.h5", part)
+    parts = [simulated(3, 1), simulated(2, 2)]
+    for name, part in zip(("part9", "part10"), parts, strict=True):
+        write_maxwell(folder / f"{name}.raw.h5", part)
     cut, early = run(
         folder,
         [{"runner": "inline", "start_time_s": 1.0, "end_time_s": 5.0}, {"runner": "inline", "first_n_mins": 0.04}],
         tmp_path,
     )
     assert [sd["length"] for sd in cut] == [2000, 2000]
+    assert [sd["epoch_name"] for sd in cut] == ["part9.raw.h5", "part10.raw.h5"]
     assert [sd["length"] for sd in early] == [2400, 0]
     whole = np.concatenate([part.get_traces() for part in parts])
     kept = [k for k in range(10) if k != FLAT]
