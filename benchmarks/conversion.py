@@ -32,6 +32,7 @@ from spikelab.spike_sorting.sources import Source, open_source
 from spikelab.spike_sorting.supervision.progress import ProgressFile
 
 N_CHANNELS, FS_HZ, BLOCK_S, TIMED_S, N_REPEATS = 1024, 20_000, 10, 30, 5
+PLAIN = "plain copy of the decoded samples"
 PIECE_S = 100
 """The long recording is converted in pieces of this length, so that its copy never needs more than 4.1 GB of disk."""
 _PLAIN_BLOCK_BYTES = 1 << 24
@@ -39,9 +40,10 @@ _PLAIN_BLOCK_BYTES = 1 << 24
 
 @dataclass(frozen=True)
 class Cost:
-    """What something took: seconds, and megabytes of all its processes together."""
+    """What something took: seconds by the clock and of processors, and megabytes of all its processes together."""
 
     seconds: float
+    cpu_s: float
     peak_MB: float
 
 
@@ -99,7 +101,7 @@ def _print_times(folder: Path, block: Path) -> None:
     _convert(recording, folder, n_jobs=1).rename(decoded)
     n_cores = len(os.sched_getaffinity(0))
     ways: dict[str, Callable[[], object]] = {
-        "plain copy of the decoded samples": lambda: _plain_copy(decoded, folder / "plain.bin"),
+        PLAIN: lambda: _plain_copy(decoded, folder / "plain.bin"),
         "from Maxwell's file, one process": lambda: _convert(recording, folder, n_jobs=1).unlink(),
         f"from Maxwell's file, {n_cores} processes": lambda: _convert(recording, folder, n_jobs=n_cores).unlink(),
     }
@@ -108,15 +110,17 @@ def _print_times(folder: Path, block: Path) -> None:
         for what, do in ways.items():
             costs[what].append(_measured(do))
     decoded.unlink()
-    usual = statistics.median(cost.seconds for cost in costs["plain copy of the decoded samples"])
+    usual = statistics.median(cost.seconds for cost in costs[PLAIN])
     size_GB = 2 * N_CHANNELS * TIMED_S * FS_HZ / 1e9
     print(f"{machine()}\n\n{N_CHANNELS} channels, {TIMED_S} s at {FS_HZ} Hz, {size_GB:.1f} GB\n")
-    print("| what | median (s) | from | to | of the plain copy | peak memory (MB) |\n|---|---:|---:|---:|---:|---:|")
+    print("| what | median (s) | from | to | of the plain copy | CPU (s) | peak memory (MB) |")
+    print("|---|---:|---:|---:|---:|---:|---:|")
     for what, measured in costs.items():
         times = [cost.seconds for cost in measured]
         peak = max(cost.peak_MB for cost in measured)
-        median = statistics.median(times)
-        print(f"| {what} | {median:.1f} | {min(times):.1f} | {max(times):.1f} | {median / usual:.2f} | {peak:.0f} |")
+        median, cpu_s = statistics.median(times), statistics.median(cost.cpu_s for cost in measured)
+        spread = f"{median:.1f} | {min(times):.1f} | {max(times):.1f}"
+        print(f"| {what} | {spread} | {median / usual:.2f} | {cpu_s:.1f} | {peak:.0f} |")
 
 
 def _plain_copy(source: Path, target: Path) -> None:
@@ -172,12 +176,17 @@ def _measured(do: Callable[[], object]) -> Cost:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    started = time.perf_counter()
+    started, before_s = time.perf_counter(), _cpu_s()
     do()
-    seconds = time.perf_counter() - started
+    seconds, cpu_s = time.perf_counter() - started, _cpu_s() - before_s
     done.set()
     watcher.join()
-    return Cost(seconds, peak[0])
+    return Cost(seconds, cpu_s, peak[0])
+
+
+def _cpu_s() -> float:
+    """Return the processor time of this process, and of the children that it has waited for (s)."""
+    return sum(os.times()[:4])
 
 
 def _resident_MB() -> float:

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+_GLANCE_S = 10.0
+"""Time for the report of a batch of which a disk does not answer (s)."""
+
 OnError = Literal["raise", "continue"]
 Folders = Sequence[str | Path] | str | Path | None
 
@@ -393,6 +396,8 @@ def _result_without_run(job: Job, **fields: Any) -> RecordingResult:
 def _report_batch(jobs: Sequence[Job], records: Sequence[RecordingResult]) -> None:
     """Write the report of the batch; one that cannot be written costs neither a result nor its error."""
     limit_s = max((job.config.execution.io_stall_s for job in jobs), default=0.0)
+    if any(record.status == IOStallError.status for record in records):
+        limit_s = min(limit_s, _GLANCE_S)  # a disk is known to be dead: nobody waits for it twice
     with_pages = any(job.config.execution.generate_sorting_report for job in jobs)
     try:
         Deadline("the disk of the batch's report", limit_s).call(
