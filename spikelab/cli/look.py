@@ -13,6 +13,7 @@ from rich.text import Text
 from spikelab.cli.outcomes import failed_text, found_text, remark_lines
 from spikelab.cli.output import ExitCode, UsageProblem, make_console, say, say_whole, seconds_text, short_path
 from spikelab.spike_sorting.outcome import RecordingResult
+from spikelab.spike_sorting.shanks import shanks_of
 from spikelab.spike_sorting.sources import Source, find_streams, open_source
 
 
@@ -30,12 +31,15 @@ class StreamFacts:
         Length (s).
     fs_Hz : float
         Sampling rate (Hz).
+    shanks : tuple of str
+        Its shanks, where there are several: each can be sorted as a stream of its own.
     """
 
     name: str
     n_channels: int
     duration_s: float
     fs_Hz: float
+    shanks: tuple[str, ...] = ()
 
 
 def read_streams(file: Path) -> list[StreamFacts]:
@@ -57,6 +61,7 @@ def _facts(name: str, recording: Any) -> StreamFacts:
         n_channels=int(recording.get_num_channels()),
         duration_s=float(recording.get_total_duration()),
         fs_Hz=float(recording.sampling_frequency),
+        shanks=tuple(shanks_of(recording)),
     )
 
 
@@ -67,9 +72,11 @@ def tell_streams(file: Path) -> int:
     table.add_column("stream")
     for heading in ("channels", "duration", "sampling rate"):
         table.add_column(heading, justify="right")
+    table.add_column("shanks" if any(stream.shanks for stream in streams) else "")
     for stream in streams:
         rate = f"{stream.fs_Hz:,.0f} Hz"
-        table.add_row(stream.name or "(one)", str(stream.n_channels), seconds_text(stream.duration_s), rate)
+        length, shanks = seconds_text(stream.duration_s), ", ".join(stream.shanks)
+        table.add_row(stream.name or "(one)", str(stream.n_channels), length, rate, shanks)
     console = make_console()
     console.print(table)
     command = "multistream" if len(streams) > 1 else "sort"

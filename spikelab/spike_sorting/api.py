@@ -116,10 +116,13 @@ def sort_multistream(
 ) -> dict[str, list[SpikeData | None]]:
     """Sort the streams of one file, such as the wells of a plate, each as a recording of its own.
 
+    The streams of a file with several probes are its probes. Where there is one stream, or none, they are the shanks
+    of its probe: "shank0", "shank1" and so on; those of one stream of several are called "imec0.ap/shank0".
+
     Parameters
     ----------
     recording : path
-        A file with several streams.
+        A file, or a folder of one recording, with several streams or shanks.
     stream_ids : list of str or None, default None
         Streams to sort; None means all.
     intermediate_folders, results_folders : list of paths or None, default None

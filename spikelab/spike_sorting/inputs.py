@@ -24,6 +24,7 @@ from spikelab.spike_sorting.formats.table import (
     why_no_recording,
 )
 from spikelab.spike_sorting.probes.attach import attach_probe, probe_beside
+from spikelab.spike_sorting.shanks import join_shank, split_shank
 from spikelab.spike_sorting.sources import Source, recordings_in
 
 _NOT_IN_NAMES = re.compile(r"[^-\w.#+=@~ ]+")
@@ -143,7 +144,7 @@ def _from_file(path: Path, options: RecordingConfig) -> Input:
     except RecordingUnreadableError as error:
         return Input(name=path.name, source=Source((str(path),), options.stream_id), beside=path, problem=error)
     chosen = _choose_stream(path, streams, options.stream_id)
-    name = _name_of(path.name, chosen if len(streams) > 1 else None)
+    name = _name_of(path.name, chosen if len(streams) > 1 else split_shank(chosen)[1])
     return Input(name=name, source=replace(source, stream_id=chosen), beside=path)
 
 
@@ -166,6 +167,9 @@ def _choose_stream(path: Path, streams: Sequence[Stream], stream_id: str | None)
     if stream_id is not None:
         by_name = {name: stream.id for stream in streams for name in (stream.name, stream.id)}
         if stream_id not in by_name:
+            stream, shank = split_shank(stream_id)
+            if shank is not None:
+                return join_shank(_choose_stream(path, streams, stream), shank)
             msg = f"{path} has no stream {stream_id!r}; it has {_listed(streams) or 'no streams'}"
             raise ValueError(msg)
         return by_name[stream_id]

@@ -13,7 +13,8 @@ from spikelab.spike_sorting.config import SortingPipelineConfig
 from spikelab.spike_sorting.inputs import Input, absolute, as_list, find_input
 from spikelab.spike_sorting.remarks import Remark
 from spikelab.spike_sorting.run_folder import RunFolder
-from spikelab.spike_sorting.sources import Source, find_streams
+from spikelab.spike_sorting.shanks import shanks_of, split_shank
+from spikelab.spike_sorting.sources import Source, find_streams, open_source
 from spikelab.spike_sorting.supervision.lock import LOCK_NAME
 
 Recordings = Any
@@ -129,7 +130,8 @@ def plan_streams(
 ) -> dict[str, Job]:
     """Return one job per stream of the file `recording`; `stream_ids` None means all.
 
-    Folders are given one per stream, or lie beside the file.
+    Where there is one stream, or none, the shanks of its probe are the streams. Folders are given one per stream, or
+    lie beside the file.
 
     Raises
     ------
@@ -138,11 +140,12 @@ def plan_streams(
     RecordingUnreadableError
         The file is missing or damaged.
     """
-    present = find_streams(absolute(recording))
+    present = _streams_or_shanks(absolute(recording), config)
     if not present:
-        msg = f"{recording} has no streams; use sort_recording"
+        msg = f"{recording} has no streams, and no shanks; use sort_recording"
         raise ValueError(msg)
     wanted = _wanted_streams(stream_ids, present)
+    _check_shanks(recording, wanted, present)
     inter = _folder_list("intermediate_folders", intermediate_folders, len(wanted))
     results = _folder_list("results_folders", results_folders, len(wanted))
     configs = {stream: config.override(stream_id=stream) for stream in wanted}
@@ -152,6 +155,25 @@ def plan_streams(
     }
     _check_folders(tuple(jobs.values()))
     return jobs
+
+
+def _streams_or_shanks(path: Path, config: SortingPipelineConfig) -> list[str]:
+    streams = find_streams(path)
+    if len(streams) > 1:
+        return streams
+    found = find_input(path, config.override(stream_id=None).recording)
+    if found.problem is not None:
+        raise found.problem
+    return shanks_of(open_source(found.source)[0]) or streams
+
+
+def _check_shanks(recording: str | Path, wanted: Sequence[str], present: Sequence[str]) -> None:
+    """Refuse shanks that are not there, where it is known which are."""
+    shanks = {split_shank(stream)[1] for stream in present} - {None}
+    unknown = [one for one in wanted if shanks and split_shank(one)[1] not in {None, *shanks}]
+    if unknown:
+        msg = f"{recording} has no stream {unknown[0]!r}; it has {list(present)}"
+        raise ValueError(msg)
 
 
 def _job(found: Input, config: SortingPipelineConfig, inter: Path | None, results: Path | None) -> Job:

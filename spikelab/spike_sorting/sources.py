@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from spikelab.spike_sorting.formats.format import BinaryLayout
 from spikelab.spike_sorting.formats.table import files_of, is_flat_binary, is_recording_path, open_recording, streams_of
 from spikelab.spike_sorting.probes.attach import attach_probe
 from spikelab.spike_sorting.remarks import Remark, remark
+from spikelab.spike_sorting.shanks import of_shank, split_shank
 from spikelab.spike_sorting.supervision.publish import PARTIAL_SUFFIX, publish_folder, publish_text
 
 _DIGEST_BLOCK_BYTES = 1 << 16
@@ -159,11 +160,17 @@ def open_files(source: Source) -> list[Opened]:
     """Return what `open_source` does, with what deserves a note."""
     if source.description is not None:
         return [Opened(load_description(source.description))]
-    return [_with_probe(_open_file(Path(file), source), source) for file in source.files]
+    return [_opened(file, source) for file in source.files]
+
+
+def _opened(file: str, source: Source) -> Opened:
+    found = _with_probe(_open_file(Path(file), source), source)
+    return replace(found, recording=of_shank(found.recording, split_shank(source.stream_id)[1], file))
 
 
 def _open_file(path: Path, source: Source) -> Any:
-    return without_downloads(open_recording(path, source.stream_id, source.layout))
+    stream_id, _ = split_shank(source.stream_id)
+    return without_downloads(open_recording(path, stream_id, source.layout))
 
 
 def _with_probe(recording: Any, source: Source) -> Opened:
