@@ -33,7 +33,8 @@ WHOLE_PACKAGES = {
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Connect what this extension does to a build."""
-    app.connect("builder-inited", _write_pages)
+    # Before autosummary looks at the pages that there are.
+    app.connect("builder-inited", _write_pages, priority=400)
     app.connect("source-read", _point_inside)
     return {"parallel_read_safe": True}
 
@@ -46,6 +47,7 @@ def _write_pages(app: Sphinx) -> None:
     folder.mkdir(exist_ok=True)
     for name, text in {**pages, **beside}.items():
         _write_if_changed(folder / name, text)
+    app.project.discover(app.config.exclude_patterns, app.config.include_patterns)
 
 
 def _write_if_changed(file: Path, text: str) -> None:

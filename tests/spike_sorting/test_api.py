@@ -43,7 +43,7 @@ def file(tmp_path_factory):
         ({"on_error": "ignore"}, ValueError, "on_error"),
         ({"max_parallel": 0}, ValueError, "max_parallel"),
         ({"use_docker": True}, ValueError, "planned"),
-        ({"sorter": "kilosort2"}, SorterNotInstalledError, "yet"),
+        ({"sorter": "rt_sort"}, SorterNotInstalledError, "yet"),
     ],
 )
 def test_a_wrong_call_is_refused_before_anything_runs(file, call, error, said):
