@@ -72,7 +72,9 @@ class RecordingConfig:
     freq_min: float = setting(300.0, "Low edge of the pass band (Hz).", above=0)
     freq_max: float = setting(6000.0, "High edge of the pass band for metrics and templates (Hz).", above=0)
     bad_channels: Literal["auto"] | tuple[str | int, ...] | None = setting(
-        "auto", "Channels to leave out: found automatically, a list of channel ids, or None for none."
+        "auto",
+        "Channels to leave out: found automatically, a list of channel ids, or None for none. With a list or None, "
+        "files that seem to be read in a wrong way are sorted, too.",
     )
     stim_times_ms: tuple[float, ...] | None = setting(None, "Times of stimulation (ms), to be cleaned.")
 

@@ -219,7 +219,8 @@ def _kept_channels(job: Job, recording: Any) -> tuple[NDArray[np.bool_], list[st
 def _is_flat(recording: Any, in_memory: Any) -> bool:
     """Return whether a sorter can read the file as it is; a recording in memory is saved as such a file."""
     flat = in_memory is not None or recording.binary_compatible_with(time_axis=0, file_paths_length=1, file_offset=0)
-    return bool(flat) and str(recording.dtype) in SUPPORTED_DTYPES
+    # Floats are copied: some may be no numbers, which no sorter stands.
+    return bool(flat) and str(recording.dtype) in SUPPORTED_DTYPES and recording.dtype.kind != "f"
 
 
 def _n_stray_bytes(recording: Any) -> int:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from spikelab.spike_sorting._exceptions import InsufficientActivityError
 from spikelab.spike_sorting.backends.base import SortJob
 from spikelab.spike_sorting.geometry import position_problems
+from spikelab.spike_sorting.samples.reading import misread_type, spread_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,7 +21,6 @@ _THRESHOLD, _BY_CHANCE = 5.0, 5.7e-7
 """A peak counts beyond so many times the noise; the share of samples of pure noise that are."""
 _FEWEST_PEAKS = 10
 _QUIETEST_UV, _LOUDEST_UV, _USUAL_UV = 0.5, 200.0, 8.0
-_MUCH_SMALLER = 1 / 8
 _RAILED_FRAC, _MANY_CHANNELS_FRAC = 0.05, 0.25
 _DEAD_TIME_S = 0.001
 _LOWEST_SCALE, _HIGHEST_SCALE = 0.1, 1000.0
@@ -199,50 +199,12 @@ def _constant(samples: NDArray[Any]) -> Iterator[Cause]:
 
 def _misread(samples: NDArray[Any]) -> list[Cause]:
     """Return the way in which `samples` look like samples of another type, if they do."""
-    dtype = samples.dtype
-    said = _misread_float(samples) if dtype.kind == "f" else _misread_integer(samples)
+    said = misread_type(samples)
     if said is None:
         return []
-    advice = f"Read the file again with the right data type, byte order, header and number of channels, not as {dtype}."
+    right = "the right data type, byte order, header and number of channels"
+    advice = f"Read the file again with {right}, not as {samples.dtype}."
     return [Cause("dtype", said, advice)]
-
-
-def _misread_integer(samples: NDArray[Any]) -> str | None:
-    import numpy as np
-
-    dtype, spread = samples.dtype, _spread(samples)
-    limits = np.iinfo(dtype)
-    other = np.dtype(f"{'i' if dtype.kind == 'u' else 'u'}{dtype.itemsize}")
-    kind = "signed" if dtype.kind == "u" else "unsigned, offset binary"
-    if _spread(samples.view(other)) < _MUCH_SMALLER * spread:
-        return f"the samples are {dtype}, and look like {kind} ones ({other})"
-    if dtype.itemsize > 1 and _spread(samples.byteswap()) < _MUCH_SMALLER * spread:
-        return f"the samples look like {dtype} of the other byte order"
-    full_range = float(limits.max) - float(limits.min)
-    if dtype.itemsize == 2 and spread > full_range / 16 and _are_floats(samples):
-        return f"the samples are {dtype}, and look like float32"
-    if spread > 0.25 * full_range:
-        return f"the samples fill the whole range of {dtype} as noise would"
-    return None
-
-
-def _misread_float(samples: NDArray[Any]) -> str | None:
-    import numpy as np
-
-    absurd = ~np.isfinite(samples) | ((np.abs(samples) < 1e-30) & (samples != 0)) | (np.abs(samples) > 1e20)
-    share = float(absurd.mean())
-    if share < 0.05:
-        return None
-    return f"{share:.0%} of the samples are {samples.dtype} that no amplifier gives (NaN, infinite, below 1e-30)"
-
-
-def _are_floats(samples: NDArray[Any]) -> bool:
-    """Return whether pairs of 16-bit samples, taken as float32, are numbers of a usual size."""
-    import numpy as np
-
-    flat = np.ascontiguousarray(samples).ravel()
-    values = np.abs(flat[: flat.size // 2 * 2].view(np.float32))
-    return bool(((values > 1e-8) & (values < 1e7)).mean() > 0.98)
 
 
 def _railed(samples: NDArray[Any]) -> Iterator[Cause]:
@@ -259,12 +221,6 @@ def _railed(samples: NDArray[Any]) -> Iterator[Cause]:
             f"{n_railed} of {samples.shape[1]} channels stay at a rail ({low:g} or {high:g})",
             "Check the electrodes, the ground and their contact with the fluid; the amplifier is at its rail.",
         )
-
-
-def _spread(samples: NDArray[Any]) -> float:
-    import numpy as np
-
-    return float(np.median(samples.astype(np.float64).std(axis=0)))
 
 
 # ------------------------------------------------------------------------------------------------- the signal
@@ -316,7 +272,7 @@ def _gain(samples: NDArray[Any], seen: Diagnosis) -> Iterator[Cause]:
             f"noise is 2 to 30 uV as a rule, so that the gain seems some {off}",
             "Set gain_to_uv to the microvolts of one step of the file.",
         )
-    spread = _spread(samples)
+    spread = spread_of(samples)
     if samples.dtype.kind == "f" and not _LOWEST_SCALE <= spread <= _HIGHEST_SCALE:
         yield Cause(
             "gain",
