@@ -292,7 +292,7 @@ def test_the_preset_is_what_the_name_selects(said: dict[str, Any]) -> None:
 
 def test_an_override_reruns_what_it_concerns(said: dict[str, Any]) -> None:
     """Stricter thresholds curate anew, and sort nothing anew."""
-    assert stages_after(said, "override") == ["curate", "export"]
+    assert stages_after(said, "override") == ["curate", "review", "export"]
     assert said["override"][1][0] <= said["basic usage"][1][0]
 
 
@@ -306,7 +306,7 @@ def test_the_wells_of_a_plate(said: dict[str, Any]) -> None:
 
 def test_recompute_flags(said: dict[str, Any]) -> None:
     """A forced re-sort runs from sorting on, leaves the recording alone, and finds the same units."""
-    assert stages_after(said, "recompute") == ["sort", "waveforms", "assemble", "curate", "export"]
+    assert stages_after(said, "recompute") == ["sort", "waveforms", "assemble", "curate", "review", "export"]
     assert said["recompute"][1][0] == said["basic usage"][1][0]
 
 

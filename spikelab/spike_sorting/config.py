@@ -27,6 +27,7 @@ from spikelab.spike_sorting._settings import (
     setting,
     thaw,
 )
+from spikelab.spike_sorting._toml_lines import line_of
 
 SORTERS = ("kilosort2", "kilosort4", "rt_sort")
 """Sorters that come with spikelab; packages may add others under the entry-point group of the backends."""
@@ -395,13 +396,17 @@ class SortingPipelineConfig:
         Raises
         ------
         ValueError
-            The file is not TOML, or holds an unknown or wrong setting; names the file and the setting.
+            The file is not TOML, or holds an unknown or wrong setting; names the file, the line and the setting.
         """
-        path = Path(path)
+        path, groups, text = Path(path), {}, ""
         try:
-            return cls.from_dict(parse_toml(path.read_text(encoding="utf-8")))
+            text = path.read_text(encoding="utf-8")
+            groups = parse_toml(text)
+            return cls.from_dict(groups)
         except (TypeError, ValueError) as error:
-            msg = f"{path}: {error}"
+            wrong = _first_wrong(groups)
+            line = line_of(text, *wrong) if wrong else None
+            msg = f"{path}{f', line {line}' if line else ''}: {error}"
             raise ValueError(msg) from error
 
     @classmethod
@@ -459,6 +464,26 @@ def _build_group(cls: type[Any], group: str, values: Any) -> Any:
     except (TypeError, ValueError) as error:
         msg = f"[{group}] {error}"
         raise type(error)(msg) from error
+
+
+def _first_wrong(groups: Mapping[str, Any]) -> tuple[str, str | None] | None:
+    """Return group and setting of what is wrong in `groups`, or the group alone; None where it is no single one."""
+    classes = {group.name: type(group.default) for group in dataclasses.fields(SortingPipelineConfig)}
+    for group, values in groups.items():
+        if group not in classes or not isinstance(values, Mapping):
+            return group, None
+        for name, value in values.items():
+            if _is_wrong(classes[group], group, {name: value}):
+                return group, name
+    return None
+
+
+def _is_wrong(cls: type[Any], group: str, values: Mapping[str, Any]) -> bool:
+    try:
+        _build_group(cls, group, values)
+    except (TypeError, ValueError):
+        return True
+    return False
 
 
 def _for_toml(value: Any) -> Any:

@@ -25,7 +25,7 @@ from spikelab.spike_sorting.jobs import Job
 from spikelab.spike_sorting.outcome import Outcome, RecordingResult, SortRunReport
 from spikelab.spike_sorting.remarks import remark
 from spikelab.spike_sorting.run_folder import EXPORT, RunFolder
-from spikelab.spike_sorting.stages import assemble, curate, export, load, sort, waveforms
+from spikelab.spike_sorting.stages import assemble, curate, export, load, review, sort, waveforms
 from spikelab.spike_sorting.stages.stage import Phase, Stage, ensure, stage_keys
 from spikelab.spike_sorting.supervision import host
 from spikelab.spike_sorting.supervision.arbiter import MemoryArbiter
@@ -42,6 +42,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("waveforms", "finish", waveforms.VERSION, waveforms.settings, waveforms.run),
     Stage("assemble", "finish", assemble.VERSION, assemble.settings, assemble.run),
     Stage("curate", "finish", curate.VERSION, curate.settings, curate.run),
+    Stage("review", "finish", review.VERSION, review.settings, review.run),
     Stage(EXPORT, "finish", export.VERSION, export.settings, export.run),
 )
 PHASES: tuple[Phase, ...] = tuple(dict.fromkeys(stage.phase for stage in STAGES))

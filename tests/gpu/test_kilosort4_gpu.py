@@ -55,7 +55,7 @@ def test_memory_comes_back_within_5_s_of_a_kill(file: Path, first: dict[str, Any
     gpu = NvmlGpu()
     baseline = used_bytes(gpu)
     run = RunFolder(file.parent / "inter_kilosort4" / file.name, Path(first["results_folder"]))
-    run.forget(["sort", "waveforms", "assemble", "curate", "export"])
+    run.forget(["sort", "waveforms", "assemble", "curate", "review", "export"])
     run.remove_checkpoints()
     kill_worker(run, "sort", lambda progress: progress.step == step, n_threads=2)
     killed_s = time.monotonic()

@@ -427,21 +427,43 @@ def test_what_a_file_leaves_out_keeps_its_default(tmp_path: Path) -> None:
     "text,said",
     [
         ("[curation]\nsnr_min = = 5\n", r"mine.toml: .*line 2"),
-        ("[curation]\nsnr_mim = 5\n", r"mine.toml: \[curation\] has no setting 'snr_mim'; did you mean 'snr_min'\?"),
-        ("[curation]\nsnr_min = -5\n", r"mine.toml: \[curation\] snr_min must be at least 0, got -5"),
-        ('[curation]\nsnr_min = "high"\n', r"mine.toml: \[curation\] snr_min must be a number or None, got 'high'"),
+        (
+            "[curation]\nsnr_mim = 5\n",
+            r"mine.toml, line 2: \[curation\] has no setting 'snr_mim'; did you mean 'snr_min'\?",
+        ),
+        ("[curation]\nsnr_min = -5\n", r"mine.toml, line 2: \[curation\] snr_min must be at least 0, got -5"),
+        (
+            '[curation]\nsnr_min = "high"\n',
+            r"mine.toml, line 2: \[curation\] snr_min must be a number or None, got 'high'",
+        ),
         (
             "[curations]\nsnr_min = 5\n",
-            r"mine.toml: unknown group \[curations\]; did you mean 'curation'\?; the groups are",
+            r"mine.toml, line 1: unknown group \[curations\]; did you mean 'curation'\?; the groups are",
         ),
-        ("snr_min = 5\n", r"mine.toml: setting 'snr_min' stands outside of its group; write it .* under \[curation\]"),
-        ("curation = 5\n", r"mine.toml: \[curation\] must be a group of settings, got 5"),
-        ("[waveform]\nms_before = 0\n", r"mine.toml: \[waveform\] waveforms_ms_before must be above 0"),
+        (
+            "snr_min = 5\n",
+            r"mine.toml, line 1: setting 'snr_min' stands outside of its group; write it .* under \[curation\]",
+        ),
+        ("curation = 5\n", r"mine.toml, line 1: \[curation\] must be a group of settings, got 5"),
+        ("[waveform]\nms_before = 0\n", r"mine.toml, line 2: \[waveform\] waveforms_ms_before must be above 0"),
+        (
+            "# ours\n[waveform]\nms_after = 1\n\n[ execution ]\nn_jobs = 2\n'io_stall_s' = 0\n[waveform.x]\ny = 1",
+            r"mine.toml, line 8: \[waveform\] has no setting 'x'",
+        ),
+        (
+            "[waveform]\nms_after = 1\n\n[ execution ]\nn_jobs = 2\n'io_stall_s' = 0\n",
+            r"mine.toml, line 6: \[execution\] io_stall_s must be above 0",
+        ),
+        ("[sorter]\nsorter_params.Th = nan\n", r"mine.toml: \[sorter\] .*NaN"),
+        (
+            "[recording]\nfreq_max = 200\n",
+            r"mine.toml, line 2: \[recording\] freq_min must lie below freq_max",
+        ),
         (b"\xff\xfe", r"mine.toml: .*utf-8"),
     ],
 )
 def test_an_error_in_a_file_names_file_and_setting(text: str | bytes, said: str, tmp_path: Path) -> None:
-    """What is wrong with a file is said with the file, the group and the setting, or the line."""
+    """What is wrong with a file is said with the file, the line, the group and the setting."""
     file = tmp_path / "mine.toml"
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ValueError, match=said):

@@ -161,12 +161,12 @@ def test_same_call_again_runs_nothing(sorted_once, undisturbed):
 
 
 def test_a_changed_threshold_redoes_curation_only(sorted_once, undisturbed):
-    """One changed curation threshold runs curate and export, and the way back restores the first result."""
+    """One changed curation threshold runs curate and what follows, and the way back restores the first result."""
     ran, _ = again(sorted_once, snr_min=500.0)
-    assert ran == ["curate", "export"]
+    assert ran == ["curate", "review", "export"]
     assert load_results(sorted_once.results).N == 0
     ran, _ = again(sorted_once)
-    assert ran == ["curate", "export"]
+    assert ran == ["curate", "review", "export"]
     assert content(sorted_once) == undisturbed
 
 

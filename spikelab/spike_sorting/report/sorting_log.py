@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-STAGES = ("load", "sort", "waveforms", "assemble", "curate", "export")
+STAGES = ("load", "sort", "waveforms", "assemble", "curate", "review", "export")
 """The stages of a sort, in order."""
 
 _N_LAST, _N_LISTED, _LONGEST = 30, 20, 500

@@ -24,10 +24,13 @@ class Glance:
         Samples of the file, not scaled, in the order of time.
     fs_Hz : float
         Sampling rate.
+    starts : tuple of int, default ()
+        First sample of each window in the recording, where that is known.
     """
 
     windows: tuple[NDArray[Any], ...]
     fs_Hz: float
+    starts: tuple[int, ...] = ()
 
     @property
     def n_channels(self) -> int:
@@ -41,7 +44,7 @@ class Glance:
 
     def of_channels(self, kept: NDArray[np.bool_]) -> Glance:
         """Return the same windows of the channels that the mask `kept` names."""
-        return Glance(tuple(window[:, kept] for window in self.windows), self.fs_Hz)
+        return Glance(tuple(window[:, kept] for window in self.windows), self.fs_Hz, self.starts)
 
 
 def glance_at(recording: Any) -> Glance:
@@ -69,4 +72,4 @@ def glance_at(recording: Any) -> Glance:
     wanted = min(max(_FEWEST, affordable), _MOST, -(-n_samples // length))
     starts = np.unique(np.linspace(0, n_samples - length, wanted, dtype=np.int64)).tolist()
     windows = (recording.get_traces(start_frame=start, end_frame=start + length) for start in starts)
-    return Glance(tuple(np.asarray(window) for window in windows), fs_Hz)
+    return Glance(tuple(np.asarray(window) for window in windows), fs_Hz, tuple(starts))

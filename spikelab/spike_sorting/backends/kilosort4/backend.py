@@ -19,6 +19,7 @@ from spikelab.spike_sorting.backends.kilosort4.memory import free_memory_bytes, 
 from spikelab.spike_sorting.backends.kilosort4.parameters import (
     HARMLESS,
     OURS,
+    PARAMETERS,
     RUN_ARGUMENTS,
     check_against_recording,
     check_parameters,
@@ -88,6 +89,7 @@ class Kilosort4Backend:
         return {
             "accelerated": list(replaced),
             "recommended": advice.to_list(),
+            "batch_samples": request.settings.get("batch_size", PARAMETERS["batch_size"].default),
             "notes": list(advice.warnings),
             "warnings": [told.to_dict() for told in request.binary.remarks()],
         }
