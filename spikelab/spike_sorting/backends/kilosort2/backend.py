@@ -66,6 +66,7 @@ class Kilosort2Backend:
         if params["keep_good_only"]:
             (job.folder / _GOOD_ONLY).touch()
         return {
+            "batch_samples": batch_step(params),
             "notes": list(_notes(self.read(job.folder, job.recording.get_num_samples()), params, job.recording)),
             "warnings": [told.to_dict() for told in binary.remarks()],
         }
