@@ -1,8 +1,9 @@
-"""Units that are the shadow of a larger one: what its template leaves behind fires whenever it does."""
+"""Units that are the shadow of larger ones: what their templates leave behind fires whenever they do."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,27 +19,33 @@ _SIZES = ("amplitude", "ks_amplitude")
 """Attributes that tell how large a unit is. The average waveform of a shadow is that of the unit which it follows, so
 that amplitudes alone are as good as equal; the sorter knows how little of it was left for the shadow.
 """
-_LEAST_AGREEMENT = 0.2
-"""Least share of the spikes of both units that they have in common. A template also fires on some other unit's spikes:
-that unit then lies wholly within the larger one, is a small part of it, and is real.
+_LEAST_AGREEMENT, _WHOLLY = 0.2, 0.6
+"""A template also fires on some other unit's spikes: of that unit, more than this second share lies within the larger
+one, and of the spikes of both they have less than the first in common. Such a unit is real.
 """
+_LEAST_SHARE = 0.1
+"""Share of a unit's spikes, beyond chance, that coincide with a larger one if that has to do with it."""
+_SHIFTS_MS = (-7.0, -5.0, 5.0, 7.0)
+"""Trains moved by so much have in common what chance gives: longer than a spike, shorter than most bursts."""
+_AT_ONCE = 1_000_000
+"""Spikes that are looked at in one go, which keeps memory small."""
 
 
 def curate_by_redundancy(
     sd: SpikeData, max_redundancy: float = 60.0, window_ms: float = 0.4
 ) -> tuple[SpikeData, CriterionResult]:
-    """Keep the units that do not fire together with a larger one, beyond chance.
+    """Keep the units that do not fire together with larger ones, beyond chance.
 
     A sorter that subtracts templates finds what is left of a large spike as a spike of another unit. Such a unit
-    coincides with the large one nearly always, looks different and may lie elsewhere. The larger unit stays.
+    coincides with the large one, or with one of several, nearly always, looks different and may lie elsewhere. The
+    larger units stay.
 
     Parameters
     ----------
     sd : SpikeData
         The units to judge; never changed.
     max_redundancy : float, default 60.0
-        Largest share (percent) of a unit's spikes that coincide with those of one larger unit, beyond what chance
-        gives.
+        Largest share (percent) of a unit's spikes that coincide with those of larger units, beyond what chance gives.
     window_ms : float, default 0.4
         Spikes at most this far apart coincide (ms).
 
@@ -47,8 +54,9 @@ def curate_by_redundancy(
     sd_curated : SpikeData
         The units that passed, in their order.
     result : dict
-        "metric": shape (N,), float64, that share (percent), 0 for chance, for the largest unit, and where the two
-        have less than a fifth of all their spikes in common; "passed": shape (N,), bool; N = all units given. Larger
+        "metric": shape (N,), float64, that share (percent), 0 for chance and for the largest unit; "passed": shape
+        (N,), bool; N = all units given. A larger unit of which this one is a small part is left out: it lies within
+        that, and the two have less than a fifth of all their spikes in common. Larger
         is the unit with the larger product of the attributes ``amplitude`` and ``ks_amplitude`` (of those that all
         units have), or with more spikes where there is neither.
 
@@ -72,14 +80,16 @@ def curate_by_redundancy(
 def evaluate_redundancy(sd: SpikeData, max_redundancy: float, window_ms: float = 0.4) -> CriterionResult:
     """Return for each unit how much of it is the shadow of a larger one, and whether that is little enough."""
     require_not_negative(max_redundancy=max_redundancy, window_ms=window_ms)
-    metric = redundancy_pct(sd.train, _sizes(sd), sd.length, window_ms)
+    metric = redundancy_pct(sd.train, _sizes(sd), window_ms)
     return judge(metric, metric <= max_redundancy)
 
 
-def redundancy_pct(
-    trains_ms: Sequence[npt.NDArray[np.float64]], sizes: npt.ArrayLike, length_ms: float, window_ms: float
-) -> Floats:
-    """Return the largest share of each unit's spikes that coincide with one larger unit, beyond chance.
+def redundancy_pct(trains_ms: Sequence[npt.NDArray[np.float64]], sizes: npt.ArrayLike, window_ms: float) -> Floats:
+    """Return the share of each unit's spikes that coincide with those of larger units, beyond chance.
+
+    Counted are the larger units with which a tenth of the unit's spikes or more coincide beyond chance: what several
+    of them leave behind may be one unit. Chance is what the same trains have 5 and 7 ms apart, so that bursts of many
+    units at once are chance, too.
 
     Parameters
     ----------
@@ -87,8 +97,6 @@ def redundancy_pct(
         Spike times of each unit (ms).
     sizes : array-like, shape (n_units,)
         Sizes of the units; of two that are alike, the one with more spikes counts as the larger, then the first.
-    length_ms : float
-        Length of the recording (ms).
     window_ms : float
         Spikes at most this far apart coincide (ms).
 
@@ -97,47 +105,93 @@ def redundancy_pct(
     ndarray, shape (n_units,), float64
         Percent: 0 as chance would have it, 100 where each spike coincides.
     """
-    counts = np.array([len(train) for train in trains_ms], dtype=np.int64)
-    rank = np.empty(len(counts), dtype=np.int64)
-    rank[np.lexsort((-np.arange(len(counts)), counts, np.asarray(sizes, dtype=float)))] = np.arange(len(counts))
-    common = _coincident(trains_ms, rank, window_ms)
+    spikes = _Spikes.of(trains_ms, sizes)
+    counts = spikes.counts
+    common = spikes.in_common(0.0, window_ms)
+    beyond = _beyond(common, _mean(spikes.in_common(shift, window_ms) for shift in _SHIFTS_MS), counts[:, None])
     is_part = common < _LEAST_AGREEMENT * (counts[:, None] + counts - common)
-    together = np.where(is_part, 0.0, common / np.maximum(counts, 1)[:, None])
-    # The larger unit's own windows cover this part of the recording.
-    chance = np.minimum(counts * (2 * window_ms / length_ms), 1.0) if length_ms > 0 else np.zeros(len(counts))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        beyond = np.where(chance < 1.0, (together - chance) / (1.0 - chance), 0.0)
-    largest: Floats = np.maximum(beyond.max(axis=1, initial=0.0), 0.0) * 100.0
-    return largest
+    wholly_within = common > _WHOLLY * counts[:, None]
+    partners = (beyond >= _LEAST_SHARE) & ~(is_part & wholly_within)
+    together = spikes.with_any(partners, 0.0, window_ms)
+    by_chance = _mean(spikes.with_any(partners, shift, window_ms) for shift in _SHIFTS_MS)
+    return _beyond(together, by_chance, counts) * 100.0
 
 
-def _coincident(
-    trains_ms: Sequence[npt.NDArray[np.float64]], rank: npt.NDArray[np.int64], window_ms: float
-) -> npt.NDArray[np.int64]:
-    """Return how many spikes of each unit (row) coincide with a larger one (column)."""
-    n_units = len(trains_ms)
-    found = np.zeros((n_units, n_units), dtype=np.int64)
-    times_ms = np.concatenate([np.empty(0), *trains_ms])
-    units = np.repeat(np.arange(n_units), [len(train) for train in trains_ms])
-    order = np.argsort(times_ms, kind="stable")
-    times_ms, units = times_ms[order], units[order]
-    pairs = [np.empty(0, dtype=np.int64)]
-    first = np.arange(times_ms.size)
-    for lag in range(1, times_ms.size):
-        first = first[first + lag < times_ms.size]
+def _mean(arrays: Iterable[npt.NDArray[np.int64]]) -> Floats:
+    means: Floats = np.mean(list(arrays), axis=0)
+    return means
+
+
+def _beyond(found: npt.NDArray[np.int64], chance: Floats, n_spikes: npt.NDArray[np.int64]) -> Floats:
+    """Return the share of `n_spikes` that were `found` beyond `chance`, of what chance leaves."""
+    shares: Floats = np.maximum(found - chance, 0.0) / np.maximum(n_spikes - chance, 1.0)
+    return shares
+
+
+@dataclass(frozen=True, eq=False)
+class _Spikes:
+    """The spikes of all units in one train.
+
+    Parameters
+    ----------
+    times_ms : ndarray, shape (n_spikes,), float64
+        When, rising.
+    units : ndarray, shape (n_spikes,), int64
+        Whose.
+    rank : ndarray, shape (n_units,), int64
+        How many units are smaller than each.
+    """
+
+    times_ms: npt.NDArray[np.float64]
+    units: npt.NDArray[np.int64]
+    rank: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, trains_ms: Sequence[npt.NDArray[np.float64]], sizes: npt.ArrayLike) -> _Spikes:
+        counts = np.array([len(train) for train in trains_ms], dtype=np.int64)
+        rank = np.empty(len(counts), dtype=np.int64)
+        rank[np.lexsort((-np.arange(len(counts)), counts, np.asarray(sizes, dtype=float)))] = np.arange(len(counts))
+        times_ms = np.concatenate([np.empty(0), *trains_ms])
+        order = np.argsort(times_ms, kind="stable")
+        return cls(times_ms[order], np.repeat(np.arange(len(counts)), counts)[order], rank)
+
+    @property
+    def counts(self) -> npt.NDArray[np.int64]:
+        """Spikes of each unit."""
+        return np.bincount(self.units, minlength=len(self.rank))
+
+    def in_common(self, shift_ms: float, window_ms: float) -> npt.NDArray[np.int64]:
+        """Return how many spikes of each unit (row), moved by `shift_ms`, coincide with a larger one (column)."""
+        n_units = len(self.rank)
+        found = np.zeros((n_units, n_units), dtype=np.int64)
+        for spikes, larger in self._coincident(shift_ms, window_ms):
+            # A spike between two of the larger unit counts once.
+            once = np.unique(spikes * n_units + larger)
+            np.add.at(found, (self.units[once // n_units], once % n_units), 1)
+        return found
+
+    def with_any(self, partners: npt.NDArray[np.bool_], shift_ms: float, window_ms: float) -> npt.NDArray[np.int64]:
+        """Return how many spikes of each unit, moved by `shift_ms`, coincide with any of its `partners`."""
+        hit = np.zeros(len(self.times_ms), dtype=bool)
+        for spikes, larger in self._coincident(shift_ms, window_ms):
+            hit[spikes[partners[self.units[spikes], larger]]] = True
+        return np.bincount(self.units[hit], minlength=len(self.rank))
+
+    def _coincident(
+        self, shift_ms: float, window_ms: float
+    ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+        """Yield spikes, moved by `shift_ms`, and the larger unit of which each coincides with a spike."""
         # A hair more than the window: times in ms are rounded, and a sample more or less must not decide.
-        first = first[times_ms[first + lag] - times_ms[first] <= window_ms + 1e-6]
-        if not first.size:
-            break
-        second = first + lag
-        is_smaller = rank[units[first]] < rank[units[second]]
-        spike, larger = np.where(is_smaller, first, second), np.where(is_smaller, second, first)
-        differs = units[first] != units[second]
-        pairs.append(spike[differs] * n_units + units[larger[differs]])
-    # A spike between two of the larger unit counts once.
-    spikes, larger_units = np.divmod(np.unique(np.concatenate(pairs)), max(n_units, 1))
-    np.add.at(found, (units[spikes], larger_units), 1)
-    return found
+        reach_ms = window_ms + 1e-6
+        for start in range(0, len(self.times_ms), _AT_ONCE):
+            moved_ms = self.times_ms[start : start + _AT_ONCE] + shift_ms
+            first = np.searchsorted(self.times_ms, moved_ms - reach_ms, "left")
+            many = np.searchsorted(self.times_ms, moved_ms + reach_ms, "right") - first
+            spikes = np.repeat(np.arange(start, start + len(moved_ms)), many)
+            others = np.arange(many.sum()) + np.repeat(first - np.cumsum(many) + many, many)
+            larger = self.units[others]
+            is_larger = self.rank[larger] > self.rank[self.units[spikes]]
+            yield spikes[is_larger], larger[is_larger]
 
 
 def _sizes(sd: SpikeData) -> Floats:

@@ -180,8 +180,8 @@ class CurationConfig:
     std_norm_max: float | None = setting(1.0, "Largest spread of the waveform over its amplitude.", low=0)
     redundancy_max: float | None = setting(
         60.0,
-        "Highest share of a unit's spikes that coincide with those of one larger unit, beyond chance (percent); above "
-        "it the unit is what the larger one left behind.",
+        "Highest share of a unit's spikes that coincide with those of larger units, beyond chance (percent); above it "
+        "the unit is what the larger ones left behind.",
         low=0,
         high=100,
     )

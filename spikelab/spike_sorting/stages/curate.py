@@ -15,8 +15,11 @@ if TYPE_CHECKING:
     from spikelab.spikedata import SpikeData
 
 VERSION = 3
+<<<<<<< HEAD
 
 Step = Callable[["SpikeData"], "tuple[SpikeData, dict[str, Any]]"]
+=======
+>>>>>>> ded1c3a (Find what several units leave behind, and count chance where units burst together)
 
 
 def settings(config: SortingPipelineConfig) -> Any:
