@@ -15,6 +15,7 @@ from spikelab.spike_sorting._exceptions import InsufficientActivityError
 from spikelab.spike_sorting.backends.base import SortJob
 from spikelab.spike_sorting.backends.kilosort4.backend import Kilosort4Backend
 from spikelab.spike_sorting.backends.kilosort4.diagnosis import Diagnosis, diagnose, explained, glance_at
+from spikelab.spike_sorting.backends.kilosort4.results import require_spikes
 from spikelab.spike_sorting.config import KILOSORT4
 from spikelab.spike_sorting.run_folder import RunFolder
 from spikelab.spike_sorting.supervision.progress import ProgressFile
@@ -216,3 +217,27 @@ def test_a_sort_without_spikes_says_why(tmp_path, n_units, what):
     assert [finding["about"] for finding in raised.value.findings] == [what]
     assert ("silent" in str(raised.value)) == (what == "silence")
     assert ("silent" in raised.value.advice) == (what == "silence")
+
+
+def test_a_sort_that_finds_spikes_and_no_unit_says_why(tmp_path):
+    """A real sort whose templates fit none of the spikes they were learned from tells of both, and what to look at."""
+    pytest.importorskip("kilosort")
+    truth = simulate_recording("linear", n_channels=8, duration_s=5, n_units=6, rate_Hz=(8, 15))
+    job = job_of(tmp_path, truth.recording.get_traces(), truth.recording, nblocks=0, Th_learned=1000.0)
+    with pytest.raises(
+        InsufficientActivityError, match=r"detected \d+ spikes, and finds none with the \d+ templates"
+    ) as raised:
+        Kilosort4Backend().sort(job)
+    assert [finding["about"] for finding in raised.value.findings] == ["threshold"]
+    assert "Th_learned" in raised.value.advice
+    assert raised.value.nspks_at_failure == 0
+
+
+@pytest.mark.parametrize("times", [[], [-3, 100]])
+def test_spikes_beside_the_recording_are_no_unit(tmp_path, times):
+    """Padding alone gives no unit, and a sort that ends so does not count as one."""
+    np.save(tmp_path / "spike_times.npy", np.array(times, dtype=np.int64))
+    with pytest.raises(InsufficientActivityError, match=f"with {len(times)} spikes beside the recording"):
+        require_spikes(tmp_path, n_samples=100)
+    np.save(tmp_path / "spike_times.npy", np.array([*times, 5]))
+    require_spikes(tmp_path, n_samples=100)

@@ -85,6 +85,7 @@ class Kilosort4Backend:
         request, advice = sort_request(job)
         with _explaining_silence(job), _log_file(job.folder / "kilosort4.log"):
             replaced = steps.run_steps(request, job.progress, job.run.sorter_checkpoints)
+            results.require_spikes(job.folder, job.recording.get_num_samples())
         results.write_phy_params(job.folder, job.run.sorter_output, request.binary, request.fs_Hz)
         return {
             "accelerated": list(replaced),

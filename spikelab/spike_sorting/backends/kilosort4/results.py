@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from spikelab.spike_sorting._exceptions import InsufficientActivityError
 from spikelab.spike_sorting.backends.base import Sorting, check_sorting
 from spikelab.spike_sorting.backends.binary import FlatBinary
 from spikelab.spike_sorting.backends.phy_files import load_array, unit_column
@@ -31,6 +32,14 @@ def read_results(folder: Path, n_samples: int) -> Sorting:
         "ks_amplitude": unit_column(folder / "cluster_Amplitude.tsv", float, unit_ids, _SORTER),
     }
     return check_sorting(Sorting(samples, units, unit_ids, properties), n_samples, _SORTER)
+
+
+def require_spikes(folder: Path, n_samples: int) -> None:
+    """Raise InsufficientActivityError when none of the spikes in `folder` is within the recording's `n_samples`."""
+    samples = load_array(folder / "spike_times.npy", _SORTER)
+    if not ((samples >= 0) & (samples < n_samples)).any():
+        msg = f"Kilosort4 ends without a unit, with {samples.size} spikes beside the recording and none in it"
+        raise InsufficientActivityError(msg, sorter=_SORTER, units_at_failure=0, nspks_at_failure=0)
 
 
 def write_phy_params(folder: Path, final_folder: Path, binary: FlatBinary, fs_Hz: float) -> None:

@@ -300,12 +300,16 @@ def postprocess_templates(state: State) -> None:
 
 def extract(state: State) -> None:
     """Extract spikes again by matching pursuit with the learned templates."""
+    n_detected, n_templates = len(state.st), len(state.Wall)
     with state.progress.counting_spikes(template_matching, "run_matching"), state.spill.growing(template_matching):
         state.st, state.tF, state.ops = template_matching.extract(
             state.ops, state.bfile, state.Wall, device=state.request.device, progress_bar=state.progress
         )
     state.tF = plain(state.tF)
     state.progress.n_spikes = len(state.st)
+    if len(state.st) == 0:
+        msg = f"Kilosort4 detected {n_detected} spikes, and finds none with the {n_templates} templates learned from them"
+        raise InsufficientActivityError(msg, sorter="kilosort4", units_at_failure=n_templates, nspks_at_failure=0)
 
 
 def cluster_final(state: State) -> None:
