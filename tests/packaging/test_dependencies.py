@@ -15,7 +15,7 @@ from support import PYPROJECT, REPOSITORY
 
 PROJECT = PYPROJECT["project"]
 
-MODULES = {"nvidia-ml-py": "pynvml"}
+MODULES = {"nvidia-ml-py": "pynvml", "scikit-learn": "sklearn"}
 """Distributions whose module has another name than they."""
 
 WHERE = {

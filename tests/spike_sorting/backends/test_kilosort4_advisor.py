@@ -147,6 +147,16 @@ def test_a_probe_that_is_none_is_refused(probe):
         recommend_settings(probe, 30_000.0, 60.0)
 
 
+@pytest.mark.parametrize("downsampling", [None, 5])
+def test_density_decides_where_kilosort_compares_with_too_few_spikes(downsampling):
+    """Groups of which fewer spikes are compared than there are clusters at first are left to their density."""
+    given = {} if downsampling is None else {"cluster_downsampling": downsampling}
+    values = recommend_settings(long_probe(2, 20), 30_000.0, 60.0, given=given).values
+    assert values["density_below"] == 200 * (downsampling or 20)
+    assert values["min_spikes_to_cluster"] < 100
+    assert values["censored_lag_ms"] == 1.0
+
+
 def test_recommendations_do_not_change():
     """They are values."""
     advice = recommend_settings(long_probe(2, 20), 30_000.0, 60.0)

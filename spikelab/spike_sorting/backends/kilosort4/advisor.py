@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
-VERSION = 1
+VERSION = 2
 """Raised by hand when the same recording gets other settings: earlier sorts are then not taken for new ones."""
 
 _FEW_CHANNELS = 64
@@ -25,9 +25,13 @@ _LONG_UM = 2000.0
 _CENTRES_UM = 250.0
 _LARGEST_BATCH = 400_000
 _UPSTREAM_BATCH = 60_000
-_FEW_SPIKES = 200
-_SHORT_S = 600.0
+_FEW_SPIKES = 60
+"""Two clusters of the smallest size that their density shows."""
+_UPSTREAM_FIRST, _UPSTREAM_DOWNSAMPLING = 200, 20
+"""Clusters with which Kilosort4 begins around a centre, and every which spike it compares the others with."""
 _UPSTREAM_NT = 61
+_OVERLAP_MS = 1.0
+"""Spikes closer than this overlap where they are largest."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +139,8 @@ def recommend_settings(
         _neighbours(geometry),
         _template_places(geometry),
         _preprocessing(geometry),
-        _clustering(geometry, duration_s),
+        _clustering(known),
+        _merging(),
         _units_of_voltage(dtype, gain_uV),
     )
     settings = (setting for rule in rules for setting in rule if setting.name not in known)
@@ -343,12 +348,20 @@ def _preprocessing(geometry: Geometry) -> _Rule:
         yield Recommendation("do_CAR", False, reason)
 
 
-def _clustering(geometry: Geometry, duration_s: float) -> _Rule:
+def _clustering(given: Mapping[str, Any]) -> _Rule:
     reason = "Kilosort4 makes one unit of all spikes near a place that has fewer than 1,000 of them."
     yield Recommendation("min_spikes_to_cluster", _FEW_SPIKES, reason)
-    if geometry.n_channels < 10 and duration_s < _SHORT_S:
-        reason = f"In {duration_s:.0f} s a small probe sees few spikes: every fifth is compared, not every twentieth."
-        yield Recommendation("cluster_downsampling", 5, reason)
+    downsampling = given.get("cluster_downsampling", _UPSTREAM_DOWNSAMPLING)
+    enough = _UPSTREAM_FIRST * downsampling
+    reason = f"Of fewer than {enough} spikes near a place Kilosort4 compares too few: their density tells units apart."
+    yield Recommendation("density_below", enough, reason)
+
+
+def _merging() -> _Rule:
+    reason = (
+        "Of two spikes that overlap one is lost: that units avoid each other by less than 1 ms is no reason to merge."
+    )
+    yield Recommendation("censored_lag_ms", _OVERLAP_MS, reason)
 
 
 def _units_of_voltage(dtype: str, gain_uV: float | None) -> _Rule:

@@ -18,6 +18,7 @@ from spikelab.spike_sorting.backends.kilosort4 import advisor, ladder
 from spikelab.spike_sorting.backends.kilosort4.memory import free_memory_bytes, in_memory_bytes
 from spikelab.spike_sorting.backends.kilosort4.parameters import (
     HARMLESS,
+    OUR_NUMBERS,
     OURS,
     PARAMETERS,
     RUN_ARGUMENTS,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 OLDEST, BELOW = (4, 1, 7), (4, 2)
 _SAID_BY_RECORDING = frozenset({"n_chan_bin", "fs"})
 """Settings that the recording has the last word on."""
-_OF_REQUEST = (*RUN_ARGUMENTS, "accelerated", "min_spikes_to_cluster")
+_OF_REQUEST = (*RUN_ARGUMENTS, "accelerated", *OUR_NUMBERS)
 _GLIBC_OWN_WAYS = {"MALLOC_MMAP_MAX_": "65536", "MALLOC_TRIM_THRESHOLD_": "131072"}
 """The defaults of the C library. A worker's allocator keeps what was freed (``host.worker_environment``), which is
 fast, and wrong where memory is short.

@@ -17,7 +17,9 @@ RUN_ARGUMENTS = ("do_CAR", "invert_sign", "clear_cache", "save_preprocessed_copy
 """Arguments of ``run_kilosort`` rather than settings; all are True or False."""
 SWITCHES = (*RUN_ARGUMENTS, "arrays_on_disk", "accelerated", "advise")
 """Everything that is True or False and no setting of Kilosort4."""
-OURS = (*SWITCHES, "bad_channels", "torch_device", "min_spikes_to_cluster")
+OUR_NUMBERS = ("min_spikes_to_cluster", "density_below", "censored_lag_ms")
+"""Numbers that Kilosort4 has built in, or does not have, and that are parameters here."""
+OURS = (*SWITCHES, *OUR_NUMBERS, "bad_channels", "torch_device")
 """Everything that ``kilosort_params`` takes besides Kilosort4's settings."""
 HARMLESS = frozenset({"clear_cache", "arrays_on_disk"})
 """Those of ours that cost time and save memory: the spikes are the same."""
@@ -117,8 +119,11 @@ _INSTEAD: Mapping[str, str] = {
 """What else `run_kilosort` takes or took, and what to do here."""
 _OUR_NUMBERS: Mapping[str, Parameter] = {
     "min_spikes_to_cluster": count(1000, "spikes", "Spikes around a centre from which on they are clustered."),
+    "density_below": count(0, "spikes", "Spikes around a centre below which their density decides; 0: never.", low=0),
+    "censored_lag_ms": Parameter(
+        float, 0, 5, 0.0, "ms", "Lags too short to tell two spikes apart, left out when clusters are merged; 0: none."
+    ),
 }
-"""Numbers that Kilosort4 has built in, and that are parameters here."""
 
 
 def check_parameters(params: Mapping[str, Any]) -> None:

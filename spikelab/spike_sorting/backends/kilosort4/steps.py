@@ -32,8 +32,10 @@ from spikelab.spike_sorting._settings import digest, thaw
 from spikelab.spike_sorting.backends.binary import FlatBinary
 from spikelab.spike_sorting.backends.kilosort4.checkpoints import Checkpoints
 from spikelab.spike_sorting.backends.kilosort4.kernels.grouping import cluster_groups
+from spikelab.spike_sorting.backends.kilosort4.kernels.joining import merge_clusters
 from spikelab.spike_sorting.backends.kilosort4.kernels.replacement import accelerated, replaced_names
 from spikelab.spike_sorting.backends.kilosort4.overview import make_overview
+from spikelab.spike_sorting.backends.kilosort4.parameters import OUR_NUMBERS
 from spikelab.spike_sorting.backends.kilosort4.progress import StepProgress
 from spikelab.spike_sorting.backends.kilosort4.spilling import Spill, plain, row_by_row
 from spikelab.spike_sorting.backends.overview import OVERVIEW, write_overview
@@ -83,6 +85,10 @@ class Request:
         Whether functions of ours may stand in for upstream's.
     min_spikes_to_cluster : int
         Spikes around a centre from which on they are clustered; upstream's own number is 1,000.
+    density_below : int
+        Spikes around a centre below which their density decides, not upstream's graph; upstream has no such number.
+    censored_lag_ms : float
+        Lags up to this say nothing when clusters are merged (ms); 0 merges as upstream does.
     """
 
     binary: FlatBinary
@@ -100,6 +106,8 @@ class Request:
     in_memory_bytes: float = math.inf
     accelerated: bool = True
     min_spikes_to_cluster: int = UPSTREAM_LEAST
+    density_below: int = 0
+    censored_lag_ms: float = 0.0
 
 
 @dataclass
@@ -165,8 +173,8 @@ def _n_passes(state: State, step: Callable[[State], None]) -> int | None:
 
 
 def _clusters_groups(request: Request) -> bool:
-    """Return whether the clustering is ours, for groups of fewer spikes than upstream clusters."""
-    return request.min_spikes_to_cluster != UPSTREAM_LEAST
+    """Return whether the clustering is ours, for groups of few spikes."""
+    return request.min_spikes_to_cluster != UPSTREAM_LEAST or request.density_below > 0
 
 
 def _per_spike_bytes(state: State) -> int:
@@ -225,7 +233,7 @@ def _open_corrected(state: State) -> Any:
 
 def step_keys(request: Request) -> list[str]:
     """Return the key of each step: it changes with the settings that this step or one before it reads."""
-    settings = {**DEFAULT_SETTINGS, **request.settings, "min_spikes_to_cluster": request.min_spikes_to_cluster}
+    settings = {**DEFAULT_SETTINGS, **request.settings, **{name: getattr(request, name) for name in OUR_NUMBERS}}
     names = ("key", "fs_Hz", "seed", "do_CAR", "invert_sign", "save_preprocessed_copy")
     arguments = {name: getattr(request, name) for name in names}
     probe = {name: np.asarray(value).tolist() for name, value in request.probe.items()}
@@ -308,7 +316,9 @@ def extract(state: State) -> None:
     state.tF = plain(state.tF)
     state.progress.n_spikes = len(state.st)
     if len(state.st) == 0:
-        msg = f"Kilosort4 detected {n_detected} spikes, and finds none with the {n_templates} templates learned from them"
+        msg = (
+            f"Kilosort4 detected {n_detected} spikes, and finds none with the {n_templates} templates learned from them"
+        )
         raise InsufficientActivityError(msg, sorter="kilosort4", units_at_failure=n_templates, nspks_at_failure=0)
 
 
@@ -325,6 +335,7 @@ def _cluster(state: State, mode: str) -> None:
             state.st,
             state.tF,
             least=request.min_spikes_to_cluster,
+            density_below=request.density_below,
             extracted=mode == "template",
             device=request.device,
             progress=state.progress,
@@ -343,10 +354,14 @@ def _cluster(state: State, mode: str) -> None:
 
 def merge(state: State) -> None:
     """Merge clusters that are one unit by their correlograms."""
+    request = state.request
+    units = (state.ops, state.Wall, state.clu, state.st, state.tF)
     with state.spill.copying(state):
-        state.Wall, clu, _, state.st, state.tF = template_matching.merging_function(
-            state.ops, state.Wall, state.clu, state.st, state.tF, device=state.request.device, check_dt=True
-        )
+        if request.censored_lag_ms > 0:
+            merged = merge_clusters(*units, censored_lag_ms=request.censored_lag_ms, device=request.device)
+        else:
+            merged = template_matching.merging_function(*units, device=request.device, check_dt=True)
+        state.Wall, clu, _, state.st, state.tF = merged
     state.clu = clu.astype("int32")
 
 
@@ -389,6 +404,7 @@ _READ_FIRST_BY = {
     **dict.fromkeys(
         (
             "min_spikes_to_cluster",
+            "density_below",
             "cluster_downsampling",
             "max_cluster_subset",
             "x_centers",
@@ -398,7 +414,7 @@ _READ_FIRST_BY = {
         "first clustering",
     ),
     **dict.fromkeys(("Th_learned", "max_peels", "position_limit"), "spike extraction"),
-    **dict.fromkeys(("acg_threshold", "ccg_threshold"), "merging"),
+    **dict.fromkeys(("acg_threshold", "ccg_threshold", "censored_lag_ms"), "merging"),
     "duplicate_spike_ms": "saving",
 }
 """The first step that reads a setting, where it is not the first of all: a change leaves earlier steps valid."""

@@ -10,6 +10,8 @@ import numpy.typing as npt
 import torch
 from kilosort import clustering_qr, hierarchical, swarmsplitter
 
+from spikelab.spike_sorting.backends.kilosort4.kernels.density import cluster_by_density
+
 _N_FIRST = 200
 """Clusters with which k-means++ begins; with fewer spikes than that it has none left to choose."""
 
@@ -20,6 +22,7 @@ def cluster_groups(
     tF: torch.Tensor,
     *,
     least: int,
+    density_below: int,
     extracted: bool,
     device: torch.device,
     progress: Any,
@@ -27,7 +30,8 @@ def cluster_groups(
     """Return the cluster of each spike and the mean features of each cluster.
 
     Kilosort4 makes one unit of all spikes around a centre that has fewer than 1,000 of them, which in a short
-    recording is every centre. With ``least=1000`` this gives what ``kilosort.clustering_qr.run`` gives.
+    recording is every centre. With ``least=1000, density_below=0`` this gives what ``kilosort.clustering_qr.run``
+    gives.
 
     Parameters
     ----------
@@ -39,6 +43,8 @@ def cluster_groups(
         Their features.
     least : int
         Spikes around a centre from which on they are clustered.
+    density_below : int
+        Spikes around a centre below which their density decides, not Kilosort4's graph.
     extracted : bool
         Whether learned templates found the spikes, not universal ones.
     device : torch.device
@@ -75,7 +81,7 @@ def cluster_groups(
             continue
         chosen = chosen.numpy()  # a tensor of one number would be taken for that number
         times_s = st[chosen, 0] / ops["fs"] if extracted else None
-        found = _cluster_one(features, ops["settings"], times_s, least, device)
+        found = _cluster_one(features, ops["settings"], times_s, least, density_below, device)
         clusters[chosen] = found + n_clusters
         means.append(_means(features, found, near, ops))
         n_clusters += len(means[-1])
@@ -86,8 +92,12 @@ def cluster_groups(
     return clusters, torch.cat(means)
 
 
-def _cluster_one(features: torch.Tensor, settings: Mapping[str, Any], times_s: Any, least: int, device: Any) -> Any:
+def _cluster_one(
+    features: torch.Tensor, settings: Mapping[str, Any], times_s: Any, least: int, density_below: int, device: Any
+) -> Any:
     """Return the cluster of each spike around one centre, as whole numbers without gaps."""
+    if least <= len(features) < density_below:
+        return cluster_by_density(features)
     if len(features) < max(least, _N_FIRST + 1):
         return np.zeros(len(features), dtype=np.int64)
     first, subset, neighbours, _ = clustering_qr.cluster(

@@ -49,7 +49,7 @@ def accelerated(wanted: bool = True) -> Iterator[tuple[str, ...]]:
         )
     with ExitStack() as stack:
         for owner, name, ours in _replacements() if names else ():
-            stack.enter_context(_replaced(owner, name, ours))
+            stack.enter_context(replaced(owner, name, ours))
         yield names
 
 
@@ -76,7 +76,8 @@ def _replacements() -> list[tuple[Any, str, Callable[..., Any]]]:
 
 
 @contextmanager
-def _replaced(owner: Any, name: str, ours: Callable[..., Any]) -> Iterator[None]:
+def replaced(owner: Any, name: str, ours: Callable[..., Any]) -> Iterator[None]:
+    """Put `ours` in the place of the attribute `name` of a module or class, and theirs back whatever happens."""
     theirs = vars(owner)[name]
     setattr(owner, name, ours)
     try:
