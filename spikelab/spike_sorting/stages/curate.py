@@ -14,12 +14,9 @@ from spikelab.spike_sorting.supervision.publish import publish_json
 if TYPE_CHECKING:
     from spikelab.spikedata import SpikeData
 
-VERSION = 3
-<<<<<<< HEAD
+VERSION = 4
 
 Step = Callable[["SpikeData"], "tuple[SpikeData, dict[str, Any]]"]
-=======
->>>>>>> ded1c3a (Find what several units leave behind, and count chance where units burst together)
 
 
 def settings(config: SortingPipelineConfig) -> Any:
