@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,14 @@ from spikelab.spike_sorting.descriptions import (
     without_downloads,
 )
 from spikelab.spike_sorting.formats.format import BinaryLayout
-from spikelab.spike_sorting.formats.table import files_of, is_flat_binary, is_recording_path, open_recording, streams_of
+from spikelab.spike_sorting.formats.table import (
+    cut_of,
+    files_of,
+    is_flat_binary,
+    is_recording_path,
+    open_recording,
+    streams_of,
+)
 from spikelab.spike_sorting.probes.attach import attach_probe
 from spikelab.spike_sorting.remarks import Remark, remark
 from spikelab.spike_sorting.shanks import of_shank, split_shank
@@ -160,17 +167,20 @@ def open_files(source: Source) -> list[Opened]:
     """Return what `open_source` does, with what deserves a note."""
     if source.description is not None:
         return [Opened(load_description(source.description))]
-    return [_opened(file, source) for file in source.files]
+    return [_opened(Path(file), source) for file in source.files]
 
 
-def _opened(file: str, source: Source) -> Opened:
-    found = _with_probe(_open_file(Path(file), source), source)
-    return replace(found, recording=of_shank(found.recording, split_shank(source.stream_id)[1], file))
+def _opened(path: Path, source: Source) -> Opened:
+    stream_id, shank = split_shank(source.stream_id)
+    found = _with_probe(without_downloads(open_recording(path, stream_id, source.layout)), source)
+    remarks = (*_cut_remarks(path), *found.remarks)
+    return Opened(of_shank(found.recording, shank, str(path)), remarks)
 
 
-def _open_file(path: Path, source: Source) -> Any:
-    stream_id, _ = split_shank(source.stream_id)
-    return without_downloads(open_recording(path, stream_id, source.layout))
+def _cut_remarks(path: Path) -> list[Remark]:
+    cut = cut_of(path)
+    advice = "Compare the file with its original, and copy it again if their sizes differ."
+    return [] if cut is None else [remark("file-cut", cut, advice)]
 
 
 def _with_probe(recording: Any, source: Source) -> Opened:

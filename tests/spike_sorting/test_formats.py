@@ -23,7 +23,7 @@ from spikelab.spike_sorting.formats.format import BinaryLayout
 from spikelab.spike_sorting.formats.table import FORMATS, open_recording, streams_of
 from spikelab.spike_sorting.inputs import find_input
 from spikelab.spike_sorting.jobs import plan, plan_streams
-from spikelab.spike_sorting.sources import Source, find_streams, identity, open_source, recordings_in
+from spikelab.spike_sorting.sources import Source, find_streams, identity, open_files, open_source, recordings_in
 
 N_SAMPLES, N_CHANNELS, FS_HZ = 5_120, 4, 20_000.0
 SAMPLES = np.random.default_rng(0).integers(-400, 400, (N_SAMPLES, N_CHANNELS)).astype("int16")
@@ -173,7 +173,7 @@ def test_the_readers_of_the_table_are_there() -> None:
         ("a.edf", b"nonsense", "cannot be read as EDF \\("),
         ("a.pl2", b"nonsense", "cannot be sorted: .pl2 is Plexon's library, .* export to .plx or NWB"),
         ("a.ncs", b"", "give its folder"),
-        ("a.txt", b"", "is of no known format: nothing is read that ends in .txt. Known are .*Intan \\(the .rhd"),
+        ("a.txt", b"", "is of no known format: nothing is read that ends in .txt. Known are .*Intan \\(.rhd, .rhs\\)"),
         ("noending", b"", "nothing is read that ends in nothing"),
     ],
 )  # fmt: skip
@@ -295,3 +295,14 @@ def test_parts_of_an_open_ephys_session(tmp_path: Path) -> None:
     (job,) = plan([parts], KILOSORT4)
     assert [recording.get_num_samples() for recording in open_source(job.source)] == [N_SAMPLES, N_SAMPLES]
     assert job.source.names == ("recording1", "recording2")
+
+
+def test_a_file_shorter_than_its_description(tmp_path: Path) -> None:
+    """A SpikeGLX file that was cut is read as far as it goes, and the run says that it was cut."""
+    path = files.write_spikeglx(tmp_path / "run", "run", SAMPLES, 30e3)
+    path.write_bytes(path.read_bytes()[: 1000 * (N_CHANNELS + 1) * 2])
+    for place in (path, path.parent):
+        (opened,) = open_files(Source((str(place),), "imec0.ap"))
+        assert opened.recording.get_num_samples() == 1000
+        assert [told.code for told in opened.remarks] == ["file-cut"]
+        assert "has 10000 bytes, and its .meta says 51200" in opened.remarks[0].message

@@ -121,6 +121,17 @@ def _spikeglx_file(path: Path) -> dict[str, Any]:
     return found[0]
 
 
+def _spikeglx_cut(path: Path) -> str | None:
+    """Return which .bin file is shorter than its .meta says: neo reads what is there."""
+    metas = sorted(path.rglob("*.meta")) if path.is_dir() else [path.with_suffix(".meta")]
+    for meta in metas:
+        said = re.search(r"^fileSizeBytes=(\d+)\s*$", meta.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
+        file = meta.with_suffix(".bin")
+        if said and file.is_file() and file.stat().st_size < int(said[1]):
+            return f"{file.name} has {file.stat().st_size} bytes, and its .meta says {said[1]}"
+    return None
+
+
 # ------------------------------------------------------------------------------------------------- Open Ephys
 
 _OEBIN_PLACES = (
@@ -182,6 +193,7 @@ AMPLIFIER_FORMATS = (
         streams=_spikeglx_streams,
         read=_read_spikeglx,
         files=lambda path: [path] if path.is_dir() else [path, path.with_suffix(".meta")],
+        cut=_spikeglx_cut,
         has_probe=True,
     ),
     _neo_folder(

@@ -98,6 +98,8 @@ class Format:
         Returns the streams of a file or folder; none where the format has no notion of them.
     files : callable
         Returns the files and folders that are read, beside the path itself where there are others.
+    cut : callable
+        Returns by how much a file is shorter than it says of itself, where it says anything, or None.
     in_folders : bool, default True
         Whether such a file in a folder of recordings counts as one of them.
     has_probe : bool, default False
@@ -112,5 +114,6 @@ class Format:
     folder_problem: Callable[[Path], str | None] | None = None
     streams: Callable[[Path], list[Stream]] = _no_streams
     files: Callable[[Path], list[Path]] = _itself
+    cut: Callable[[Path], str | None] = _never
     in_folders: bool = True
     has_probe: bool = False

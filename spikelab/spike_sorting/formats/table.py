@@ -143,7 +143,19 @@ def open_recording(path: Path, stream_id: str | None = None, layout: BinaryLayou
 
 def files_of(path: Path) -> list[Path]:
     """Return the files and folders that are read for the recording `path`."""
-    return find_formats(path).formats[0].files(path) if path.exists() and find_formats(path).formats else [path]
+    format_ = _likeliest(path)
+    return format_.files(path) if format_ else [path]
+
+
+def cut_of(path: Path) -> str | None:
+    """Return what shows that a copy of the recording `path` was cut short, although it can be read, or None."""
+    format_ = _likeliest(path)
+    return format_.cut(path) if format_ else None
+
+
+def _likeliest(path: Path) -> Format | None:
+    formats = find_formats(path).formats if path.exists() else ()
+    return formats[0] if formats else None
 
 
 def _first(path: Path, ask: Callable[[Format], _T]) -> _T:
@@ -210,7 +222,7 @@ def _told(path: Path, found: Found, refused: list[tuple[str, str]]) -> str:
     suffix = path.suffix.lower()
     if suffix in _NOT_READ:
         return f"{path} cannot be sorted: {suffix} is {_NOT_READ[suffix]}"
-    known = ", ".join(f"{format_.name} ({format_.expects})" for format_ in FORMATS)
+    known = "; ".join(f"{format_.name} ({', '.join(format_.suffixes) or 'a folder'})" for format_ in FORMATS)
     return (
         f"{path} is of no known format: nothing is read that ends in {suffix or 'nothing'}. Known are {known}. Open "
         "others with SpikeInterface, and give the recording itself"
@@ -235,8 +247,8 @@ def why_no_recording(folder: Path) -> str:
 
 def has_own_probe(path: Path) -> bool:
     """Return whether the format of `path` keeps the positions of its channels itself."""
-    formats = find_formats(path).formats
-    return bool(formats) and formats[0].has_probe
+    format_ = _likeliest(path)
+    return format_ is not None and format_.has_probe
 
 
 def _one_line(message: object) -> str:
