@@ -180,7 +180,8 @@ def _neuroscope_problem(path: Path) -> str | None:
 
 def _mcs_raw_problem(path: Path) -> str | None:
     with path.open("rb") as file:
-        return None if b"EOH" in file.read(5000) else "it has no header that ends with EOH"
+        start = file.read(5000)
+    return None if b"EOH" in start and b"Sample rate" in start else "it has no header that ends with EOH"
 
 
 AMPLIFIER_FORMATS = (

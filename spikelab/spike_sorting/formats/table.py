@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,31 +36,28 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Found:
-    """Of which formats a path may be.
+    """Of which format a path is.
 
     Parameters
     ----------
-    formats : tuple of Format
-        Those that do not refuse it at first sight, the likeliest first.
+    format : Format or None
+        The first that does not refuse it at first sight.
     refused : tuple of (str, str)
-        The others that its ending or its kind speaks for: name, and why not.
+        Those before it that its ending or its kind speaks for: name, and why not.
     """
 
-    formats: tuple[Format, ...] = ()
-    refused: tuple[tuple[str, str], ...] = field(default=())
+    format: Format | None = None
+    refused: tuple[tuple[str, str], ...] = ()
 
 
-def find_formats(path: Path) -> Found:
-    """Return of which formats the file or folder `path` may be; nothing is parsed."""
-    fitting, refused = [], []
-    for format_, problem in _claims(path):
+def find_format(path: Path) -> Found:
+    """Return of which format the file or folder `path` is; nothing is parsed."""
+    refused: list[tuple[str, str]] = []
+    for format_, problem in _claims(path) if path.exists() else ():
         if problem is None:
-            fitting.append(format_)
-        else:
-            refused.append((format_.name, problem))
-    if len(fitting) > 1 and FLAT_BINARY in fitting:
-        fitting.remove(FLAT_BINARY)  # others say what they are
-    return Found(tuple(fitting), tuple(refused))
+            return Found(format_, tuple(refused))
+        refused.append((format_.name, problem))
+    return Found(None, tuple(refused))
 
 
 def _claims(path: Path) -> Iterator[tuple[Format, str | None]]:
@@ -96,7 +93,7 @@ def is_recording_path(path: Path) -> bool:
     A damaged file counts: who names a folder of recordings wants to hear of each.
     """
     if path.is_dir():
-        return bool(find_formats(path).formats)
+        return find_format(path).format is not None
     return any(
         format_.in_folders and (problem is None or format_ in HDF5_FORMATS) for format_, problem in _claims(path)
     )
@@ -104,7 +101,7 @@ def is_recording_path(path: Path) -> bool:
 
 def is_flat_binary(path: Path) -> bool:
     """Return whether the file `path` may be a flat binary one."""
-    return not path.is_dir() and FLAT_BINARY in find_formats(path).formats
+    return not path.is_dir() and find_format(path).format is FLAT_BINARY
 
 
 # ------------------------------------------------------------------------------------------- asking a recording
@@ -118,7 +115,7 @@ def streams_of(path: Path) -> list[Stream]:
     RecordingUnreadableError
         It is missing, damaged, or of no known format; lists what was tried, and why each refused.
     """
-    return _first(path, lambda format_: format_.streams(path))
+    return _ask(path, lambda format_: format_.streams(path))
 
 
 def open_recording(path: Path, stream_id: str | None = None, layout: BinaryLayout | None = None) -> Any:
@@ -138,55 +135,36 @@ def open_recording(path: Path, stream_id: str | None = None, layout: BinaryLayou
     RecordingUnreadableError
         It is missing, damaged, or of no known format; lists what was tried, and why each refused.
     """
-    return _first(path, lambda format_: format_.read(path, stream_id, layout))
+    return _ask(path, lambda format_: format_.read(path, stream_id, layout))
 
 
 def files_of(path: Path) -> list[Path]:
     """Return the files and folders that are read for the recording `path`."""
-    format_ = _likeliest(path)
+    format_ = find_format(path).format
     return format_.files(path) if format_ else [path]
 
 
 def cut_of(path: Path) -> str | None:
     """Return what shows that a copy of the recording `path` was cut short, although it can be read, or None."""
-    format_ = _likeliest(path)
+    format_ = find_format(path).format
     return format_.cut(path) if format_ else None
 
 
-def _likeliest(path: Path) -> Format | None:
-    formats = find_formats(path).formats if path.exists() else ()
-    return formats[0] if formats else None
-
-
-def _first(path: Path, ask: Callable[[Format], _T]) -> _T:
-    """Return the first answer of a format that `path` may be of."""
+def _ask(path: Path, ask: Callable[[Format], _T]) -> _T:
+    """Return what the format of `path` answers."""
     _check_exists(path)
-    found = find_formats(path)
-    refused = list(found.refused)
-    cause: Exception | None = None
-    for format_ in found.formats:
-        try:
-            return _answer(path, format_, ask)
-        except _RefusedError as error:  # noqa: PERF203 - of a few formats
-            refused.append((format_.name, str(error)))
-            cause = cause or error
-    raise RecordingUnreadableError(_told(path, found, refused), path=str(path)) from cause
-
-
-class _RefusedError(Exception):
-    """A reader does not read a file; says why."""
-
-
-def _answer(path: Path, format_: Format, ask: Callable[[Format], _T]) -> _T:
+    found = find_format(path)
+    if found.format is None:
+        raise RecordingUnreadableError(_told_unknown(path, found), path=str(path))
     try:
         with _quiet(path):
-            return ask(format_)
+            return ask(found.format)
     except MemoryError:
         raise
     except Exception as error:
-        # Readers of others raise anything for damaged files, and for formats that they do not know.
-        msg = f"{type(error).__name__}: {_one_line(error)}"
-        raise _RefusedError(msg) from error
+        # Readers of others raise anything for damaged files.
+        said = _told_damaged(path, found, found.format, error)
+        raise RecordingUnreadableError(said, path=str(path)) from error
 
 
 @contextmanager
@@ -213,12 +191,20 @@ def _check_exists(path: Path) -> None:
 # --------------------------------------------------------------------------------------------- what is told then
 
 
-def _told(path: Path, found: Found, refused: list[tuple[str, str]]) -> str:
-    if len(found.formats) == 1 and not (FLAT_BINARY in found.formats and found.refused):
-        name = found.formats[0].name
-        return f"{path} cannot be read as {name} ({refused[-1][1]}); expected {found.formats[0].expects}"
-    if refused:
-        return f"{path} cannot be read. Tried {'; '.join(_reasons(refused))}"
+def _told_damaged(path: Path, found: Found, format_: Format, error: Exception) -> str:
+    problem = f"{type(error).__name__}: {_one_line(error)}"
+    if format_ is FLAT_BINARY and found.refused:
+        return _told_tried(path, [*found.refused, (format_.name, problem)])
+    return f"{path} cannot be read as {format_.name} ({problem}); expected {format_.expects}"
+
+
+def _told_tried(path: Path, refused: Sequence[tuple[str, str]]) -> str:
+    return f"{path} cannot be read. Tried {'; '.join(_reasons(refused))}"
+
+
+def _told_unknown(path: Path, found: Found) -> str:
+    if found.refused:
+        return _told_tried(path, found.refused)
     suffix = path.suffix.lower()
     if suffix in _NOT_READ:
         return f"{path} cannot be sorted: {suffix} is {_NOT_READ[suffix]}"
@@ -229,7 +215,7 @@ def _told(path: Path, found: Found, refused: list[tuple[str, str]]) -> str:
     )
 
 
-def _reasons(refused: list[tuple[str, str]]) -> Iterator[str]:
+def _reasons(refused: Sequence[tuple[str, str]]) -> Iterator[str]:
     """Yield each reason once, after the names of the formats that gave it."""
     for reason in dict.fromkeys(reason for _, reason in refused):
         yield f"{', '.join(name for name, own in refused if own == reason)}: {reason}"
@@ -241,13 +227,13 @@ def why_no_recording(folder: Path) -> str:
     held = f"it holds {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}" if names else "it is empty"
     as_file = [format_ for format_ in FORMATS if folder.name.lower().endswith(format_.suffixes)]
     hint = f"; {as_file[0].name} expects {as_file[0].expects}" if as_file else ""
-    tried = "; ".join(_reasons(list(find_formats(folder).refused)))
+    tried = "; ".join(_reasons(find_format(folder).refused))
     return f"{folder} is a folder that holds no recordings ({held}){hint}. Tried as one recording: {tried}"
 
 
 def has_own_probe(path: Path) -> bool:
     """Return whether the format of `path` keeps the positions of its channels itself."""
-    format_ = _likeliest(path)
+    format_ = find_format(path).format
     return format_ is not None and format_.has_probe
 
 
