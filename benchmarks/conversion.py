@@ -31,7 +31,7 @@ from spikelab.spike_sorting.run_folder import RunFolder
 from spikelab.spike_sorting.sources import Source, open_source
 from spikelab.spike_sorting.supervision.progress import ProgressFile
 
-N_CHANNELS, FS_HZ, BLOCK_S, TIMED_S, N_REPEATS = 1024, 20_000, 10, 30, 5
+N_CHANNELS, FS_HZ, BLOCK_S, TIMED_S, N_REPEATS = 1024, 20_000, 10, 20, 5
 PLAIN = "plain copy of the decoded samples"
 PIECE_S = 100
 """The long recording is converted in pieces of this length, so that its copy never needs more than 4.1 GB of disk."""

@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spikelab.spike_sorting._settings import memory_bytes
 from spikelab.spike_sorting.backends.base import SortJob
@@ -17,6 +17,9 @@ from spikelab.spike_sorting.config import ExecutionConfig
 from spikelab.spike_sorting.remarks import Remark, remark
 from spikelab.spike_sorting.supervision import host
 from spikelab.spike_sorting.supervision.publish import publish_json, publish_with
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 COPYING = "copy to binary"
 """Name of this step in the progress of a sort."""
@@ -32,6 +35,8 @@ _FLOATS_PER_CHUNK = 8
 """Chunks are converted and filtered as floats, so that they take about so many times their own size."""
 _PROCESS_BYTES = 200_000_000
 """What a process holds before its first chunk: Python, numpy, SpikeInterface and a reader."""
+_BLOCK = 512
+"""Samples and channels that are turned, and samples that are written, at a time."""
 _CANNOT_RESERVE = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS})
 """The file system does not know how."""
 
@@ -172,13 +177,29 @@ def _copy_chunk(_segment: int, start: int, end: int, opened: dict[str, Any]) -> 
     n_saturated = 0
     if opened["scaling"] is not None:
         traces, n_saturated = convert(traces, opened["scaling"])
-    data = np.ascontiguousarray(traces, dtype=opened["dtype"])
     with opened["path"].open("r+b", buffering=0) as file:
-        file.seek(start * data.strides[0])
-        left = data.reshape(-1).view(np.uint8).data
-        while left:
-            left = left[file.write(left) :]
+        file.seek(start * traces.shape[1] * _ITEM_BYTES)
+        for first in range(0, len(traces), _BLOCK):
+            data = _side_by_side(traces[first : first + _BLOCK], opened["dtype"])
+            left = data.reshape(-1).view(np.uint8).data
+            while left:
+                left = left[file.write(left) :]
     return end - start, n_saturated
+
+
+def _side_by_side(traces: NDArray[Any], dtype: str) -> NDArray[Any]:
+    """Return `traces` (n_samples, n_channels) with the channels of a sample side by side.
+
+    Many formats keep each channel by itself. Turned block by block, they stay within the caches.
+    """
+    import numpy as np
+
+    if traces.flags.c_contiguous:
+        return np.asarray(traces, dtype=dtype)
+    turned = np.empty(traces.shape, dtype)
+    for channel in range(0, traces.shape[1], _BLOCK):
+        turned[:, channel : channel + _BLOCK] = traces[:, channel : channel + _BLOCK]
+    return turned
 
 
 def job_kwargs(
