@@ -42,7 +42,7 @@ LAYOUTS = {
     "mea": Layout(64, 20, 120),
     "neuropixels1": Layout(96, 30, 60),
     "linear": Layout(32, 12, 60),
-    "tetrode": Layout(4, 4, 60),
+    "tetrode": Layout(4, 4, 120),
     "neuropixels2": Layout(96, 32, 60),
 }
 """A multi-electrode array, Neuropixels of one shank, a linear probe, a tetrode, four shanks."""
