@@ -167,7 +167,7 @@ def test_a_file_that_was_only_touched(sound: Path, tmp_path: Path, sort: Callabl
     path = Path(shutil.copy(sound, tmp_path / "touched.raw.h5"))
     (sd,), report = sort(path, kilosort_params={"behaviour": "touch", "place": str(path)})
     assert sd is not None
-    assert [told.code for told in report.records[0].warnings] == ["file-touched"]
+    assert [told.code for told in report.records[0].warnings].count("file-touched") == 1
 
 
 def test_an_unknown_stream(sound: Path) -> None:

@@ -228,7 +228,7 @@ def test_a_flat_file_is_sorted_by_workers(tmp_path: Path) -> None:
     )  # fmt: skip
     (record,) = said["report"]["records"]
     assert record["status"] == "success", record["error_message"]
-    assert [told["code"] for told in record["warnings"]][:2] == ["channels-without-contact", "probe-beside"]
+    assert {told["code"] for told in record["warnings"]} >= {"channels-without-contact", "probe-beside"}
     sd = load_results(record["results_folder"])
     np.testing.assert_array_equal(sd.metadata["channel_locations"], truth.recording.get_channel_locations())
     assert sd.N > 0
