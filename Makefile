@@ -10,7 +10,7 @@ MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint types format faults gpu-check bench bench-kilosort bench-accuracy docs wheel clean
+.PHONY: help demo test lint types format faults gpu-check bench bench-kilosort bench-accuracy bench-curation docs wheel clean
 
 help:  ## this list
 	@echo "make TARGET, where TARGET is one of"
@@ -51,6 +51,10 @@ bench: $(STAMP)  ## measure: each script in benchmarks/ prints a table
 
 bench-kilosort: $(STAMP)  ## measure Kilosort4 with our functions and without (an hour): ARGS="--layout linear --duration 30"
 	@$(BIN)/python benchmarks/kilosort4.py $(ARGS)
+
+bench-curation: $(STAMP)  ## measure curation of large results, and merging against SpikeInterface's
+	@$(BIN)/python benchmarks/curation.py
+	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/merging.py
 
 bench-accuracy: $(STAMP)  ## which units Kilosort4 finds of those that are there: ARGS="--layout mea --seed 11"
 	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/accuracy.py $(ARGS)

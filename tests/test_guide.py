@@ -19,7 +19,6 @@ import pytest
 from support import simulate_maxwell
 
 import spikelab.spike_sorting
-from spikelab import SpikeData
 from spikelab.simulation import add_stim_artifacts, simulate_recording, write_maxwell
 from spikelab.spike_sorting import SorterNotInstalledError, sort_recording
 
@@ -261,7 +260,9 @@ def said(desk: Path) -> dict[str, Any]:
     # What the guide leaves to the reader.
     begin = ("begin", "import json", "None")
     uncurated = ("uncurated", "sd_raw = sd", "None")
-    return read_aloud([begin, *sorting, uncurated, *curating], desk)
+    # What the guide tells of without printing it.
+    footprints = ("footprints", "figure = sd.plot_unit_footprints()", "sd.N, len(figure.axes)")
+    return read_aloud([begin, *sorting, uncurated, *curating, footprints], desk)
 
 
 def stages_after(said: dict[str, Any], name: str) -> list[str]:
@@ -369,6 +370,12 @@ def test_curation_history(said: dict[str, Any]) -> None:
     assert len(history["curated_final"]) == said["batch curation"][1][0]
 
 
+def test_footprints(said: dict[str, Any]) -> None:
+    """The footprints of what the pipeline returns are drawn as they come, one picture a unit."""
+    n_units, n_axes = said["footprints"][1]
+    assert n_axes >= n_units
+
+
 def test_epochs(said: dict[str, Any]) -> None:
     """A recording of one file has one epoch, as long as itself."""
     printed, (n_units, length_ms) = said["epochs"]
@@ -428,10 +435,6 @@ NOT_YET: dict[str, tuple[str, Callable[[], bool]]] = {
     "sort_stim_recording": (
         "stimulation is not written yet",
         lambda: not hasattr(spikelab.spike_sorting, "sort_stim_recording"),
-    ),
-    "plot_unit_footprints": (
-        "plots of SpikeData are not written yet; the report has footprints",
-        lambda: not hasattr(SpikeData, "plot_unit_footprints"),
     ),
 }
 """What the guide shows and this version cannot do: the reason, and how that is seen."""

@@ -25,6 +25,7 @@ BESIDE = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
 
 WHOLE_PACKAGES = {
     "Curation": "spikelab.curation",
+    "Pictures": "spikelab.spikedata.plots",
     "Simulation": "spikelab.simulation",
     "Stimulation": "spikelab.stim_sorting",
 }

@@ -11,7 +11,7 @@ from spikelab.curation.criteria import (
 from spikelab.curation.curate import curate
 from spikelab.curation.epochs import compute_epoch_attributes, curate_by_epoch_presence
 from spikelab.curation.history import apply_curation, build_curation_history, chain_histories
-from spikelab.curation.merging import curate_by_merge_duplicates
+from spikelab.curation.merging import Merge, MergeResult, curate_by_merge_duplicates
 from spikelab.curation.presets import bombcell_labels
 from spikelab.curation.quality_metrics import compute_quality_metrics
 from spikelab.curation.redundancy import curate_by_redundancy
@@ -20,6 +20,8 @@ from spikelab.curation.waveform_metrics import compute_waveform_metrics
 
 __all__ = [
     "CriterionResult",
+    "Merge",
+    "MergeResult",
     "apply_curation",
     "bombcell_labels",
     "build_curation_history",

@@ -56,7 +56,9 @@ def analyzer_of(sd: SpikeData, fs_Hz: float, *, has_traces: bool) -> Any:
         recording = bandpass_filter(recording, 300.0, 6000.0, dtype="float32")
     elif traces is not None:
         recording = highpass_filter(recording, 300.0, dtype="float32")
-    return create_sorting_analyzer(_sorting(sd, fs_Hz, n_samples), recording, format="memory", sparse=False)
+    return create_sorting_analyzer(
+        _sorting(sd, fs_Hz, n_samples), recording, format="memory", sparse=False, job_kwargs=_JOBS
+    )
 
 
 def _sorting(sd: SpikeData, fs_Hz: float, n_samples: int) -> Any:

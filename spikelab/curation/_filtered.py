@@ -13,7 +13,7 @@ import numpy.typing as npt
 from spikelab.curation._result import Floats
 
 _ORDER = 5
-_BLOCK_VALUES = 2**23  # 64 MB of float64, and the filter holds about four of these
+_BLOCK_VALUES = 2**21  # 16 MB of float64, and the filter holds about four of these
 _SETTLING_PERIODS = 6.0  # of the lower edge: the filter has forgotten a cut after that (below 1e-5)
 
 

@@ -305,10 +305,13 @@ def _take_waveforms(block: Block, spikes: _Spikes, windows: _Windows, waveforms:
 def _noise(background: list[npt.NDArray[np.float32]], n_channels: int) -> Floats:
     if not background:
         return np.full(n_channels, math.nan)
-    traces = np.concatenate(background, axis=1)
-    deviation = np.abs(traces - np.median(traces, axis=1, keepdims=True))
-    noise: Floats = np.median(deviation, axis=1).astype(np.float64) / _MAD_TO_SIGMA
-    return noise
+    # Channel by channel: the median works on copies, and copies of everything would outgrow the blocks.
+    noise = [_mad(np.concatenate([part[channel] for part in background])) for channel in range(n_channels)]
+    return np.array(noise, dtype=np.float64) / _MAD_TO_SIGMA
+
+
+def _mad(trace: npt.NDArray[np.float32]) -> float:
+    return float(np.median(np.abs(trace - np.median(trace))))
 
 
 def _summarise(waveforms: _Waveforms, noise: Floats, windows: _Windows, *, at_peak: bool) -> dict[str, Floats]:

@@ -24,6 +24,7 @@ from spikelab.spikedata import (
     comparison,
     nwb,
     phy,
+    plots,
     pynapple,
     sorting,
 )
@@ -249,8 +250,17 @@ class SpikeData:
     compute_epoch_attributes = curation.compute_epoch_attributes
     compute_quality_metrics = curation.compute_quality_metrics
     compute_waveform_metrics = curation.compute_waveform_metrics
+    bombcell_labels = curation.bombcell_labels
     build_curation_history = staticmethod(curation.build_curation_history)
     apply_curation = curation.apply_curation
+
+    # Pictures.
+    plot_unit_footprints = plots.plot_unit_footprints
+    plot_unit_locations = plots.plot_unit_locations
+    plot_raster = plots.plot_raster
+    plot_autocorrelograms = plots.plot_autocorrelograms
+    plot_isi_histograms = plots.plot_isi_histograms
+    plot_amplitudes = plots.plot_amplitudes
 
     # The file, and other programs.
     save = _hdf5.save
