@@ -110,7 +110,10 @@ def measure_again(sd: SpikeData, units: Sequence[int]) -> SpikeData:
     chosen = sd.subset(units)
     carried = [name for name in _OF_TRAINS if any(name in attributes for attributes in chosen.neuron_attributes)]
     measured = _measure(chosen, carried) | _of_amplitudes(chosen)
-    attributes = [dict(entries) for entries in sd.neuron_attributes]
+    attributes = list(sd.neuron_attributes)
+    for unit in units:
+        # The others stay as they are: their templates may lie in a file, and a copy would read them.
+        attributes[unit] = dict(attributes[unit])
     for name, values in measured.items():
         for unit, value in zip(units, values.tolist(), strict=True):
             if name in attributes[unit]:

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-SHARE = 0.1
-"""A template is defined on the channels whose peak-to-peak amplitude reaches this share of its largest."""
+from spikelab.curation._similarity import defined_channels
 
 
 @dataclass(frozen=True)
@@ -45,8 +44,7 @@ def largest_peak(average: npt.NDArray[Any], pos_peak_thresh: float = 2.0) -> Pea
 
 def template_attributes(average: npt.NDArray[Any]) -> dict[str, Any]:
     """Return a unit's template (samples, channels), whole and on the channels where it is defined, in uV."""
-    reach = np.ptp(average, axis=0)
-    on = np.flatnonzero(reach >= SHARE * reach.max())
+    on = np.flatnonzero(defined_channels(average.T))
     return {
         "template": average[:, on].astype(np.float32),
         "template_channels": on,
@@ -58,6 +56,6 @@ def template_attributes(average: npt.NDArray[Any]) -> dict[str, Any]:
 def centre_um(average: npt.NDArray[Any], locations_um: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Return where a template (samples, channels) lies: its channels weighted by their squared peak-to-peak."""
     reach = np.ptp(average, axis=0).astype(np.float64)
-    weights = np.where(reach >= SHARE * reach.max(), reach, 0.0) ** 2
+    weights = np.where(defined_channels(average.T), reach, 0.0) ** 2
     centre: npt.NDArray[np.float64] = weights @ locations_um / weights.sum()
     return centre
