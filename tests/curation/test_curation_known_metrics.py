@@ -90,13 +90,14 @@ def test_presets_are_the_known_thresholds(preset, columns, passed):
         np.testing.assert_array_equal(result["metric"], columns[name])
 
 
-def test_a_preset_measures_what_is_missing(sd):
-    """On units with raw data presets work as they are, with other criteria beside them."""
+def test_a_preset_measures_what_is_missing(sd, capfd):
+    """On units with raw data presets work as they are, with other criteria beside them, and say nothing."""
     curated, results = sd.curate(preset="ibl", min_spikes=1)
     assert list(results) == ["spike_count", *THRESHOLDS["ibl"]]
     assert all(result["metric"].shape == (sd.N,) for result in results.values())
     assert curated.N <= sd.N
     assert "amplitude_median" not in curated.neuron_attributes[0]
+    assert capfd.readouterr() == ("", "")
 
 
 def test_bombcells_labels_are_spikeinterfaces(sd):
