@@ -26,7 +26,7 @@ _UNLIKELY = 1e-3
 """Probability below which so few meetings are not those of two neurons; hundreds of pairs could be wrong."""
 _ENOUGH = 30.0
 """So many are as good as all: two neurons have less than half of them once in a thousand pairs."""
-_SAME_SHAPE = 0.9
+_SAME_SHAPE = 0.95
 """Cosine that speaks for one neuron by itself, where there are too few spikes for their times to speak."""
 
 
@@ -118,7 +118,7 @@ def curate_by_merge_duplicates(
         Two neurons that only look alike meet within the refractory period as often as chance has it; one neuron never
         does. A merge is refused when the two do so more than this share of chance. It also needs a reason: so few
         meetings that two neurons would have them once in a thousand pairs, or most spikes of the smaller unit shared
-        with the larger one, or a cosine of 0.9. None: neither is looked at.
+        with the larger one, or a cosine of 0.95. None: neither is looked at.
     dry_run : bool, default False
         Only say what would be merged.
 
