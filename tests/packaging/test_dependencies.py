@@ -27,11 +27,6 @@ WHERE = {
 }
 """Extras, and the only places that may import what they bring."""
 
-NOT_IMPORTED = {
-    "matplotlib": "the plots of SpikeData that are on the way; SpikeInterface's widgets need it meanwhile",
-}
-"""Declared, though no module of ours imports it; the reason."""
-
 
 def _declared(requirements: list[str]) -> set[str]:
     names = (re.sub(r"[-_.]+", "-", Requirement(line).name).lower() for line in requirements)
@@ -86,9 +81,8 @@ def test_every_import_is_declared() -> None:
 
 
 def test_every_dependency_is_needed() -> None:
-    """No dependency is declared that nothing imports, but for those with a reason."""
-    unused = _declared(PROJECT["dependencies"]) - _third_party().keys()
-    assert unused == NOT_IMPORTED.keys()
+    """No dependency is declared that nothing imports."""
+    assert not _declared(PROJECT["dependencies"]) - _third_party().keys()
 
 
 @pytest.mark.parametrize("python", ["3.10", "3.11", "3.12", "3.13"])
