@@ -66,7 +66,20 @@ SEEDED = {"random_seed": 1}
 """Kilosort4 and the choice of waveforms draw from it."""
 OF_OTHERS = ("figures", "rt_sort")
 """Groups that change how the report looks, or that Kilosort4 does not know."""
-OUTSIDE = {"stream_id", "hdf5_plugin_path", "stim_times_ms", "sorter_name", "kilosort_path", "use_docker", "container"}
+OUTSIDE = {
+    "probe_path",
+    "binary_fs",
+    "binary_n_chan",
+    "binary_dtype",
+    "binary_offset",
+    "stream_id",
+    "hdf5_plugin_path",
+    "stim_times_ms",
+    "sorter_name",
+    "kilosort_path",
+    "use_docker",
+    "container",
+}
 """In the recording's identity, in the name of the sorter, or about where things are; checked elsewhere."""
 
 

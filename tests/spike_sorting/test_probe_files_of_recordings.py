@@ -115,6 +115,15 @@ def test_another_probe_is_another_recording(flat: Path) -> None:
     assert identity(job.source) != before
 
 
+@pytest.mark.parametrize(
+    "changed", [{"binary_fs": 1.0}, {"binary_n_chan": 4}, {"binary_dtype": "uint16"}, {"binary_offset": 2}]
+)
+def test_another_layout_is_another_recording(changed: dict[str, Any], flat: Path) -> None:
+    """Whatever changes how a flat binary file is read makes the sort anew."""
+    first, other = (plan(flat, config)[0].source for config in (FLAT, FLAT.override(**changed)))
+    assert identity(first) != identity(other)
+
+
 def test_tetrodes_may_share_a_place(flat: Path) -> None:
     """Groups of a probe file that are described at one place stay groups of channels."""
     group = "'channels': [{0}, {1}], 'geometry': {{{0}: [0, 0], {1}: [0, 20]}}"
