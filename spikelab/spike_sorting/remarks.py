@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -57,8 +58,7 @@ class Remark:
     advice: str = ""
 
     def __str__(self) -> str:
-        message = self.message[:1].upper() + self.message[1:].rstrip(".") + "."
-        return " ".join(part for part in (message, self.advice, f"[{self.code}]") if part)
+        return " ".join(part for part in (sentence(self.message), self.advice, f"[{self.code}]") if part)
 
     def to_dict(self) -> dict[str, str]:
         """Return plain JSON values."""
@@ -68,6 +68,18 @@ class Remark:
     def from_dict(cls, values: Mapping[str, Any]) -> Remark:
         """Return the remark that `values` (from ``to_dict``) describes; what a later version adds is ignored."""
         return cls(str(values["code"]), str(values["message"]), str(values.get("advice") or ""))
+
+
+def sentence(text: str) -> str:
+    """Return `text` with a full stop, and a capital unless it begins with the name of something.
+
+    Examples
+    --------
+    >>> sentence("1 gap"), sentence("no unit fires"), sentence("snr_min is low")
+    ('1 gap.', 'No unit fires.', 'snr_min is low.')
+    """
+    capital = text[:1].upper() if re.match(r"[a-z]+[ ,:;]", text) else text[:1]
+    return f"{capital}{text[1:].rstrip('.')}." if text else ""
 
 
 def remark(code: str, message: str, advice: str | None = None) -> Remark:
@@ -87,7 +99,7 @@ def remarks_from(values: Iterable[Mapping[str, Any]]) -> tuple[Remark, ...]:
     return tuple(map(Remark.from_dict, values))
 
 
-_KEEP = "They are left out; name the channels to leave out in bad_channels, or set it to None, to decide yourself."
+_KEEP = "To decide yourself, name the channels to leave out in bad_channels, or set it to None."
 _READ_ANEW = (
     "Read the file again with the right data type, byte order, header and number of channels; if it is right as it "
     "is, set bad_channels=None."

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spikelab.spike_sorting.remarks import sentence
 from spikelab.spike_sorting.report import wording
 from spikelab.spike_sorting.report.facts import Facts
 from spikelab.spike_sorting.report.metrics import METRICS, Metric
@@ -33,6 +34,7 @@ def to_html(facts: Facts) -> str:
             facts=facts,
             result=facts.result,
             say=wording,
+            sentence=sentence,
             plots=plots,
             figures=[plot.figure for plot in plots],
             plotly_js=_plotly_js() if plots else "",

@@ -48,11 +48,6 @@ def duration(seconds: Any) -> str:
     return f"{hours} h {minutes_left:02d} min" if hours else f"{minutes} min {rest:02d} s"
 
 
-def sentence(text: str) -> str:
-    """Return `text` with a capital at its start and a full stop at its end."""
-    return f"{text[:1].upper()}{text[1:].rstrip('.')}." if text else ""
-
-
 def count(value: int | None, noun: str) -> str:
     """Return "1 unit" or "2 units"."""
     return f"{number(value)} {noun}{'' if value == 1 else 's'}"
