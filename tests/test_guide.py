@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import simulate_maxwell
+from support import REPOSITORY, simulate_maxwell
 
 import spikelab.spike_sorting
 from spikelab.simulation import add_stim_artifacts, simulate_recording, write_maxwell
@@ -328,6 +330,34 @@ def test_handling_a_failure(tmp_path: Path) -> None:
     assert "cannot be opened as HDF5" in printed
 
 
+KILOSORT2 = """
+results = sort_recording(
+    recording_files=["session1.raw.h5"],
+    sorter="kilosort2",
+    kilosort_path="/opt/Kilosort2",
+    fr_min=0.1,
+    n_jobs=8,
+)
+"""
+
+
+def test_kilosort2_says_what_is_missing(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no Kilosort2, the guide's example ends before anything runs, and says so."""
+    monkeypatch.chdir(desk)
+    with pytest.raises(SorterNotInstalledError, match="/opt/Kilosort2 is not the folder of Kilosort2"):
+        exec(KILOSORT2, {"sort_recording": sort_recording})
+
+
+@pytest.mark.parametrize("page", ["getting-started", "sorting", "overnight"])
+def test_the_pages_run_as_printed(page: str, desk: Path, said: dict[str, Any]) -> None:
+    """What the pages of our own guide show works in the same folder, one block after the other."""
+    shutil.copy(desk / "session1.raw.h5", desk / "session2.raw.h5")
+    text = (REPOSITORY / "docs" / f"{page}.md").read_text(encoding="utf-8")
+    # The last block of the first page would write over the recording that the others sort.
+    blocks = [block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "write_maxwell" not in block]
+    read_aloud([(f"{page} {number}", block, "None") for number, block in enumerate(blocks)], desk)
+
+
 # ------------------------------------------------------------------------------------------------ curation
 
 
@@ -411,18 +441,6 @@ def test_multi_pulse_alignment() -> None:
 # ----------------------------------------------------------------------------------------- not yet supported
 
 
-def _kilosort2_is_absent() -> bool:
-    with pytest.raises(SorterNotInstalledError, match="kilosort2"):
-        sort_recording(
-            recording_files=["session1.raw.h5"],
-            sorter="kilosort2",
-            kilosort_path="/opt/Kilosort2",
-            fr_min=0.1,
-            n_jobs=8,
-        )
-    return True
-
-
 def _rt_sort_is_absent() -> bool:
     with pytest.raises(SorterNotInstalledError, match="rt_sort"):
         sort_recording(["session1.raw.h5"], sorter="rt_sort")
@@ -430,7 +448,6 @@ def _rt_sort_is_absent() -> bool:
 
 
 NOT_YET: dict[str, tuple[str, Callable[[], bool]]] = {
-    "sorter='kilosort2'": ("needs a backend that runs MATLAB or a container", _kilosort2_is_absent),
     "sorter='rt_sort'": ("needs a backend that runs in RT-Sort's own environment", _rt_sort_is_absent),
     "sort_stim_recording": (
         "stimulation is not written yet",
