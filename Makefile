@@ -56,7 +56,7 @@ bench-curation: $(STAMP)  ## measure curation of large results, and merging agai
 	@$(BIN)/python benchmarks/curation.py
 	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/merging.py
 
-bench-accuracy: $(STAMP)  ## which units Kilosort4 finds of those that are there: ARGS="--layout mea --seed 11"
+bench-accuracy: $(STAMP)  ## which units Kilosort4 finds of those that are there: ARGS="--layout mea --seed 21"
 	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/accuracy.py $(ARGS)
 
 docs: $(STAMP)  ## the documentation as a site, in docs/_build/html
