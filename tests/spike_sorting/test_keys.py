@@ -59,6 +59,7 @@ CHANGED: dict[str, dict[str, Any]] = {
         "save_electrodes": False,
         "save_raw_pkl": True,
         "include_failed_units": True,
+        "create_unit_figures": True,
     },
 }
 """A changed value of each setting, by the first stage that reads it."""
@@ -100,6 +101,13 @@ def test_a_changed_setting_makes_its_stage_again_and_all_after_it(first: str, na
     assert made_again(KILOSORT4.override(**{name: value})) == NAMES[NAMES.index(first) :]
 
 
+def test_pictures_of_units_are_drawn_again_when_they_are_to_look_otherwise() -> None:
+    """P8: how figures look matters to the export where it draws some."""
+    drawing = KILOSORT4.override(create_unit_figures=True)
+    before, after = keys(drawing), keys(drawing.override(dpi=151))
+    assert [name for name in NAMES if before[name] != after[name]] == ["export"]
+
+
 def test_the_seed_is_read_where_something_is_drawn() -> None:
     """P8: another seed makes everything again from sorting on."""
     assert made_again(KILOSORT4.override(**SEEDED)) == NAMES[NAMES.index("sort") :]
@@ -109,7 +117,7 @@ def others() -> list[tuple[str, Any]]:
     """Return each setting of how the work is done, watched and shown, with another value."""
     found = []
     for name, (group, field) in flat_settings().items():
-        if group in {"execution", *OF_OTHERS} and name not in SEEDED:
+        if group in {"execution", *OF_OTHERS} and name not in {*SEEDED, *CHANGED["export"]}:
             found.append((name, other_value(getattr(getattr(KILOSORT4, group), field.name), str(field.type), name)))
     return found
 

@@ -71,6 +71,7 @@ def assembled(tmp_path_factory):
     options = {"compile_to_npz": True, "compile_to_mat": True, "compile_waveforms": True, "include_failed_units": True}
     # One unit fails, and few of the spikes are sampled.
     chosen = {"spikes_min_first": n_spikes[0] + 1, "max_waveforms_per_unit": 30}
+    options |= {"create_unit_figures": True, "dpi": 60}
     folder = tmp_path_factory.mktemp("assembled")
     sd, job = with_true_spikes(truth, folder, save_raw_pkl=True, **options, **chosen)
     return truth, sd, job
@@ -131,6 +132,18 @@ def test_analyzer_opens_in_spikeinterface(assembled):
     assert analyzer.has_recording()
     assert analyzer.get_num_units() == sd.N
     assert analyzer.get_extension("templates").get_data("average").shape[0] == sd.N
+
+
+def test_each_unit_kept_has_its_picture(assembled):
+    """create_unit_figures draws the units kept, at the resolution of the settings."""
+    from struct import unpack
+
+    _, _, job = assembled
+    curated = SpikeData.load(job.run.curated)
+    pictures = {path.stem: path.read_bytes() for path in (job.run.results / "unit_figures").glob("*.png")}
+    assert set(pictures) == {f"unit_{unit['unit_id']}" for unit in curated.neuron_attributes}
+    for picture in pictures.values():
+        assert unpack(">II", picture[16:24]) == (540, 324)  # 9 by 5.4 inches at 60 dpi
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from spikelab.spike_sorting._settings import thaw
@@ -11,6 +12,7 @@ from spikelab.spike_sorting.config import SortingPipelineConfig
 from spikelab.spike_sorting.stages.compiled import compiled_arrays, parts_of, waveform_arrays
 from spikelab.spike_sorting.stages.load import read_recording
 from spikelab.spike_sorting.stages.stage import StageRun, Summary
+from spikelab.spike_sorting.stages.unit_figures import FOLDER, write_unit_figures
 from spikelab.spike_sorting.stages.waveforms import filtered
 
 if TYPE_CHECKING:
@@ -21,7 +23,8 @@ VERSION = 2
 
 def settings(config: SortingPipelineConfig) -> Any:
     """Return the settings that decide which files are written."""
-    return thaw(asdict(config.compilation))
+    figures = asdict(config.figures) if config.figures.create_unit_figures else None
+    return thaw({**asdict(config.compilation), "unit_figures": figures})
 
 
 def run(stage: StageRun) -> Summary:
@@ -36,8 +39,18 @@ def run(stage: StageRun) -> Summary:
         shutil.copyfile(run.assembled, stage.folder / run.raw.name)
     if options.compile_to_npz or options.compile_to_mat:
         _compile(stage)
+    if stage.job.config.figures.create_unit_figures:
+        _draw_units(stage)
     marker = run.read_marker("curate") or {"summary": {}}
     return dict(marker["summary"])
+
+
+def _draw_units(stage: StageRun) -> None:
+    from spikelab.spikedata import SpikeData
+
+    sd = SpikeData.load(stage.job.run.stage("curate") / stage.job.run.curated.name)
+    tell = partial(stage.progress.report, "unit figures")
+    write_unit_figures(sd, stage.folder / FOLDER, stage.job.config.figures, tell)
 
 
 def _compile(stage: StageRun) -> None:
