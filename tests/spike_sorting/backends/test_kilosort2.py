@@ -32,7 +32,6 @@ from spikelab.spike_sorting.backends.kilosort2.backend import Kilosort2Backend
 from spikelab.spike_sorting.backends.kilosort2.installation import Installation, find_installation
 from spikelab.spike_sorting.backends.kilosort2.launch import command
 from spikelab.spike_sorting.backends.kilosort2.parameters import PARAMETERS, batch_length, check_parameters
-from spikelab.spike_sorting.backends.kilosort2.results import lost_at_borders
 from spikelab.spike_sorting.config import KILOSORT2, SorterConfig
 
 STUB = REPOSITORY / "tests" / "kilosort2_stub"
@@ -287,23 +286,6 @@ def test_the_environment_names_it_too(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 # ----------------------------------------------------------------------------------------- what comes out
-
-
-@given(hole=st.sampled_from([0.0, 0.05, 0.2]), seed=st.integers(0, 50))
-@settings(max_examples=30)
-def test_spikes_lost_between_batches_are_seen(hole: float, seed: int) -> None:
-    """A stretch without spikes at each border of batches is measured, and chance is not taken for one."""
-    step, n_samples = 60_000, 20 * 60_000
-    samples = np.sort(np.random.default_rng(seed).integers(0, n_samples, 20_000))
-    kept = samples[samples % step >= hole * step]
-    lost = lost_at_borders(kept, step, n_samples)
-    assert lost == pytest.approx(hole, abs=0.01)
-
-
-def test_too_few_spikes_say_nothing_of_borders() -> None:
-    """With a handful of spikes, or hardly a batch, nothing is said."""
-    assert lost_at_borders(np.arange(50), 10, 100) is None
-    assert lost_at_borders(np.arange(10_000), 60_000, 100_000) is None
 
 
 def write_results(folder: Path) -> None:

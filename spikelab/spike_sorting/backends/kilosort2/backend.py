@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,6 @@ class Kilosort2Backend:
             (job.folder / _GOOD_ONLY).touch()
         return {
             "batch_samples": batch_step(params),
-            "notes": list(_notes(self.read(job.folder, job.recording.get_num_samples()), params, job.recording)),
             "warnings": [told.to_dict() for told in binary.remarks()],
         }
 
@@ -104,17 +103,3 @@ def _tidy(folder: Path, *, keep_rez: bool) -> None:
         for path in folder.glob(pattern):
             if not (keep_rez and path.name == "rez.mat"):
                 path.unlink()
-
-
-def _notes(sorting: Sorting, params: Mapping[str, Any], recording: Any) -> Iterator[str]:
-    from spikelab.spike_sorting.backends.kilosort2.results import lost_at_borders
-
-    step = batch_step(params)
-    lost = lost_at_borders(sorting.samples, step, recording.get_num_samples())
-    if lost:
-        lost_ms = 1000 * lost * step / recording.sampling_frequency
-        every_s = step / recording.sampling_frequency
-        yield (
-            f"Kilosort2 lost spikes where its batches meet: about {lost_ms:.0f} ms every {every_s:.2f} s. "
-            "A longer batch (kilosort_params NT) makes that rarer; Kilosort4 does not have it."
-        )

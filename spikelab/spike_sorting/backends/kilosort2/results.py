@@ -1,4 +1,4 @@
-"""Kilosort2's files: read back, checked against each other and the recording, and searched for its known loss."""
+"""Kilosort2's files: read back, and checked against each other and the recording."""
 
 from __future__ import annotations
 
@@ -13,11 +13,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _SORTER = "kilosort2"
-_MIN_SPIKES_PER_BIN = 20.0
-"""With fewer spikes expected in a bin, an empty one is chance."""
-_N_BINS = 200
-_LOSS = 0.5
-"""A bin with fewer than this share of what the others have is a hole."""
 
 
 def read_results(folder: Path, n_samples: int, *, good_only: bool) -> Sorting:
@@ -90,35 +85,3 @@ def _only(sorting: Sorting, keep: list[bool]) -> Sorting:
         for name, values in sorting.unit_properties.items()
     }
     return Sorting(sorting.samples[spikes], renumbered[sorting.units[spikes]], sorting.unit_ids[kept], properties)
-
-
-def lost_at_borders(samples: NDArray[Any], step: int, n_samples: int) -> float | None:
-    """Return the share of each batch at its border in which spikes are missing.
-
-    Kilosort2 loses spikes where two batches meet. Spikes are counted by their place in the batch: bins at either end
-    with less than half of what the others have make a hole.
-
-    Parameters
-    ----------
-    samples : ndarray, shape (n_spikes,)
-        Sample of each spike.
-    step : int
-        Distance between the starts of two batches (samples).
-    n_samples : int
-        Samples of the recording.
-
-    Returns
-    -------
-    float or None
-        Share of a batch (0-1) that is a hole; 0 for none. None when there are too few spikes or batches to say.
-    """
-    import numpy as np
-
-    n_bins = int(min(_N_BINS, samples.size // _MIN_SPIKES_PER_BIN))
-    if n_samples < 3 * step or n_bins < 10:
-        return None
-    counts, _ = np.histogram(samples[samples < n_samples // step * step] % step, bins=n_bins, range=(0, step))
-    is_low = counts < _LOSS * np.median(counts)
-    from_start = int(np.argmin(is_low)) if not is_low.all() else n_bins
-    from_end = int(np.argmin(is_low[::-1])) if not is_low.all() else 0
-    return (from_start + from_end) / n_bins
