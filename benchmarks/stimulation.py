@@ -288,6 +288,7 @@ def one(what: str) -> None:
 
 def streaming(minutes: float = 10.0) -> None:
     """1,024 channels, read in chunks of 1 s and thrown away."""
+    minutes = float(minutes)
     from spikeinterface.generation.noise_tools import NoiseGeneratorRecording
 
     from spikelab.simulation import add_stim_artifacts, make_probe

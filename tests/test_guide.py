@@ -20,7 +20,6 @@ from typing import Any
 import pytest
 from support import REPOSITORY, simulate_maxwell
 
-import spikelab.spike_sorting
 from spikelab.simulation import add_stim_artifacts, simulate_recording, write_maxwell
 from spikelab.spike_sorting import SorterNotInstalledError, sort_recording
 
@@ -449,10 +448,6 @@ def _rt_sort_is_absent() -> bool:
 
 NOT_YET: dict[str, tuple[str, Callable[[], bool]]] = {
     "sorter='rt_sort'": ("needs a backend that runs in RT-Sort's own environment", _rt_sort_is_absent),
-    "sort_stim_recording": (
-        "stimulation is not written yet",
-        lambda: not hasattr(spikelab.spike_sorting, "sort_stim_recording"),
-    ),
 }
 """What the guide shows and this version cannot do: the reason, and how that is seen."""
 

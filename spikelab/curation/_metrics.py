@@ -42,11 +42,11 @@ def isi_violation_ratio(sd: SpikeData, threshold_ms: float, min_isi_ms: float) -
 
     .. math:: \frac{n_v T}{2 n^2 (\tau_R - \tau_C)}
 
-    with :math:`n` spikes, :math:`n_v` violations, duration :math:`T`, refractory period :math:`\tau_R`
-    (``threshold_ms``) and censored period :math:`\tau_C` (``min_isi_ms``).
+    with :math:`n` spikes, :math:`n_v` violations, duration :math:`T` (without what is blanked), refractory period
+    :math:`\tau_R` (``threshold_ms``) and censored period :math:`\tau_C` (``min_isi_ms``).
     """
     n_spikes = np.maximum(spike_counts(sd), 1).astype(np.float64)
     n_violations = count_short_intervals(sd, threshold_ms)
-    ratio = n_violations * sd.length / (2.0 * n_spikes**2 * (threshold_ms - min_isi_ms))
+    ratio = n_violations * sd.observed_ms / (2.0 * n_spikes**2 * (threshold_ms - min_isi_ms))
     # Spikes that all fall on one instant violate without any time having passed.
     return np.where((sd.length == 0) & (n_violations > 0), np.inf, ratio)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from spikelab._lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from spikelab.spike_sorting.api import load_results, sort_multistream, sort_recording
+    from spikelab.spike_sorting.api import load_results, sort_multistream, sort_recording, sort_stim_recording
     from spikelab.spike_sorting.backends.kilosort4.advisor import Recommendation, Recommendations, recommend_settings
     from spikelab.spike_sorting.config import SortingPipelineConfig
     from spikelab.spike_sorting.outcome import RecordingResult, SortRunReport
@@ -63,6 +63,7 @@ _HOMES = {
     "recommend_settings": "backends.kilosort4.advisor",
     "sort_multistream": "api",
     "sort_recording": "api",
+    "sort_stim_recording": "api",
     "write_probe": "probes.files",
     **dict.fromkeys(_ERRORS, "_exceptions"),
 }
@@ -81,6 +82,7 @@ __all__ = [  # noqa: PLE0604 - the names of the errors are strings
     "recommend_settings",
     "sort_multistream",
     "sort_recording",
+    "sort_stim_recording",
     "write_probe",
     *_ERRORS,
 ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from spikelab.spike_sorting.config import SortingPipelineConfig, flat_settings
 
 NOT_YET = {
-    "stim_times_ms": "cleaning of stimulation artifacts",
     "use_docker": "sorting in containers",
     "container": "sorting in containers",
 }

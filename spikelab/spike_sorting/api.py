@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from spikelab.spike_sorting._exceptions import BiologicalSortFailure, IOStallError, SpikeSortingClassifiedError
 from spikelab.spike_sorting._not_yet import check_supported
+from spikelab.spike_sorting._settings import flat_name
 from spikelab.spike_sorting.backends import get_backend
-from spikelab.spike_sorting.config import SortingPipelineConfig
+from spikelab.spike_sorting.config import SortingPipelineConfig, StimulationConfig
 from spikelab.spike_sorting.jobs import Job, Recordings, plan, plan_streams
 from spikelab.spike_sorting.outcome import SKIPPED, Outcome, RecordingResult, SortRunReport, describe_error
 from spikelab.spike_sorting.pipeline import Observer, is_finished, run_recording
@@ -30,6 +32,7 @@ from spikelab.spike_sorting.supervision.disk import ask_disks
 
 if TYPE_CHECKING:
     from spikelab.spikedata import SpikeData
+    from spikelab.stim_sorting.aligned import StimSorting
 
 _log = logging.getLogger(__name__)
 
@@ -157,6 +160,80 @@ def sort_multistream(
     return {stream: _results_of(job, outcome) for (stream, job), outcome in zip(jobs.items(), outcomes, strict=True)}
 
 
+def sort_stim_recording(
+    recording: Any,
+    stim_times_ms: Sequence[float] | str | Path,
+    pre_ms: float,
+    post_ms: float,
+    config: SortingPipelineConfig | None = None,
+    sorter: str | None = None,
+    *,
+    intermediate_folders: Folders = None,
+    results_folders: Folders = None,
+    out_report: SortRunReport | None = None,
+    **overrides: Any,
+) -> StimSorting:
+    """Sort one recording with stimulation: times recentred, artifacts removed, results aligned to the events.
+
+    Parameters
+    ----------
+    recording : path or recording
+        One recording, as `sort_recording` takes it.
+    stim_times_ms : sequence of float or path
+        Logged times (ms from the start of the recording), or a file with them, see
+        `spikelab.stim_sorting.read_stim_times`.
+    pre_ms, post_ms : float
+        Window around each event (ms).
+    config, sorter, intermediate_folders, results_folders, out_report
+        As in `sort_recording`.
+    **overrides : object
+        Settings by flat name. Those of `preprocess_stim_artifacts` go by their own names, such as
+        ``peak_mode="down_edge"`` or ``multi_peak=True``.
+
+    Returns
+    -------
+    StimSorting
+        The whole recording (`spikedata`), one SpikeData per event (`aligned`), and what became of the artifacts
+        (`summary`).
+
+    Raises
+    ------
+    ValueError, TypeError
+        The call is wrong; nothing has run.
+    SpikeSortingClassifiedError
+        The sort failed.
+
+    Examples
+    --------
+    >>> done = sort_stim_recording("session1.raw.h5", "pulses.csv", 20, 100, peak_mode="down_edge")  # doctest: +SKIP
+    >>> done.spikedata.N, len(done.aligned)  # doctest: +SKIP
+    (12, 290)
+    """
+    settings = {_OF_STIMULATION.get(name, name): value for name, value in overrides.items()}
+    results = sort_recording(
+        [recording],
+        config,
+        sorter,
+        [intermediate_folders] if isinstance(intermediate_folders, (str, Path)) else intermediate_folders,
+        [results_folders] if isinstance(results_folders, (str, Path)) else results_folders,
+        out_report=out_report,
+        stim_times_ms=stim_times_ms,
+        **settings,
+    )
+    from spikelab.stim_sorting.aligned import StimSorting, align_to_events
+
+    sd = results[0] if len(results) == 1 else None
+    if sd is None:
+        msg = f"sort_stim_recording takes one recording, and {recording} is {len(results)}: sort each by itself"
+        raise ValueError(msg)
+    aligned = align_to_events(sd, sd.metadata.get("stim_times_ms", ()), pre_ms, post_ms)
+    return StimSorting(sd, aligned, dict(sd.metadata.get("stimulation", {})))
+
+
+_OF_STIMULATION = {field.name: flat_name(field) for field in dataclasses.fields(StimulationConfig)}
+"""The options of `preprocess_stim_artifacts`, and the flat names of those settings."""
+
+
 def load_results(folder: str | Path) -> SpikeData:
     """Return the curated SpikeData in a results folder.
 
@@ -206,9 +283,19 @@ def resolve_config(
             msg = f"sorter={sorter!r} contradicts config, which says {config.sorter.sorter_name!r}; give one of them"
             raise ValueError(msg)
         chosen = config
-    resolved = _with_kilosort_layout(_with_kilosort_times(chosen.override(**overrides)))
+    resolved = _with_stim_times(_with_kilosort_layout(_with_kilosort_times(chosen.override(**overrides))))
     check_supported(resolved)
     return resolved
+
+
+def _with_stim_times(config: SortingPipelineConfig) -> SortingPipelineConfig:
+    """Read the times of stimulation from their file: a changed file is another setting."""
+    path = config.recording.stim_times_ms
+    if not isinstance(path, str):
+        return config
+    from spikelab.stim_sorting.files import read_stim_times
+
+    return config.override(stim_times_ms=read_stim_times(path))
 
 
 def _with_kilosort_times(config: SortingPipelineConfig) -> SortingPipelineConfig:

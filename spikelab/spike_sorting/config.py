@@ -77,7 +77,9 @@ class RecordingConfig:
         "Channels to leave out: found automatically, a list of channel ids, or None for none. With a list or None, "
         "files that seem to be read in a wrong way are sorted, too.",
     )
-    stim_times_ms: tuple[float, ...] | None = setting(None, "Times of stimulation (ms), to be cleaned.")
+    stim_times_ms: tuple[float, ...] | str | None = setting(
+        None, "Times of stimulation (ms of the recording), or a file with them; their artifacts are removed."
+    )
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -91,6 +93,56 @@ class RecordingConfig:
             _check_period("rec_chunks", chunk)
         for chunk_s in self.rec_chunks_s or ():
             _check_period("rec_chunks_s", chunk_s)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StimulationConfig:
+    """How artifacts of stimulation are found and removed; read where ``stim_times_ms`` are given."""
+
+    method: Literal["polynomial", "blank"] = setting(
+        "polynomial", "Follow the tail and keep its spikes, or blank the whole window.", flat="stim_method"
+    )
+    recenter: bool = setting(True, "Move the logged times to the artifacts first.", flat="stim_recenter")
+    artifact_window_ms: float = setting(
+        10.0, "Length of the tail after the last saturated sample (ms).", above=0, flat="stim_artifact_window_ms"
+    )
+    saturation_threshold: float | None = setting(
+        None,
+        "Distance from the baseline at which samples are saturated (unit of the file); None: from the data.",
+        above=0,
+        flat="stim_saturation_threshold",
+    )
+    baseline_threshold: float | None = setting(
+        None,
+        "Distance within which the signal is back at its baseline (unit of the file); None: 6 SD of the noise.",
+        above=0,
+        flat="stim_baseline_threshold",
+    )
+    poly_order: int = setting(3, "Order of the polynomial.", low=1, high=7, flat="stim_poly_order")
+    artifact_window_only: bool = setting(True, "Follow tails within the window only.", flat="stim_artifact_window_only")
+    poly_clamp_factor: float = setting(
+        10.0, "The curve stays within this many times the RMS of its tail.", above=0, flat="stim_poly_clamp_factor"
+    )
+    max_offset_ms: float = setting(50.0, "How late an artifact may be (ms).", low=0, flat="stim_max_offset_ms")
+    peak_mode: Literal["abs_max", "pos_peak", "neg_peak", "down_edge", "up_edge"] = setting(
+        "abs_max", "What events are aligned to; an edge for biphasic pulses.", flat="stim_peak_mode"
+    )
+    n_reference_channels: int = setting(
+        8, "Channels with the largest artifacts that decide.", low=1, flat="stim_n_reference_channels"
+    )
+    prewindow_ms: float = setting(5.0, "How early an artifact may be (ms).", low=0, flat="stim_prewindow_ms")
+    warn_offset_ms: float = setting(3.0, "Warn above this median shift (ms).", low=0, flat="stim_warn_offset_ms")
+    multi_peak: bool = setting(False, "Align to the first or last pulse of a train.", flat="stim_multi_peak")
+    multi_peak_select: Literal["first", "last"] = setting("first", "Which of them.", flat="stim_multi_peak_select")
+    multi_peak_threshold: float = setting(
+        0.6, "Amplitude of a pulse that counts, of the strongest.", above=0, high=1, flat="stim_multi_peak_threshold"
+    )
+    multi_peak_min_separation_ms: float = setting(
+        2.0, "Shortest time between two pulses (ms).", low=0, flat="stim_multi_peak_min_separation_ms"
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -306,6 +358,7 @@ class SortingPipelineConfig:
     """
 
     recording: RecordingConfig = RecordingConfig()
+    stimulation: StimulationConfig = StimulationConfig()
     sorter: SorterConfig = SorterConfig()
     rt_sort: RTSortConfig = RTSortConfig()
     waveform: WaveformConfig = WaveformConfig()

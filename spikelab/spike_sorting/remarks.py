@@ -177,6 +177,11 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "Frame numbers or times of the file leap: samples were lost while recording.",
             "Spikes after a gap are early by its length; look for dropped frames in the recording software.",
         ),
+        "stimulation": Code(
+            "recording",
+            "Times of stimulation, or their artifacts, are not as expected.",
+            "Compare the logged times with the artifacts in the raw traces.",
+        ),
         "recording-short": Code(
             "recording",
             "The recording has only a few seconds.",

@@ -76,6 +76,11 @@ class RunFolder:
         return self.stage("load") / "recording.json"
 
     @property
+    def stimulation(self) -> Path:
+        """What became of the artifacts of stimulation, where there were any."""
+        return self.recording.with_name("stimulation.json")
+
+    @property
     def sorter_output(self) -> Path:
         """What the sorter wrote, in its own format."""
         return self.stage("sort") / "sorter_output"
@@ -124,6 +129,11 @@ class RunFolder:
     def raw(self) -> Path:
         """The uncurated SpikeData, on request."""
         return self.results / "spikedata_raw.h5"
+
+    @property
+    def stimulation_record(self) -> Path:
+        """What became of the artifacts of stimulation, where there were any."""
+        return self.results / self.stimulation.name
 
     @property
     def overview(self) -> Path:

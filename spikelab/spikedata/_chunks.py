@@ -10,6 +10,7 @@ import numpy as np
 Span = tuple[float, float]
 
 CHUNKS, NAMES = "rec_chunks_ms", "rec_chunk_names"
+BLANKED, STIM_TIMES = "blanked_ms", "stim_times_ms"
 """Metadata: (start, end) in ms of each recording that was joined, and what each is called."""
 
 

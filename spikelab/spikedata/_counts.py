@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from spikelab.spikedata._chunks import BLANKED
 from spikelab.spikedata._trains import Floats, Ints, group_by_unit, merge_trains
 
 if TYPE_CHECKING:
@@ -17,13 +18,28 @@ if TYPE_CHECKING:
 
 
 def rates(sd: SpikeData, unit: Literal["Hz", "kHz"] = "Hz") -> Floats:
-    """Return the mean rate of each unit, shape (N,): spikes over `length`; 0 when there is no length."""
+    """Return the mean rate of each unit, shape (N,): spikes over the time observed; 0 when there is none.
+
+    That is `length` without the periods in ``metadata["blanked_ms"]``, in which no spike could be seen.
+    """
     if unit not in {"Hz", "kHz"}:
         msg = f"unit must be 'Hz' or 'kHz', got {unit!r}"
         raise ValueError(msg)
     counts = np.array([times.size for times in sd.train], dtype=np.float64)
-    per_ms = counts / sd.length if sd.length else np.zeros(sd.N)
+    seen_ms = observed_ms(sd)
+    per_ms = counts / seen_ms if seen_ms else np.zeros(sd.N)
     return per_ms * (1000.0 if unit == "Hz" else 1.0)
+
+
+def observed_ms(sd: SpikeData) -> float:
+    """Return the duration in which spikes can be seen (ms): `length` without what is blanked of it.
+
+    ``metadata["blanked_ms"]`` holds periods as (start, end) in ms, sorted and apart, such as those around artifacts
+    of stimulation.
+    """
+    blanked = np.asarray(sd.metadata.get(BLANKED, ()), dtype=np.float64).reshape(-1, 2)
+    within = np.clip(blanked, sd.start_time, sd.end_time)
+    return max(0.0, sd.length - float((within[:, 1] - within[:, 0]).sum()))
 
 
 def interspike_intervals(sd: SpikeData) -> list[Floats]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from spikelab.spikedata import _raw
 from spikelab.spikedata._attributes import Attributes, names_per_spike, updated
-from spikelab.spikedata._chunks import CHUNKS, NAMES, Span, read_chunks
+from spikelab.spikedata._chunks import BLANKED, CHUNKS, NAMES, STIM_TIMES, Span, read_chunks
 from spikelab.spikedata._values import same
 
 if TYPE_CHECKING:
@@ -87,6 +87,12 @@ def _joined_metadata(first: SpikeData, second: SpikeData, shift: float) -> dict[
     moved = [(start + shift, end + shift) for start, end in later_spans]
     all_names = [name or f"epoch_{i}" for i, name in enumerate([*names, *later_names])]
     joined = {**second.metadata, **first.metadata, CHUNKS: [*spans, *moved], NAMES: all_names}
+    if BLANKED in joined:
+        later = [(begin + shift, end + shift) for begin, end in second.metadata.get(BLANKED, ())]
+        joined[BLANKED] = [*first.metadata.get(BLANKED, ()), *later]
+    if STIM_TIMES in joined:
+        later_times = [time + shift for time in second.metadata.get(STIM_TIMES, ())]
+        joined[STIM_TIMES] = [*first.metadata.get(STIM_TIMES, ()), *later_times]
     for key in (_raw.SOURCE, _raw.SOURCE_START):  # two recordings have no one source
         joined.pop(key, None)
     for name in ("epoch_name", "epoch_index", "epoch_start_ms", "n_samples"):

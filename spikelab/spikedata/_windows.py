@@ -8,7 +8,7 @@ import numpy as np
 
 from spikelab.spikedata import _raw
 from spikelab.spikedata._attributes import pick_spikes
-from spikelab.spikedata._chunks import CHUNKS, NAMES, Span, read_chunks
+from spikelab.spikedata._chunks import BLANKED, CHUNKS, NAMES, STIM_TIMES, Span, read_chunks
 
 if TYPE_CHECKING:
     from spikelab.spikedata.spikedata import SpikeData
@@ -90,6 +90,11 @@ def _window_metadata(sd: SpikeData, span: Span, shift: float) -> dict[str, Any]:
         changed[CHUNKS] = [(max(spans[i][0], span[0]) + shift, min(spans[i][1], span[1]) + shift) for i in met]
         if NAMES in metadata or len(met) < len(spans):  # numbered names must not move on
             changed[NAMES] = [names[i] for i in met]
+    if BLANKED in metadata:
+        inside = [(max(a, span[0]) + shift, min(b, span[1]) + shift) for a, b in metadata[BLANKED]]
+        changed[BLANKED] = [(a, b) for a, b in inside if a < b]
+    if STIM_TIMES in metadata:
+        changed[STIM_TIMES] = [time + shift for time in metadata[STIM_TIMES] if span[0] <= time <= span[1]]
     if "n_samples" in metadata and "fs_Hz" in metadata:
         changed["n_samples"] = round((span[1] - span[0]) * metadata["fs_Hz"] / 1000.0)
     return changed

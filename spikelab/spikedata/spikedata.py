@@ -112,6 +112,11 @@ class SpikeData:
         return self._length
 
     @property
+    def observed_ms(self) -> float:
+        """Duration (ms) in which spikes can be seen: `length` without ``metadata["blanked_ms"]``."""
+        return _counts.observed_ms(self)
+
+    @property
     def start_time(self) -> float:
         """Time (ms) at which the recording starts."""
         return self._start_time

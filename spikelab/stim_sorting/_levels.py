@@ -52,18 +52,18 @@ class Levels:
 
 def measure_noise(reader: Reader, times_ms: Floats) -> tuple[Floats, Floats, Floats]:
     """Return each channel's median, noise and spread of second differences, between the events."""
-    windows = [window.astype(np.float64) for window in quiet_windows(reader, times_ms)]
-    baseline = np.median([np.median(window, axis=1) for window in windows], axis=0)
-    length = min(windows[0].shape[1], max(8, round(0.01 * reader.fs_Hz)))
-    cubic = make_level(length, reader.fs_Hz, 3, 0)
-    noises, jerks = [], []
-    for window in windows:
-        pieces = (window - baseline[:, None])[:, : window.shape[1] // length * length].reshape(-1, length)
+    medians, noises, jerks = [], [], []
+    for raw in quiet_windows(reader, times_ms):
+        window = raw.astype(np.float64)
+        medians.append(np.median(window, axis=1))
+        length = min(window.shape[1], max(8, round(0.01 * reader.fs_Hz)))
+        cubic = make_level(length, reader.fs_Hz, 3, 0)
+        pieces = (window - medians[-1][:, None])[:, : window.shape[1] // length * length].reshape(-1, length)
         left = np.abs(pieces - (pieces @ cubic.projection) @ cubic.basis.T).reshape(reader.n_channels, -1)
         noises.append(np.median(left, axis=1) / 0.6745)
         jerks.append(np.median(np.abs(np.diff(window, n=2, axis=1)), axis=1) / 0.6745)
     # A third of the windows may lie on slow tails of artifacts: the quieter ones tell.
-    return baseline, np.quantile(noises, 0.4, axis=0), np.quantile(jerks, 0.4, axis=0)
+    return np.median(medians, axis=0), np.quantile(noises, 0.4, axis=0), np.quantile(jerks, 0.4, axis=0)
 
 
 class Extremes:

@@ -31,14 +31,17 @@ _SPIKE_SD = 4.5
 """A sample this far from the curve belongs to a spike."""
 _SPIKE_BEFORE_MS, _SPIKE_AFTER_MS = 0.3, 0.7
 """What else of the spike is left out of the fit."""
+_ANCHOR_MS = 0.25
+"""What is never left out."""
 _MAX_SPIKE_SHARE = 0.35
-_LONGEST_SPIKE_MS, _LONGEST_FIRST_SPIKE_MS = 2.5, 0.6
+_LONGEST_SPIKE_MS, _LONGEST_FIRST_SPIKE_MS = 1.2, 0.6
 """If more than this of the tail is far from the curve, or a longer stretch, or its begin, then the curve is wrong."""
 _BLOCK_MS = 0.4
 _MISFITS = ((slice(0, None), 1.3), (slice(0, 8), 2.0), (slice(8, 25), 1.6), (slice(25, None), 1.6))
 _EARLY_MISFIT = 4.0
 """Median of the blocks' squared averages in parts of the tail, in units of their standard error: spikes that were not
 left out concern a few blocks, a curve that is too stiff concerns most; and their mean in the first blocks."""
+_CLEARLY_LESS = 0.6
 _N_ROUNDS = 4
 _SMOOTHING = 3e-4
 
@@ -111,15 +114,24 @@ def fit_tails(tails: Floats, known: Mask, noise: Floats, fs_Hz: float, order: in
     whole: Mask = np.all(known, axis=1)
     # Where there is nothing but noise, nothing is taken away.
     used = _without_spikes(tails, known, noise, fs_Hz)
-    pending = np.flatnonzero(~(_is_noise(tails, used, noise, fs_Hz) & _is_spikes(known & ~used, known, fs_Hz)))
+    pending = np.flatnonzero(~(_is_noise(tails, used, noise, fs_Hz) & _is_spikes(tails, known, used, noise, fs_Hz)))
     for number in range(len(_KNOTS_MS)):
         if pending.size == 0:
             break
         level = make_level(tails.shape[1], fs_Hz, order, number)
         fitted, used = _robust_fit(tails[pending], known[pending], whole[pending], noise[pending], level, fs_Hz)
         curves[pending] = fitted
-        good = _is_noise(tails[pending] - fitted, used, noise[pending], fs_Hz)
-        pending = pending[~(good & _is_spikes(known[pending] & ~used, known[pending], fs_Hz))]
+        left = np.where(known[pending], tails[pending] - fitted, 0.0)
+        good = _is_noise(left, used, noise[pending], fs_Hz)
+        pending = pending[~(good & _is_spikes(left, known[pending], used, noise[pending], fs_Hz))]
+    if pending.size:
+        # No curve leaves only noise and spikes: the one through all samples, unless that leaves about as much.
+        level = make_level(tails.shape[1], fs_Hz, order, len(_KNOTS_MS) - 1)
+        plain = _weighted(tails[pending], known[pending], level)
+        left, left_plain = (
+            np.abs(np.where(known[pending], tails[pending] - one, 0.0)).sum(axis=1) for one in (curves[pending], plain)
+        )
+        curves[pending] = np.where((left_plain < _CLEARLY_LESS * left)[:, None], plain, curves[pending])
     return curves, np.where(known, tails - curves, 0.0)
 
 
@@ -160,12 +172,16 @@ def _weighted(tails: Floats, used: Mask, level: Level) -> Floats:
 
 def _without_spikes(residuals: Floats, known: Mask, noise: Floats, fs_Hz: float, limit: float = _SPIKE_SD) -> Mask:
     """Return the known samples that are not near a sample far from the curve."""
+    # What comes first holds the curve where it is steepest, and nothing before it does.
+    anchor = slice(0, max(1, round(_ANCHOR_MS * fs_Hz / 1000)))
     far = (np.abs(residuals) > limit * noise[:, None]) & known
+    far[:, anchor] = False
     rows = np.flatnonzero(far.any(axis=1))
     used = known.copy()
     if rows.size:
         before, after = (max(1, round(ms * fs_Hz / 1000)) for ms in (_SPIKE_BEFORE_MS, _SPIKE_AFTER_MS))
         used[rows] &= ~spread(far[rows], before, after)
+        used[:, anchor] = known[:, anchor]
     return used
 
 
@@ -176,11 +192,13 @@ def spread(mask: Mask, before: int, after: int) -> Mask:
     return stretched
 
 
-def _is_spikes(left_out: Mask, known: Mask, fs_Hz: float) -> Mask:
+def _is_spikes(residuals: Floats, known: Mask, used: Mask, noise: Floats, fs_Hz: float) -> Mask:
     """Return where what was left out may be spikes: not too much of the tail, nowhere too long, not its begin."""
     longest, first = (round(ms * fs_Hz / 1000) for ms in (_LONGEST_SPIKE_MS, _LONGEST_FIRST_SPIKE_MS))
+    left_out = known & ~used
+    far = np.abs(residuals) > _SPIKE_SD * noise[:, None]
     few = left_out.sum(axis=1) <= _MAX_SPIKE_SHARE * known.sum(axis=1)
-    short = longest_runs(left_out) <= longest
+    short = longest_runs(far) <= longest
     spikes: Mask = few & short & ~np.all(left_out[:, :first], axis=1)
     return spikes
 

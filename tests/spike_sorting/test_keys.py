@@ -23,6 +23,7 @@ CHANGED: dict[str, dict[str, Any]] = {
         "start_time_s": 1.0,
         "end_time_s": 2.0,
         "bad_channels": None,
+        "stim_times_ms": [10.0],
     },
     "sort": {"kilosort_params": {"Th_learned": 7.5}, "freq_min": 301.0},
     "waveforms": {
@@ -65,21 +66,11 @@ CHANGED: dict[str, dict[str, Any]] = {
 """A changed value of each setting, by the first stage that reads it."""
 SEEDED = {"random_seed": 1}
 """Kilosort4 and the choice of waveforms draw from it."""
-OF_OTHERS = ("figures", "rt_sort")
-"""Groups that change how the report looks, or that Kilosort4 does not know."""
+OF_OTHERS = ("figures", "rt_sort", "stimulation")
+"""Groups that change how the report looks, that Kilosort4 does not know, or that nothing reads without stimulation."""
 OUTSIDE = {
-    "probe_path",
-    "binary_fs",
-    "binary_n_chan",
-    "binary_dtype",
-    "binary_offset",
-    "stream_id",
-    "hdf5_plugin_path",
-    "stim_times_ms",
-    "sorter_name",
-    "kilosort_path",
-    "use_docker",
-    "container",
+    *("stream_id", "hdf5_plugin_path", "sorter_name", "kilosort_path", "use_docker", "container"),
+    *("probe_path", "binary_fs", "binary_n_chan", "binary_dtype", "binary_offset"),
 }
 """In the recording's identity, in the name of the sorter, or about where things are; checked elsewhere."""
 
@@ -125,6 +116,7 @@ def others() -> list[tuple[str, Any]]:
 def other_value(value: Any, annotation: str, name: str) -> Any:
     """Return a value that the setting takes and does not have."""
     choices = {"runner": "inline", "tee_log_policy": "gzip_on_success", "rt_sort_probe": "neuropixels"}
+    choices |= {"stim_method": "blank", "stim_peak_mode": "up_edge", "stim_multi_peak_select": "last"}
     if name in choices:
         return choices[name]
     if isinstance(value, bool):

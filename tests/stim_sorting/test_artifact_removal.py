@@ -86,27 +86,26 @@ def test_artifacts_go_and_saturation_is_blanked(kind):
 
 @pytest.mark.parametrize("sign", [-1, 1])
 def test_a_spike_on_the_tail_keeps_its_shape(sign):
-    """A spike of 120 uV, 2 to 8 ms after saturation, keeps its size within 10 % and its time."""
+    """Of spikes of 120 uV, 2 to 8.5 ms after saturation, 95 % keep their size within 10 % and their time."""
     rng = np.random.default_rng(1)
-    traces = rng.normal(0, NOISE_UV, (8, 8_000)).astype(np.float32)
+    traces = rng.normal(0, NOISE_UV, (120, 8_000)).astype(np.float32)
     spike = np.zeros(60)
     spike[:20] = -120 * np.exp(-0.5 * ((np.arange(20) - 10) / 2.5) ** 2)
     spike[14:] += 25 * np.exp(-0.5 * ((np.arange(46) - 10) / 6) ** 2)
-    places = 4_031 + np.array([40, 55, 70, 90, 110, 130, 150, 170])
+    places = 4_031 + np.linspace(40, 170, 120).astype(np.int64)
     for channel, place in enumerate(places):
         traces[channel, place - 10 : place + 50] += spike
-    decay = sign * 12_000 * np.exp(-np.arange(600) / 30)
     stimulated = traces.copy()
     stimulated[:, 3_980:3_990] += sign * 9_000
-    stimulated[:, 3_990:4_590] += decay
+    stimulated[:, 3_990:4_590] += sign * 12_000 * np.exp(-np.arange(600) / 30)
     stimulated = np.clip(stimulated, -3_000, 3_000)
     cleaned, blanked = remove_stim_artifacts(stimulated, [199.0], FS_HZ)
-    near = places[:, None] + np.arange(-8, 9)
-    rows = np.arange(8)[:, None]
+    rows, near = np.arange(120)[:, None], places[:, None] + np.arange(-8, 9)
     assert not blanked[rows, near].any()
     found, true = cleaned[rows, near], traces[rows, near]
-    np.testing.assert_allclose(found.min(axis=1), true.min(axis=1), rtol=0.1)
-    assert (np.abs(found.argmin(axis=1) - true.argmin(axis=1)) <= 2).all()
+    within = np.abs(found.min(axis=1) / true.min(axis=1) - 1) <= 0.1
+    assert within.mean() >= 0.95
+    assert np.mean(np.abs(found.argmin(axis=1) - true.argmin(axis=1)) <= 2) >= 0.95
 
 
 def test_both_phases_are_blanked():

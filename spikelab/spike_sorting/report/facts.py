@@ -49,6 +49,8 @@ class Facts:
         What came out, and what was found on the way, that deserves a look; each once.
     overview : Overview or None
         Drift and a sample of the spikes, where the sorter told of them.
+    stimulation : mapping
+        What became of the artifacts of stimulation; empty without any.
     """
 
     record: Mapping[str, Any]
@@ -63,6 +65,7 @@ class Facts:
     suspicions: tuple[Remark, ...] = ()
     warnings: tuple[Remark, ...] = ()
     overview: Overview | None = None
+    stimulation: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def kept(self) -> tuple[Unit, ...]:
@@ -134,4 +137,5 @@ def gather(run: RunFolder, record: Mapping[str, Any], curated: SpikeData | None,
         suspicions=tuple(dict.fromkeys(result.suspicions)),
         warnings=tuple(dict.fromkeys((*result.warnings, *incomplete))),
         overview=None if curated is None else read_overview(run.overview),
+        stimulation=read_json(run.stimulation_record) if result.succeeded else {},
     )

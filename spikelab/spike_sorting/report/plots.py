@@ -15,6 +15,7 @@ from spikelab.spike_sorting.report.facts import Facts
 from spikelab.spike_sorting.report.histograms import histogram_figures
 from spikelab.spike_sorting.report.overview_plot import overview_figure
 from spikelab.spike_sorting.report.plain import finite, to_number, to_plain
+from spikelab.spike_sorting.report.stimulation_plots import artifact_figures, psth_figure
 from spikelab.spike_sorting.report.template_plot import template_figure
 from spikelab.spike_sorting.report.units import Unit
 from spikelab.spike_sorting.report.wording import drift_sentence
@@ -54,7 +55,14 @@ def make_plots(facts: Facts) -> list[Plot]:
     """Return the plots that can be drawn of what is known; none when the settings say so."""
     if not facts.config.figures.create_figures or not facts.units:
         return []
-    makers: tuple[Callable[[Facts], Iterator[Plot]], ...] = (_probe_map, _histograms, _overview, _spikes, _templates)
+    makers: tuple[Callable[[Facts], Iterator[Plot]], ...] = (
+        _probe_map,
+        _histograms,
+        _overview,
+        _spikes,
+        _templates,
+        _stimulation,
+    )
     return [plot for make in makers for plot in make(facts)]
 
 
@@ -266,6 +274,24 @@ def _amplitudes(unit: Unit, n_spikes: int, chosen: Any) -> list[float | None]:
     if amplitudes.shape != (n_spikes,) or amplitudes.dtype.kind not in "fiu":
         return [None] * chosen.size
     return [finite(abs(value), 4) for value in amplitudes[chosen].tolist()]
+
+
+# ----------------------------------------------------------------------------------------------- stimulation
+
+
+def _stimulation(facts: Facts) -> Iterator[Plot]:
+    pictures = facts.stimulation.get("pictures")
+    if not pictures:
+        return
+    shown, figure = psth_figure(facts.kept, facts.metadata)
+    if shown:
+        caption = (
+            "Mean rate of each unit around the events, over the time in which spikes can be seen; gaps are blanked. "
+            "Marks are latencies: the first bin after the event that stands out."
+        )
+        yield Plot("stimulation", "Answers to stimulation", caption, 120 + 22 * max(shown, 4), figure)
+    for title, caption, height_px, drawn in artifact_figures(pictures):
+        yield Plot("stimulation", title, caption, height_px, drawn)
 
 
 # ------------------------------------------------------------------------------------------------- templates

@@ -13,6 +13,7 @@ from spikelab.spike_sorting.selection import Epoch
 from spikelab.spike_sorting.stages.load import read_recording
 from spikelab.spike_sorting.stages.sort import read_spikes
 from spikelab.spike_sorting.stages.stage import StageRun, Summary
+from spikelab.spike_sorting.stages.stimulation import stimulation_metadata, with_stimulation
 from spikelab.spike_sorting.stages.waveforms import UNFILTERED
 
 if TYPE_CHECKING:
@@ -43,12 +44,15 @@ def run(stage: StageRun) -> Summary:
     analyzer = load_sorting_analyzer(folder.analyzer, load_extensions=True)
     unfiltered = np.load(folder.stage("waveforms") / UNFILTERED, allow_pickle=False)
     fs_Hz = recording.sampling_frequency
+    attributes = unit_attributes(recording, analyzer, unfiltered, spikes, job.config.waveform)
     sd = SpikeData(
         spike_trains_ms(spikes, fs_Hz),
         length=recording.get_num_samples() / fs_Hz * 1000.0,
-        neuron_attributes=unit_attributes(recording, analyzer, unfiltered, spikes, job.config.waveform),
+        neuron_attributes=attributes,
         metadata=metadata(job, recording, epochs),
     )
+    if "stim_times_ms" in sd.metadata:
+        sd = with_stimulation(sd)
     sd.save(stage.folder / folder.assembled.name)
     return {"n_units": sd.N, "n_spikes": int(spikes.samples.size)}
 
@@ -79,6 +83,7 @@ def metadata(job: Job, recording: Any, epochs: list[Epoch]) -> dict[str, Any]:
         "rec_chunks_ms": [[epoch.start / fs_Hz * 1000.0, epoch.end / fs_Hz * 1000.0] for epoch in epochs],
         "rec_chunk_names": [epoch.name for epoch in epochs],
         "config_digest": sort_marker["key"],
+        **stimulation_metadata(job.run.stimulation),
     }
 
 

@@ -35,6 +35,8 @@ def run(stage: StageRun) -> Summary:
         shutil.copyfile(curated_folder / path.name, stage.folder / path.name)
     if run.sorter_overview.is_file():
         shutil.copyfile(run.sorter_overview, stage.folder / run.overview.name)
+    if run.stimulation.is_file():
+        shutil.copyfile(run.stimulation, stage.folder / run.stimulation_record.name)
     if options.save_raw_pkl:
         shutil.copyfile(run.assembled, stage.folder / run.raw.name)
     if options.compile_to_npz or options.compile_to_mat:

@@ -20,11 +20,12 @@ from spikelab.spike_sorting.selection import Epoch, epochs_of, selected_periods
 from spikelab.spike_sorting.sources import open_files
 from spikelab.spike_sorting.stages.channels import prepared
 from spikelab.spike_sorting.stages.stage import StageRun, Summary
+from spikelab.spike_sorting.stages.stimulation import without_artifacts
 
 VERSION = 3
 
 _READ_BY_OTHERS = (
-    *("freq_min", "freq_max", "stim_times_ms", "hdf5_plugin_path"),
+    *("freq_min", "freq_max", "hdf5_plugin_path"),
     *("stream_id", "probe_path", "binary_fs", "binary_n_chan", "binary_dtype", "binary_offset"),
 )
 """Settings that other stages read, or that the recording's identity has already."""
@@ -35,14 +36,17 @@ def settings(config: SortingPipelineConfig) -> Any:
     ours = asdict(config.recording)
     for name in _READ_BY_OTHERS:
         del ours[name]
-    return thaw(ours)
+    if not ours["stim_times_ms"]:
+        del ours["stim_times_ms"]
+        return thaw(ours)
+    return thaw({**ours, "stimulation": asdict(config.stimulation)})
 
 
 def run(stage: StageRun) -> Summary:
     """Write ``recording.json``: the recording to sort, and where each file lies in it."""
     import numpy as np
 
-    recording, epochs, warnings = build_recording(stage.job)
+    recording, epochs, warnings = build_recording(stage.job, stage.folder / stage.job.run.stimulation.name)
     description = {
         "schema": 1,
         "recording": json.loads(describe(recording)),
@@ -60,8 +64,11 @@ def run(stage: StageRun) -> Summary:
     }
 
 
-def build_recording(job: Job) -> tuple[Any, list[Epoch], list[Remark]]:
-    """Return the recording to sort, its epochs, and what deserves a look."""
+def build_recording(job: Job, stimulation: Path | None = None) -> tuple[Any, list[Epoch], list[Remark]]:
+    """Return the recording to sort, its epochs, and what deserves a look.
+
+    What becomes of artifacts of stimulation is written to `stimulation`.
+    """
     options = job.config.recording
     opened = open_files(job.source)
     parts = [_single_segment(part.recording) for part in opened]
@@ -70,10 +77,16 @@ def build_recording(job: Job) -> tuple[Any, list[Epoch], list[Remark]]:
     recording = joined(parts, names)
     periods = selected_periods(sum(lengths), recording.sampling_frequency, options)
     epochs = epochs_of(lengths, names, periods)
+    stim_remarks: list[Remark] = []
+    if options.stim_times_ms:
+        # Before anything is cut: times are those of the recording as it was read.
+        recording, record, stim_remarks = without_artifacts(recording, job.config, periods)
+        if stimulation is not None:
+            stimulation.write_text(json.dumps(record, allow_nan=False), encoding="utf-8")
     recording = _cut(recording, periods)
     recording, remarks = prepared(recording, options)
     of_probes = list(dict.fromkeys(told for part in opened for told in part.remarks))
-    return recording, epochs, [*of_probes, *remarks, *_gaps(parts, names, periods)]
+    return recording, epochs, [*of_probes, *remarks, *stim_remarks, *_gaps(parts, names, periods)]
 
 
 def read_recording(path: Path) -> tuple[Any, list[Epoch]]:

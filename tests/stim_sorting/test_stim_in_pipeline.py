@@ -1,0 +1,210 @@
+"""A recording with stimulation through the pipeline: cleaned, sorted, and aligned to its events."""
+
+import json
+
+import numpy as np
+import pytest
+from support import FAST
+
+from spikelab import SpikeData
+from spikelab.simulation import add_stim_artifacts, simulate_recording, write_maxwell
+from spikelab.spike_sorting import SortRunReport, sort_recording, sort_stim_recording
+from spikelab.spike_sorting import stim_sorting as documented
+from spikelab.spike_sorting.config import KILOSORT4, StimulationConfig
+from spikelab.spike_sorting.jobs import plan
+from spikelab.spike_sorting.run_folder import RunFolder
+from spikelab.spike_sorting.stages.load import build_recording
+from spikelab.stim_sorting import align_to_events, peri_stimulus_histogram, read_stim_times
+from spikelab.stim_sorting.artifact_removal import Removal
+from spikelab.stim_sorting.recentering import Recentering
+
+pytestmark = pytest.mark.timeout(400)
+
+TIMES_MS = 300.0 + 400.0 * np.arange(23)
+ARTIFACT = {"electrode": 4, "recovery_ms": 3.0, "tail_tau_ms": 1.5, "rail_uV": 1_500.0, "offset_ms": -1.0}
+MAXWELL = {"dtype": "uint16", "gain_uV": 3.147, "offset_uV": -512 * 3.147}
+
+
+@pytest.fixture(scope="module")
+def stimulated(tmp_path_factory):
+    """A Maxwell file with artifacts, a table of its logged times, and the truth."""
+    folder = tmp_path_factory.mktemp("stimulated")
+    clean = simulate_recording(
+        "linear", n_channels=12, duration_s=10, n_units=6, rate_Hz=(6, 12), peak_uV=(110, 110), seed=5, **MAXWELL
+    )
+    truth = add_stim_artifacts(clean.recording, TIMES_MS, **ARTIFACT)
+    write_maxwell(folder / "stimulated.raw.h5", truth.recording)
+    rows = "\n".join(f"{number},{time / 1000}" for number, time in enumerate(truth.logged_times_ms))
+    (folder / "pulses.csv").write_text(f"pulse,stim_time_s\n{rows}\n")
+    return folder, clean, truth
+
+
+@pytest.fixture(scope="module")
+def done(stimulated):
+    """What sort_stim_recording returns, and its report."""
+    pytest.importorskip("kilosort")
+    folder, _, _ = stimulated
+    report = SortRunReport()
+    result = sort_stim_recording(
+        folder / "stimulated.raw.h5", folder / "pulses.csv", 50, 150, peak_mode="down_edge", out_report=report, **FAST
+    )
+    return result, report
+
+
+def test_a_recording_with_stimulation_is_sorted(done, stimulated):
+    """True units are found, none of them fires at the artifacts, and the metadata have the true times."""
+    _, clean, truth = stimulated
+    sd = done[0].spikedata
+    assert sd.N >= 3
+    np.testing.assert_allclose(sd.metadata["stim_times_ms"], truth.times_ms, atol=0.1)
+    assert len(sd.metadata["blanked_ms"]) == TIMES_MS.size
+    for begin, end in sd.metadata["blanked_ms"]:
+        assert sum(np.count_nonzero((train > begin + 0.5) & (train < end - 0.5)) for train in sd.train) == 0
+    true_ms = [clean.sorting.get_unit_spike_train(unit) / 20 for unit in clean.sorting.unit_ids]
+    for train in sd.train:
+        hits = [np.mean(np.abs(times[:, None] - train).min(axis=0) < 0.5) for times in true_ms]
+        assert max(hits) > 0.85
+
+
+def test_rates_count_the_time_in_which_spikes_are_seen(done):
+    """Rates are over the length without the blanked periods, in the SpikeData and in the units' attributes."""
+    sd = done[0].spikedata
+    blanked_ms = np.diff(sd.metadata["blanked_ms"], axis=1).sum()
+    assert 23 * 3 < blanked_ms < 23 * 8
+    assert sd.observed_ms == pytest.approx(sd.length - blanked_ms)
+    np.testing.assert_allclose(sd.rates(), [train.size / sd.observed_ms * 1000 for train in sd.train])
+    np.testing.assert_allclose([unit["firing_rate"] for unit in sd.neuron_attributes], sd.rates())
+
+
+def test_results_are_aligned_to_the_events(done):
+    """One SpikeData per event, in times relative to it, with its own blanked period; the summary tells offsets."""
+    result, _ = done
+    assert len(result.aligned) == TIMES_MS.size
+    for trial in result.aligned:
+        assert (trial.start_time, trial.end_time) == pytest.approx((-50.0, 150.0))
+        ((begin, end),) = trial.metadata["blanked_ms"]
+        assert begin < 0.1 < end < 10
+    assert sum(train.size for trial in result.aligned for train in trial.train) > 0
+    np.testing.assert_allclose(result.summary["offsets_ms"], 1.0, atol=0.1)
+
+
+def test_the_run_says_what_it_did(done, stimulated):
+    """The folder has the record of the stimulation, and the same call again finds the finished sort."""
+    folder, _, _ = stimulated
+    (record,) = done[1].records
+    run = RunFolder(folder / "inter_kilosort4" / "stimulated.raw.h5", folder / "sorted_kilosort4" / "stimulated.raw.h5")
+    assert json.loads(run.stimulation_record.read_text())["saturated_channels"] == []
+    page = run.report_html.read_text()
+    for title in ("Answers to stimulation", "Artifacts before and after", "Offsets of the logged times"):
+        assert title in page
+    assert all("stim_latency_ms" in unit for unit in done[0].spikedata.neuron_attributes)
+    again = SortRunReport()
+    options = {"stim_times_ms": str(folder / "pulses.csv"), "stim_peak_mode": "down_edge", **FAST}
+    (sd,) = sort_recording([folder / "stimulated.raw.h5"], out_report=again, **options)
+    assert sd.N == done[0].spikedata.N
+    assert record.succeeded
+
+
+def test_times_are_those_of_the_whole_recording(stimulated, tmp_path):
+    """With a part of the recording chosen, events and blanked periods move with it, and others are left out."""
+    folder, _, truth = stimulated
+    config = KILOSORT4.override(
+        stim_times_ms=truth.logged_times_ms, stim_peak_mode="down_edge", start_time_s=2.0, end_time_s=4.0
+    )
+    (job,) = plan([folder / "stimulated.raw.h5"], config, results_folders=[tmp_path / "a"])
+    recording, _, warnings = build_recording(job, tmp_path / "stimulation.json")
+    record = json.loads((tmp_path / "stimulation.json").read_text())
+    inside = truth.times_ms[(truth.times_ms > 2_000) & (truth.times_ms < 4_000)] - 2_000
+    np.testing.assert_allclose(record["sorted_times_ms"], inside, atol=0.1)
+    assert len(record["sorted_blanked_ms"]) == inside.size
+    assert recording.get_num_samples() == 40_000
+    assert np.abs(recording.get_traces(return_in_uV=True)).max() < 400
+    assert {warning.code for warning in warnings} == {"recording-short"}
+
+
+def test_what_is_odd_about_the_times_is_in_the_report(stimulated, tmp_path):
+    """Warnings about events become remarks of the run, with code and advice."""
+    folder, _, truth = stimulated
+    config = KILOSORT4.override(stim_times_ms=[*truth.logged_times_ms, 50_000.0])
+    (job,) = plan([folder / "stimulated.raw.h5"], config, results_folders=[tmp_path / "a"])
+    _, _, warnings = build_recording(job)
+    assert "stimulation" in {warning.code for warning in warnings}
+    assert any("outside of the recording" in warning.message for warning in warnings)
+
+
+def test_settings_are_the_options_of_the_functions():
+    """Each option of recentering and removal is a setting with the same default."""
+    settings = vars(StimulationConfig())
+    assert settings == {"recenter": True, **vars(Removal()), **vars(Recentering())}
+
+
+def test_windows_and_joints_move_blanked_periods():
+    """Cut and concatenated SpikeData keep what is blanked and the events, at their new times."""
+    sd = SpikeData([[5.0, 60.0]], length=100.0, metadata={"blanked_ms": [(20.0, 30.0)], "stim_times_ms": [21.0]})
+    assert sd.rates()[0] == pytest.approx(2 / 90 * 1000)
+    cut = sd.subtime(25.0, 65.0, shift_to=0.0)
+    assert cut.metadata["blanked_ms"] == [(0.0, 5.0)]
+    assert cut.metadata["stim_times_ms"] == []
+    joined = sd.concatenate(sd)
+    assert [tuple(period) for period in joined.metadata["blanked_ms"]] == [(20.0, 30.0), (120.0, 130.0)]
+    assert joined.metadata["stim_times_ms"] == [21.0, 121.0]
+    assert joined.observed_ms == 180.0
+
+
+def test_histogram_and_latency():
+    """Rates are over the time seen, and latency is where a unit stands out after the event."""
+    rng = np.random.default_rng(0)
+    events = 100.0 + 100.0 * np.arange(200)
+    answers = events + rng.normal(8.5, 0.3, 200)
+    quiet = np.sort(rng.uniform(0, 20_100, 400))
+    sd = SpikeData(
+        [np.sort(np.concatenate([answers, quiet])), quiet],
+        length=20_200.0,
+        metadata={"blanked_ms": [(event - 0.2, event + 3.0) for event in events]},
+    )
+    psth = peri_stimulus_histogram(sd, events, pre_ms=20, post_ms=30)
+    assert psth.latency_ms[0] == pytest.approx(8, abs=1)
+    assert np.isnan(psth.latency_ms[1])
+    blanked = (psth.centres_ms > 0) & (psth.centres_ms < 3)
+    assert np.isnan(psth.rates_Hz[:, blanked]).all()
+    assert np.nanmax(psth.rates_Hz[0]) > 400
+    assert len(align_to_events(sd, events, 150, 50)) == 199
+
+
+@pytest.mark.parametrize(
+    "name,text",
+    [
+        ("a.csv", "120.5\n300\n"),
+        ("b.csv", "n;stim time (s)\n1;0.1205\n2;0.3\n"),
+        ("c.tsv", "time_ms\tcurrent\n120.5\t4\n300\t4\n"),
+        ("d.npy", None),
+    ],
+)
+def test_times_from_files(tmp_path, name, text):
+    """Tables with and without names, in s and in ms, and arrays give times in ms."""
+    path = tmp_path / name
+    np.save(path, [120.5, 300.0]) if text is None else path.write_text(text)
+    assert read_stim_times(path).tolist() == pytest.approx([120.5, 300.0])
+
+
+@pytest.mark.parametrize("name,text,said", [("a.csv", "one\nx\n", "no number"), ("a.xls", "", "expected a .npy")])
+def test_files_without_times_are_named(tmp_path, name, text, said):
+    """A file that holds no times is named, with what was expected."""
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=said):
+        read_stim_times(tmp_path / name)
+
+
+def test_a_maxwell_file_without_events_says_so(stimulated):
+    """Where SpikeInterface finds no events, the message says what to give instead."""
+    with pytest.raises(ValueError, match=r"give the times as \.csv or \.npy"):
+        read_stim_times(stimulated[0] / "stimulated.raw.h5")
+
+
+def test_the_documented_package_has_all_of_it():
+    """The guide's names are found in spikelab.spike_sorting.stim_sorting, as the same objects."""
+    import spikelab.stim_sorting
+
+    assert documented.sort_stim_recording is sort_stim_recording
+    for name in ("recenter_stim_times", "remove_stim_artifacts", "preprocess_stim_artifacts"):
+        assert getattr(documented, name) is getattr(spikelab.stim_sorting, name)
