@@ -108,12 +108,16 @@ def redundancy_pct(trains_ms: Sequence[npt.NDArray[np.float64]], sizes: npt.Arra
     spikes = _Spikes.of(trains_ms, sizes)
     counts = spikes.counts
     common = spikes.in_common(0.0, window_ms)
-    beyond = _beyond(common, _mean(spikes.in_common(shift, window_ms) for shift in _SHIFTS_MS), counts[:, None])
+    # Chance only takes away, so that it need not be counted where too few coincide to begin with.
+    may_follow = (common > 0) & (common >= _LEAST_SHARE * counts[:, None] * (1.0 - 1e-9))
+    some = spikes.of_units(may_follow)
+    beyond = _beyond(common, _mean(some.in_common(shift, window_ms) for shift in _SHIFTS_MS), counts[:, None])
     is_part = common < _LEAST_AGREEMENT * (counts[:, None] + counts - common)
     wholly_within = common > _WHOLLY * counts[:, None]
-    partners = (beyond >= _LEAST_SHARE) & ~(is_part & wholly_within)
-    together = spikes.with_any(partners, 0.0, window_ms)
-    by_chance = _mean(spikes.with_any(partners, shift, window_ms) for shift in _SHIFTS_MS)
+    partners = may_follow & (beyond >= _LEAST_SHARE) & ~(is_part & wholly_within)
+    some = some.of_units(partners)
+    together = some.with_any(partners, 0.0, window_ms)
+    by_chance = _mean(some.with_any(partners, shift, window_ms) for shift in _SHIFTS_MS)
     return _beyond(together, by_chance, counts) * 100.0
 
 
@@ -138,12 +142,15 @@ class _Spikes:
         When, rising.
     units : ndarray, shape (n_spikes,), int64
         Whose.
+    previous : ndarray, shape (n_spikes,), int64
+        Which spike of the same unit came before, -1 for none.
     rank : ndarray, shape (n_units,), int64
         How many units are smaller than each.
     """
 
     times_ms: npt.NDArray[np.float64]
     units: npt.NDArray[np.int64]
+    previous: npt.NDArray[np.int64]
     rank: npt.NDArray[np.int64]
 
     @classmethod
@@ -153,22 +160,28 @@ class _Spikes:
         rank[np.lexsort((-np.arange(len(counts)), counts, np.asarray(sizes, dtype=float)))] = np.arange(len(counts))
         times_ms = np.concatenate([np.empty(0), *trains_ms])
         order = np.argsort(times_ms, kind="stable")
-        return cls(times_ms[order], np.repeat(np.arange(len(counts)), counts)[order], rank)
+        units = np.repeat(np.arange(len(counts)), counts)[order]
+        return cls(times_ms[order], units, _previous_of_unit(units), rank)
 
     @property
     def counts(self) -> npt.NDArray[np.int64]:
         """Spikes of each unit."""
         return np.bincount(self.units, minlength=len(self.rank))
 
+    def of_units(self, pairs: npt.NDArray[np.bool_]) -> _Spikes:
+        """Return the spikes of the units that are part of a pair; units keep their numbers."""
+        is_part = np.logical_or(pairs.any(axis=0), pairs.any(axis=1))
+        chosen = np.flatnonzero(is_part[self.units])
+        units = self.units[chosen]
+        return _Spikes(self.times_ms[chosen], units, _previous_of_unit(units), self.rank)
+
     def in_common(self, shift_ms: float, window_ms: float) -> npt.NDArray[np.int64]:
         """Return how many spikes of each unit (row), moved by `shift_ms`, coincide with a larger one (column)."""
         n_units = len(self.rank)
-        found = np.zeros((n_units, n_units), dtype=np.int64)
+        found = np.zeros(n_units * n_units, dtype=np.int64)
         for spikes, larger in self._coincident(shift_ms, window_ms):
-            # A spike between two of the larger unit counts once.
-            once = np.unique(spikes * n_units + larger)
-            np.add.at(found, (self.units[once // n_units], once % n_units), 1)
-        return found
+            np.add.at(found, self.units[spikes] * n_units + larger, 1)
+        return found.reshape(n_units, n_units)
 
     def with_any(self, partners: npt.NDArray[np.bool_], shift_ms: float, window_ms: float) -> npt.NDArray[np.int64]:
         """Return how many spikes of each unit, moved by `shift_ms`, coincide with any of its `partners`."""
@@ -180,7 +193,7 @@ class _Spikes:
     def _coincident(
         self, shift_ms: float, window_ms: float
     ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
-        """Yield spikes, moved by `shift_ms`, and the larger unit of which each coincides with a spike."""
+        """Yield spikes, moved by `shift_ms`, and the larger units of which each coincides with a spike, each once."""
         # A hair more than the window: times in ms are rounded, and a sample more or less must not decide.
         reach_ms = window_ms + 1e-6
         for start in range(0, len(self.times_ms), _AT_ONCE):
@@ -190,8 +203,19 @@ class _Spikes:
             spikes = np.repeat(np.arange(start, start + len(moved_ms)), many)
             others = np.arange(many.sum()) + np.repeat(first - np.cumsum(many) + many, many)
             larger = self.units[others]
-            is_larger = self.rank[larger] > self.rank[self.units[spikes]]
-            yield spikes[is_larger], larger[is_larger]
+            # A spike between two of the larger unit counts once.
+            is_one = (self.rank[larger] > self.rank[self.units[spikes]]) & (
+                self.previous[others] < np.repeat(first, many)
+            )
+            yield spikes[is_one], larger[is_one]
+
+
+def _previous_of_unit(units: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    order = np.argsort(units, kind="stable")
+    is_same = units[order[1:]] == units[order[:-1]]
+    previous = np.full(len(units), -1, dtype=np.int64)
+    previous[order[1:][is_same]] = order[:-1][is_same]
+    return previous
 
 
 def _sizes(sd: SpikeData) -> Floats:
