@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +52,15 @@ def template_attributes(average: npt.NDArray[Any]) -> dict[str, Any]:
         "template_full": average.astype(np.float32),
         "avg_waveform": np.ascontiguousarray(average.T, dtype=np.float32),
     }
+
+
+def average_of(attributes: Mapping[str, Any], n_channels: int) -> npt.NDArray[Any] | None:
+    """Return the average waveform (samples, channels) that a unit carries; None where it has none on all channels."""
+    average = attributes.get("template_full")
+    if average is None and attributes.get("avg_waveform") is not None:
+        average = np.asarray(attributes["avg_waveform"]).T
+    usable = isinstance(average, np.ndarray) and average.ndim == 2 and average.shape[1] == n_channels
+    return average if usable else None
 
 
 def centre_um(average: npt.NDArray[Any], locations_um: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import numpy as np
+import numpy.typing as npt
 
 from spikelab._publish import published
 from spikelab.spikedata._attributes import attribute_column, attribute_names, is_per_spike, unit_ids
 from spikelab.spikedata._chunks import CHUNKS, read_chunks
 from spikelab.spikedata._nwb_reading import NAME, OWN, read_units
+from spikelab.spikedata._templates import average_of
 from spikelab.spikedata.sorting import require_rate
 
 if TYPE_CHECKING:
@@ -87,7 +89,7 @@ def to_nwb(
     """Write an NWB file with the units, whole or not at all.
 
     Times become seconds from the start of the session. The recording's span is the observation interval of every
-    unit, templates (``template_full``, uV) become ``waveform_mean`` (V) on the electrodes of
+    unit, templates (``template_full`` or ``avg_waveform``, uV) become ``waveform_mean`` (V) on the electrodes of
     ``metadata["channel_locations"]``, epochs a table of epochs, and attributes that all units have as numbers, text,
     positions or one number per spike become columns. Without units, there is no table of units.
 
@@ -224,9 +226,9 @@ def _ragged(name: str, description: str, parts: Sequence[Any], table: Any = None
 
 def _waveform_columns(file: Any, sd: SpikeData, n_electrodes: int) -> list[Any]:
     """Return ``waveform_mean`` (V) and its electrodes; nothing unless all units have a template on all of them."""
-    templates: list[Any] = [entries.get("template_full") for entries in sd.neuron_attributes]
-    shapes = {getattr(template, "shape", ()) for template in templates}
-    if not n_electrodes or len(shapes) != 1 or shapes.pop()[1:] != (n_electrodes,):
+    averages = [average_of(entries, n_electrodes) for entries in sd.neuron_attributes]
+    templates = [average for average in averages if average is not None]
+    if not n_electrodes or len(templates) != sd.N or len({template.shape for template in templates}) != 1:
         return []
     means = np.stack(templates).astype(np.float32) * np.float32(1e-6)
     description = "electrodes of the columns of waveform_mean"
@@ -251,11 +253,17 @@ def _attribute_columns(sd: SpikeData) -> list[Any]:
         if all(is_per_spike(name, value) and value.ndim == 1 for value in values):
             columns += _ragged(name, _describe(name), values)
             continue
-        column = attribute_column(sd.neuron_attributes, name)
+        column = _positions(values) if name == "position" else attribute_column(sd.neuron_attributes, name)
         if column.dtype.kind in "biufU" and column.ndim == (2 if name == "position" else 1):
             data = column.tolist() if column.dtype.kind == "U" else column
             columns.append(core.VectorData(name=name, description=_describe(name), data=data))
     return columns
+
+
+def _positions(values: Sequence[Any]) -> npt.NDArray[Any]:
+    """Return one row per unit, whether they are arrays, lists or tuples; no rows when they are of several lengths."""
+    places = [np.asarray(value, dtype=np.float64) for value in values]
+    return np.stack(places) if len({place.shape for place in places}) == 1 else np.zeros(0)
 
 
 def _describe(name: str) -> str:

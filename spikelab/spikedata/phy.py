@@ -19,6 +19,7 @@ import numpy.typing as npt
 from spikelab.spikedata import _phy_files
 from spikelab.spikedata._attributes import Attributes, attribute_names, unit_ids
 from spikelab.spikedata._raw import RecordingTraces
+from spikelab.spikedata._templates import average_of
 from spikelab.spikedata._trains import Ints, group_by_unit
 from spikelab.spikedata.analyzer import unit_from_template
 from spikelab.spikedata.sorting import require_rate, spike_samples
@@ -232,21 +233,13 @@ def _amplitudes(sd: SpikeData) -> npt.NDArray[np.float64]:
 
 def _templates(sd: SpikeData, n_channels: int) -> npt.NDArray[np.float32] | None:
     """Return the templates (units, samples, channels), zero where a unit has none; None where no unit has one."""
-    averages = [_average(entries, n_channels) for entries in sd.neuron_attributes]
+    averages = [average_of(entries, n_channels) for entries in sd.neuron_attributes]
     shapes = {average.shape for average in averages if average is not None}
     if len(shapes) != 1:
         return None
     (shape,) = shapes
     flat = np.zeros(shape, dtype=np.float32)
     return np.stack([flat if average is None else average for average in averages]).astype(np.float32)
-
-
-def _average(entries: Attributes, n_channels: int) -> Array | None:
-    average = entries.get("template_full")
-    if average is None and entries.get("avg_waveform") is not None:
-        average = np.asarray(entries["avg_waveform"]).T
-    usable = isinstance(average, np.ndarray) and average.ndim == 2 and average.shape[1] == n_channels
-    return average if usable else None
 
 
 def _similarity(templates: Array) -> Array:

@@ -72,6 +72,19 @@ def test_hand_made_units_epochs_and_odd_values(tmp_path):
     back.to_nwb(tmp_path / "b.nwb")  # the date is in the metadata now
 
 
+def test_positions_and_waveforms_of_hand_made_units_survive(tmp_path):
+    """Places as tuples and an average waveform alone are enough: what merging needs is there again."""
+    waveforms = np.random.default_rng(0).normal(0, 50, (2, 3, 40))
+    attributes = [{"position": (5.0 * unit, 20.0), "avg_waveform": waveforms[unit]} for unit in range(2)]
+    where = {"fs_Hz": 20_000.0, "channel_locations": [[0.0, 0.0], [0.0, 20.0], [0.0, 40.0]]}
+    by_hand(neuron_attributes=attributes, metadata=where).to_nwb(tmp_path / "a.nwb", session_start_time=WHEN)
+    back = SpikeData.from_nwb(tmp_path / "a.nwb")
+    for unit, entries in enumerate(back.neuron_attributes):
+        assert entries["position"].tolist() == [5.0 * unit, 20.0]
+        np.testing.assert_allclose(entries["avg_waveform"], waveforms[unit], rtol=1e-5)
+    assert back.curate_by_merge_duplicates()[0].N == 2
+
+
 def test_what_nwb_demands_is_asked_for(tmp_path):
     """A missing date, time zone, rate or a negative start is named, and no file is left."""
     path = tmp_path / "a.nwb"

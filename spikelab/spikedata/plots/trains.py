@@ -125,12 +125,21 @@ def plot_autocorrelograms(
         lags_ms, rate_Hz = autocorrelogram(shown.train[unit], window_ms, bin_ms)
         axis.bar(lags_ms, rate_Hz, width=bin_ms, color=_canvas.BLUE)
         axis.set_xlim(-window_ms, window_ms)
+        _from_zero(axis, rate_Hz)
         axis.set_xlabel("lag (ms)", fontsize=8)
         axis.set_ylabel("rate (Hz)", fontsize=8)
         _canvas.title(axis, f"unit {_canvas.unit_name(shown, unit)}, {shown.train[unit].size:,} spikes")
         _canvas.tidy(axis)
     _canvas.remark_on(figure, remark)
     return figure
+
+
+def _from_zero(axis: Axes, heights: npt.NDArray[Any]) -> None:
+    """Let bars stand on 0 with whole numbers beside them, also where there is none."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_ylim(0, 1.05 * max(heights.max(initial=0.0), 1.0))
+    axis.yaxis.set_major_locator(MaxNLocator("auto", integer=True))
 
 
 def autocorrelogram(train_ms: Floats, window_ms: float, bin_ms: float) -> tuple[Floats, Floats]:
@@ -204,6 +213,7 @@ def plot_isi_histograms(
         axis.bar(edges_ms[:-1], counts, width=bin_ms, align="edge", color=_canvas.BLUE)
         axis.axvline(threshold_ms, color=_canvas.ORANGE, lw=1.2, ls="--")
         axis.set_xlim(0, edges_ms[-1])
+        _from_zero(axis, counts)
         axis.set_xlabel("interval (ms)", fontsize=8)
         axis.set_ylabel("intervals", fontsize=8)
         _canvas.title(axis, f"unit {_canvas.unit_name(shown, unit)}: {violation_pct[unit]:.2g} % < {threshold_ms:g} ms")
