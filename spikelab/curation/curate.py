@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -158,6 +159,9 @@ def _parse_rule(name: str, rule: tuple[str, float]) -> tuple[str, float]:
     except (TypeError, ValueError) as error:
         msg = f"metrics[{name!r}] must be (operator, number) such as ('>=', 0.9), got {rule!r}"
         raise ValueError(msg) from error
+    if math.isnan(number):
+        msg = f"metrics[{name!r}] must have a number to compare with, got {number}"
+        raise ValueError(msg)
     if symbol not in _OPERATORS:
         msg = f"metrics[{name!r}] has the unknown operator {symbol!r}; available: {sorted(_OPERATORS)}"
         raise ValueError(msg)

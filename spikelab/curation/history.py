@@ -168,6 +168,7 @@ def apply_curation(sd_raw: SpikeData, history: Mapping[str, Any]) -> SpikeData:
     >>> apply_curation(sd, sd.build_curation_history(sd, curated, results)) == curated
     True
     """
+    _check_keys(history)
     names = unit_ids(sd_raw)
     if list(map(str, names)) != list(map(str, history["initial"])):
         msg = (
@@ -191,6 +192,13 @@ def apply_curation(sd_raw: SpikeData, history: Mapping[str, Any]) -> SpikeData:
 
 
 # ---------------------------------------------------------------- one curation
+
+
+def _check_keys(history: Mapping[str, Any]) -> None:
+    missing = [key for key in ("initial", "curations", "failed", "curated_final") if key not in history]
+    if missing:
+        msg = f"this is no history of curation: it lacks {missing}; give what build_curation_history returned"
+        raise ValueError(msg)
 
 
 def _check_lengths(criterion: str, result: CriterionResult, n_units: int) -> None:

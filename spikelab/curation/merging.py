@@ -154,6 +154,7 @@ def curate_by_merge_duplicates(
     require_not_negative(
         dist_um=dist_um, max_violation_rate=max_violation_rate, isi_threshold_ms=isi_threshold_ms,
         cosine_threshold=cosine_threshold, max_lag=max_lag, delta_ms=delta_ms, max_isi_increase=max_isi_increase,
+        max_chance_ratio=0.0 if max_chance_ratio is None else max_chance_ratio,
     )  # fmt: skip
     _check_places(sd)
     rules = _Rules(isi_threshold_ms, delta_ms, max_isi_increase, max_chance_ratio)

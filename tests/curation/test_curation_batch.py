@@ -90,6 +90,7 @@ def test_any_numeric_attribute_can_be_a_criterion(rule, passed):
         ({"snr": ("=>", 1)}, "'=>'; available"),
         ({"snr": 5.0}, "operator, number"),
         ({"snr": (">=", "high")}, "operator, number"),
+        ({"snr": (">=", float("nan"))}, "a number to compare with"),
         ({"label": (">=", 1)}, "'label' must be one number"),
     ],
 )

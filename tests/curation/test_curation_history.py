@@ -230,3 +230,9 @@ def test_a_history_belongs_to_its_units():
     odd = {"unit": "u9", "into": "u0", "lag_ms": 0.0, "lag_samples": 0, "delta_ms": 0.4, "accepted": True}
     with pytest.raises(ValueError, match="'u9' cannot be merged into 'u0'"):
         apply_curation(sd, {**history, "merges": {"spike_count": [odd]}})
+
+
+def test_what_is_no_history_is_refused():
+    """Any other mapping is told apart by what it lacks."""
+    with pytest.raises(ValueError, match=r"no history of curation: it lacks \['initial'"):
+        SpikeData([[1.0]], length=5.0).apply_curation({"criteria": []})

@@ -274,6 +274,7 @@ def test_units_that_cannot_be_compared_are_named():
         "max_lag",
         "delta_ms",
         "max_isi_increase",
+        "max_chance_ratio",
     ],
 )
 def test_a_negative_threshold_is_named(name):

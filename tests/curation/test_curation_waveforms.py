@@ -97,7 +97,7 @@ def test_noise_of_a_long_recording_comes_from_a_part_of_it(monkeypatch):
 
 
 def test_noise_and_snr_are_spikeinterfaces(tmp_path):
-    """On the same data the SNR is SpikeInterface's, within the noise of its random chunks."""
+    """On the same data SNR and noise are SpikeInterface's, within the noise of its random chunks."""
     from spikeinterface import preprocessing
     from spikeinterface.core import NumpyRecording, create_sorting_analyzer
 
@@ -112,7 +112,12 @@ def test_noise_and_snr_are_spikeinterfaces(tmp_path):
         {"random_spikes": {}, "templates": {}, "noise_levels": {}, "quality_metrics": {"metric_names": ["snr"]}}
     )
     theirs = analyzer.get_extension("quality_metrics").get_data()["snr"].to_numpy()
-    np.testing.assert_allclose(sd.compute_waveform_metrics()[1]["snr"], theirs, rtol=0.05)
+    ours = sd.compute_waveform_metrics()[1]["snr"]
+    np.testing.assert_allclose(ours, theirs, rtol=0.03)
+    # Unit u is on channel u, and all spikes are in both averages: peak over SNR is the noise.
+    peaks_uV = np.abs(analyzer.get_extension("templates").get_data()).max(axis=(1, 2))
+    noise_uV = analyzer.get_extension("noise_levels").get_data()[: sd.N]
+    np.testing.assert_allclose(peaks_uV / ours, noise_uV, rtol=0.03)
 
 
 def test_any_source_and_number_type_gives_the_same(tmp_path):
