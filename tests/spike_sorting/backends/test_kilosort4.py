@@ -237,6 +237,26 @@ def test_continued_from_any_checkpoint_equals_undisturbed(sorted_twice, tmp_path
         np.testing.assert_array_equal(np.load(output / f"{name}.npy"), np.load(job.folder / f"{name}.npy"))
 
 
+def test_a_sort_that_goes_on_with_other_settings_equals_one_that_began_with_them(sorted_twice, tmp_path):
+    """Steps after a checkpoint read the settings asked for now, not those that the checkpoint was made with."""
+    import shutil
+
+    job, _ = sorted_twice
+    changed = {"cluster_downsampling": 3, "Th_learned": 20.0, "duplicate_spike_ms": 20.0}
+    config = job.config.override(kilosort_params={**job.config.sorter.sorter_params, **changed})
+    outputs = [tmp_path / name / "output" for name in ("anew", "continued")]
+    for output in outputs:
+        run = RunFolder(inter=output.parent, results=output.parent / "results")
+        output.mkdir(parents=True)
+        if output.parent.name == "continued":
+            shutil.copytree(job.run.sorter_checkpoints, run.sorter_checkpoints)
+        Kilosort4Backend().sort(SortJob(job.recording, output, run, config, ProgressFile(run.progress, "sort")))
+    for name in ("spike_times", "spike_clusters", "templates", "kept_spikes"):
+        anew, continued = (np.load(output / f"{name}.npy") for output in outputs)
+        np.testing.assert_array_equal(anew, continued)
+    assert len(np.load(outputs[0] / "spike_times.npy")) != len(np.load(job.folder / "spike_times.npy"))
+
+
 def test_a_sort_in_little_memory_equals_one_in_memory(sorted_twice, tmp_path, monkeypatch):
     """With arrays that grow, are reordered and are cut in files, the spikes and the files for Phy are the same."""
     from spikelab.spike_sorting.backends.kilosort4 import spilling

@@ -44,7 +44,7 @@ from spikelab.spike_sorting.supervision.progress import ProgressFile
 
 _log = logging.getLogger(__name__)
 
-VERSION = 3
+VERSION = 4
 """Raised by hand when a step leaves another state for the same input: older checkpoints are then passed over."""
 UPSTREAM_LEAST = 1000
 """Spikes around a centre from which on upstream clusters them: a number in its source."""
@@ -202,11 +202,22 @@ def _restore(state: State, kept: Checkpoints) -> int:
     # A copy of the recording may lie elsewhere than when the checkpoint was made.
     for ops in (state.ops, state.ops["settings"]):
         ops["filename"], ops["data_dir"] = [state.request.binary.path], state.request.binary.path.parent
+    _renew_settings(state, done)
     if "dshift" in state.ops:
         state.bfile = _open_corrected(state)
     state.progress.n_spikes = None if state.st is None else len(state.st)
     _log.info("continuing after step %r", list(STEPS)[done])
     return done + 1
+
+
+def _renew_settings(state: State, done: int) -> None:
+    """Let the steps after `done` read the settings of this request: the checkpoint may be of other ones."""
+    asked, number_of = _initial_ops(state.request), {name: number for number, name in enumerate(STEPS)}
+    unread = {name for name, step in _READ_FIRST_BY.items() if number_of[step] > done} & asked["settings"].keys()
+    for name in unread:
+        state.ops["settings"][name] = asked["settings"][name]
+    for name in {*unread, "duplicate_spike_bins", "torch_device"}:
+        state.ops[name] = asked[name]
 
 
 def _open_corrected(state: State) -> Any:
