@@ -35,39 +35,43 @@ N_EVENTS, INTERVAL_MS = 80, 150.0
 AFTER_MS = (0.5, 10.0)
 WINDOW_MS = 30.0
 """Slow tails outlast 10 ms; SpikeInterface's templates get as long a window."""
+DEVELOPMENT_SEED = 3
+"""The constants of the method were chosen on it: figures for the documents come from any other."""
 MODES = ("zeros", "linear", "cubic", "median")
 
 
 # ------------------------------------------------------------------------------------------------- truth
 
 
-def truth() -> None:
-    print(f"{machine()}\n")
+def truth(seed: int | str = DEVELOPMENT_SEED) -> None:
+    """Print the table of one seed: of units, spikes, noise, times, and how sizes and jitter vary."""
+    seed = int(seed)
+    print(f"{machine()}; seed {seed}\n")
     print(
         "| artifact | method | recall | precision | amplitude within 10 % | latency within 0.1 ms | residual RMS "
         "| saturated left |"
     )
     print("|---|---|---:|---:|---:|---:|---:|---:|")
-    clean = simulate()
+    clean = simulate(seed)
     for kind, options in KINDS.items():
-        for method, figures in compare(clean, options).items():
+        for method, figures in compare(clean, options, seed).items():
             print(f"| {kind} | {method} | " + " | ".join(figures) + " |", flush=True)
 
 
-def simulate() -> Any:
+def simulate(seed: int) -> Any:
     from spikelab.simulation import simulate_recording
 
     duration_s = (N_EVENTS + 1) * INTERVAL_MS / 1000
-    return simulate_recording("mea", n_channels=36, duration_s=duration_s, n_units=14, rate_Hz=(8, 16), seed=3)
+    return simulate_recording("mea", n_channels=36, duration_s=duration_s, n_units=14, rate_Hz=(8, 16), seed=seed)
 
 
-def compare(clean: Any, options: dict[str, Any]) -> dict[str, list[str]]:
+def compare(clean: Any, options: dict[str, Any], seed: int) -> dict[str, list[str]]:
     """Return the row of each method."""
     from spikelab.simulation import add_stim_artifacts
     from spikelab.stim_sorting import remove_stim_artifacts
 
-    times_ms = INTERVAL_MS * (1 + np.arange(N_EVENTS)) + np.random.default_rng(0).uniform(-5, 5, N_EVENTS)
-    added = add_stim_artifacts(clean.recording, times_ms, electrode=14, **options)
+    times_ms = INTERVAL_MS * (1 + np.arange(N_EVENTS)) + np.random.default_rng(seed).uniform(-5, 5, N_EVENTS)
+    added = add_stim_artifacts(clean.recording, times_ms, electrode=14, seed=seed, **options)
     judge = Judge(clean, added)
     scale = clean.recording.get_channel_gains()[0]
     traces_uV = added.recording.get_traces().T * np.float32(scale)

@@ -11,7 +11,7 @@ from spikelab.stim_sorting._inputs import Floats
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
     from spikeinterface.core import BaseRecording
 
     from spikelab.stim_sorting.summary import StimSummary
@@ -33,7 +33,7 @@ def picture_data(recording: BaseRecording, cleaned: BaseRecording, summary: Stim
         What that call returned.
     """
     windows = _windows(recording, summary.times_ms)
-    before, after = (np.array([_read_uV(one, *window) for window in windows]) for one in (recording, cleaned))
+    before, after = (_read_uV(one, windows) for one in (recording, cleaned))
     per_ms = recording.sampling_frequency / 1000
     times_ms = np.arange(before.shape[1] if before.ndim == 3 else 0) / per_ms - _BEFORE_MS
     channels = np.argsort(-summary.saturation_ms, kind="stable")[:_N_CHANNELS]
@@ -63,12 +63,16 @@ def _windows(recording: BaseRecording, times_ms: Floats) -> list[tuple[int, int]
     return [(int(start), int(start) + length) for start in starts[chosen]]
 
 
-def _read_uV(recording: BaseRecording, start: int, end: int) -> npt.NDArray[np.float32]:
+def _read_uV(recording: BaseRecording, windows: list[tuple[int, int]]) -> npt.NDArray[np.float32]:
+    """Return the windows, (events, samples, channels), around what lies before the events."""
     scaled = recording.has_scaleable_traces()
-    traces = recording.get_traces(start_frame=start, end_frame=end, return_in_uV=scaled).astype(np.float32)
-    before = traces[: max(1, round(0.6 * _BEFORE_MS * recording.sampling_frequency / 1000))]
-    around_zero: npt.NDArray[np.float32] = traces - np.median(before, axis=0)
-    return around_zero
+    read = [recording.get_traces(start_frame=start, end_frame=end, return_in_uV=scaled) for start, end in windows]
+    traces = np.array(read, dtype=np.float32)
+    if traces.ndim == 3:
+        before = traces[:, : max(1, round(0.6 * _BEFORE_MS * recording.sampling_frequency / 1000))]
+        # One level for all events: the level of each by itself would move the blanked samples with its noise.
+        traces -= np.median(before, axis=(0, 1))
+    return traces
 
 
 def _chosen(traces: Floats, events: npt.NDArray[np.intp], channels: npt.NDArray[np.intp]) -> list[Any]:
@@ -119,22 +123,24 @@ def plot_stim_artifacts(recording: BaseRecording, cleaned: BaseRecording, summar
 
     data = picture_data(recording, cleaned, summary)
     figure = Figure(figsize=(12, 9), layout="constrained")
-    grid = figure.add_gridspec(3, 4, height_ratios=(1, 1, 1.2))
+    halves: Any = figure.subfigures(2, 1, height_ratios=(2, 1.2))
+    upper, lower = halves
+    # Events overlap within a channel; one scale for all channels lets them be compared.
+    grid = upper.subplots(2, max(1, len(data["channels"])), sharex=True, sharey="row", squeeze=False)
     for column, channel in enumerate(data["channels"]):
-        above = figure.add_subplot(grid[0, column])
-        below = figure.add_subplot(grid[1, column], sharex=above)
-        _overlay(above, below, data, column)
-        above.set_title(f"channel {channel}", fontsize=10)
-    _residual(figure.add_subplot(grid[2, :2]), data)
-    _saturation_map(figure.add_subplot(grid[2, 2]), data, figure)
-    _offsets(figure.add_subplot(grid[2, 3]), data)
+        _overlay(grid[0, column], grid[1, column], data, column)
+        grid[0, column].set_title(f"channel {channel}", fontsize=10)
+    residual, places, offsets = lower.subplots(1, 3, width_ratios=(1.6, 1.2, 1.2))
+    _residual(residual, data)
+    _saturation_map(places, data, lower)
+    _offsets(offsets, data)
     return figure
 
 
 def _overlay(above: Axes, below: Axes, data: dict[str, Any], column: int) -> None:
     for before, after in zip(data["before_uV"][column], data["after_uV"][column], strict=True):
-        above.plot(data["times_ms"], np.asarray(before) / 1000, color="#8b929a", lw=0.7)
-        below.plot(data["times_ms"], after, color="#0072B2", lw=0.7)
+        above.plot(data["times_ms"], np.asarray(before) / 1000, color="#8b929a", lw=0.8)
+        below.plot(data["times_ms"], after, color="#0072B2", lw=0.6, alpha=0.6)
     for axes, label in ((above, "before (mV)"), (below, "after (µV)")):
         axes.spines[["top", "right"]].set_visible(False)
         if column == 0:
@@ -151,7 +157,7 @@ def _residual(axes: Axes, data: dict[str, Any]) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _saturation_map(axes: Axes, data: dict[str, Any], figure: Figure) -> None:
+def _saturation_map(axes: Axes, data: dict[str, Any], figure: SubFigure) -> None:
     axes.set_title("Blanked in an event (ms)")
     if not data["locations_um"]:
         axes.plot(data["saturation_ms"], ".", color="#0072B2")
@@ -166,5 +172,5 @@ def _saturation_map(axes: Axes, data: dict[str, Any], figure: Figure) -> None:
 
 def _offsets(axes: Axes, data: dict[str, Any]) -> None:
     axes.plot(np.asarray(data["logged_times_ms"]) / 1000, data["offsets_ms"], ".", color="#D55E00", ms=4)
-    axes.set(xlabel="logged time (s)", ylabel="true - logged (ms)", title="Offsets of the logged times")
+    axes.set(xlabel="logged time (s)", ylabel="true - logged (ms)", title="Offsets of logged times")
     axes.spines[["top", "right"]].set_visible(False)

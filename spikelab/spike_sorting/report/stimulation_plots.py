@@ -95,7 +95,7 @@ def _overlay(pictures: Mapping[str, Any]) -> Figure:
             number = 2 * column + row + 1
             suffix = "" if number == 1 else str(number)
             for trace in pictures[name][column]:
-                line = {"color": color, "width": 1}
+                line = {"color": color, "width": 0.8}
                 values = [finite(value * scale, 4) for value in trace]
                 data.append(
                     {"type": "scatter", "mode": "lines", "x": pictures["times_ms"], "y": values, "line": line,
@@ -104,6 +104,8 @@ def _overlay(pictures: Mapping[str, Any]) -> Figure:
             low, high = ((0.56, 1.0), (0.0, 0.44))[row]
             title = {"text": ("before (mV)", "after (µV)")[row]} if column == 0 else None
             layout[f"yaxis{suffix}"] = {"domain": [low, high], "anchor": f"x{suffix}", "title": title, "nticks": 4}
+            if column:
+                layout[f"yaxis{suffix}"]["matches"] = ("y", "y2")[row]
             layout[f"xaxis{suffix}"] = {
                 "domain": [left, right],
                 "anchor": f"y{suffix}",
@@ -132,7 +134,7 @@ def _residual(pictures: Mapping[str, Any]) -> Figure:
     ]
     axes = {
         "xaxis": {"title": {"text": "after the event (ms)"}, "zeroline": False},
-        "yaxis": {"title": {"text": "RMS (µV)"}, "type": "log"},
+        "yaxis": {"title": {"text": "RMS (µV)"}, "type": "log", "dtick": 1},
     }
     return {"data": data, "layout": {**_BASE, **axes}}
 
@@ -150,6 +152,8 @@ def _map(pictures: Mapping[str, Any]) -> Figure:
             "size": 11,
             "color": pictures["saturation_ms"],
             "colorscale": "Viridis",
+            "cmin": 0,
+            "cmax": max(pictures["saturation_ms"]),
             "showscale": True,
             "colorbar": {"title": {"text": "ms", "side": "right"}, "thickness": 10, "outlinewidth": 0},
         },
