@@ -57,6 +57,15 @@ def test_the_verdict_covers_all_units_and_decides_who_stays(criterion, name, _, 
 
 
 @pytest.mark.parametrize("criterion, name, larger_keeps_more", CRITERIA)
+@given(sd=recordings(), threshold=st.floats(0, 50))
+def test_the_verdict_is_the_metric_against_the_threshold(criterion, name, larger_keeps_more, sd, threshold):
+    """`passed` says of every unit on which side of the threshold its metric is, the threshold itself included."""
+    result = criterion(sd, **{name: threshold})[1]
+    is_within = result["metric"] <= threshold if larger_keeps_more else result["metric"] >= threshold
+    np.testing.assert_array_equal(result["passed"], is_within)
+
+
+@pytest.mark.parametrize("criterion, name, larger_keeps_more", CRITERIA)
 @given(sd=recordings(), thresholds=st.tuples(st.floats(0, 50), st.floats(0, 50)))
 def test_criteria_are_monotone_idempotent_and_blind_to_order(criterion, name, larger_keeps_more, sd, thresholds):
     """A laxer threshold keeps at least as much, a second run changes nothing, and order does not matter."""

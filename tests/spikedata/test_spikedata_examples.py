@@ -6,24 +6,15 @@ import doctest
 import importlib
 
 import pytest
+from support import REPOSITORY
 
+PACKAGE = REPOSITORY / "spikelab"
 MODULES = [
-    "spikelab.spikedata._attributes",
-    "spikelab.spikedata._counts",
-    "spikelab.spikedata._epochs",
-    "spikelab.spikedata._snippets",
-    "spikelab.spikedata._units",
-    "spikelab.spikedata._windows",
-    "spikelab.spikedata.comparison",
-    "spikelab.spikedata.pynapple",
-    "spikelab.spikedata.spikedata",
-    "spikelab.curation.criteria",
-    "spikelab.curation.curate",
-    "spikelab.curation.history",
-    "spikelab.curation.redundancy",
-    "spikelab.curation.waveform_metrics",
-    "spikelab.spike_sorting.backends.kilosort4.advisor",
-]
+    ".".join(path.relative_to(REPOSITORY).with_suffix("").parts)
+    for folder in ("spikedata", "curation")
+    for path in sorted((PACKAGE / folder).rglob("*.py"))
+    if ">>>" in path.read_text(encoding="utf-8")
+] + ["spikelab.spike_sorting.backends.kilosort4.advisor"]
 
 
 @pytest.mark.parametrize("name", MODULES)
