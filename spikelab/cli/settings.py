@@ -31,11 +31,11 @@ def read_settings(sorter: str | None, config_file: Path | None, assignments: Seq
     UsageProblem
         An option is wrong; the message is the one of the configuration.
     """
-    from spikelab.spike_sorting.api import resolve_config
+    from spikelab.spike_sorting.api import resolve_config, unchecked_config
 
     with usage_errors():
         base = SortingPipelineConfig.from_toml(config_file) if config_file is not None else None
-        start = resolve_config(base, sorter, {})
+        start = unchecked_config(base, sorter, {})
         return resolve_config(start, None, read_assignments(assignments, start))
 
 

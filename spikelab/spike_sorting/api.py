@@ -273,7 +273,26 @@ def resolve_config(
     Raises
     ------
     ValueError
-        `sorter` is unknown, or contradicts `config`; a setting is not supported by this version.
+        `sorter` is unknown, or contradicts `config`; a setting is not supported by this version, or says what goes
+        into files that no other setting asks for.
+    TypeError
+        An override is unknown.
+    """
+    resolved = unchecked_config(config, sorter, overrides)
+    check_supported(resolved)
+    _check_compiled_into(resolved)
+    return resolved
+
+
+def unchecked_config(
+    config: SortingPipelineConfig | None, sorter: str | None, overrides: dict[str, Any]
+) -> SortingPipelineConfig:
+    """Return settings that more overrides may follow: what only fits together in the end is not looked at.
+
+    Raises
+    ------
+    ValueError
+        `sorter` is unknown, or contradicts `config`.
     TypeError
         An override is unknown.
     """
@@ -283,9 +302,20 @@ def resolve_config(
             msg = f"sorter={sorter!r} contradicts config, which says {config.sorter.sorter_name!r}; give one of them"
             raise ValueError(msg)
         chosen = config
-    resolved = _with_stim_times(_with_kilosort_layout(_with_kilosort_times(chosen.override(**overrides))))
-    check_supported(resolved)
-    return resolved
+    return _with_stim_times(_with_kilosort_layout(_with_kilosort_times(chosen.override(**overrides))))
+
+
+def _check_compiled_into(config: SortingPipelineConfig) -> None:
+    """Raise ValueError where something is to be compiled, and no file to compile it into.
+
+    Here and not where the values are made: overrides may come one after the other.
+    """
+    options = config.compilation
+    asked = [name for name in ("compile_waveforms", "include_failed_units") if getattr(options, name)]
+    if asked and not (options.compile_to_npz or options.compile_to_mat):
+        given = " and ".join(f"{name}=True" for name in asked)
+        msg = f"{given}: for sorted.npz or sorted.mat, and neither is written; set compile_to_npz or compile_to_mat too"
+        raise ValueError(msg)
 
 
 def _with_stim_times(config: SortingPipelineConfig) -> SortingPipelineConfig:

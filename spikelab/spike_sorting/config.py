@@ -249,10 +249,12 @@ class CompilationConfig:
 
     compile_to_mat: bool = setting(False, "Write sorted.mat.")
     compile_to_npz: bool = setting(False, "Write sorted.npz.")
-    compile_waveforms: bool = setting(False, "Put sampled waveforms into sorted.npz / sorted.mat.")
+    compile_waveforms: bool = setting(False, "Put sampled waveforms into sorted.npz / sorted.mat; needs one of them.")
     save_electrodes: bool = setting(True, "Put electrode numbers into sorted.npz / sorted.mat.")
     save_raw_pkl: bool = setting(False, "Keep the uncurated units too (spikedata_raw.h5).")
-    include_failed_units: bool = setting(False, "Put units that failed curation into sorted.npz / .mat.")
+    include_failed_units: bool = setting(
+        False, "Put units that failed curation into sorted.npz / .mat; needs one of them."
+    )
 
     def __post_init__(self) -> None:
         check_settings(self)

@@ -222,7 +222,10 @@ def _check_folders(jobs: Sequence[Job]) -> None:
     for job in jobs:
         for folder in (job.run.inter.resolve(), job.run.results.resolve()):
             if folder in seen:
-                msg = f"{seen[folder].path} and {job.path} would share the folder {folder}; give each its own"
+                first = seen[folder]
+                is_same = first is not job and not job.in_memory and first.source == job.source
+                advice = "it is given twice, leave one out" if is_same else "give each its own"
+                msg = f"{first.path} and {job.path} would share the folder {folder}; {advice}"
                 raise ValueError(msg)
             seen[folder] = job
         _check_ours(job)

@@ -68,6 +68,15 @@ def test_options_win_over_the_file(tmp_path):
     assert (curation.snr_min, curation.fr_min) == (6.0, 0.2)
 
 
+def test_an_option_completes_the_file(tmp_path):
+    """A file that says what is compiled, and an option that says into which file, are judged together."""
+    file = tmp_path / "lab.toml"
+    file.write_text("[compilation]\ncompile_waveforms = true\n")
+    assert read_settings(None, file, ["compile_to_npz=true"]).compilation.compile_to_npz
+    with pytest.raises(UsageProblem, match="set compile_to_npz or compile_to_mat"):
+        read_settings(None, file, [])
+
+
 def test_order_between_settings_is_judged_together():
     """Two settings that fit each other, but not the defaults, can be given."""
     recording = read_settings(None, None, ["freq_min=7000", "freq_max=9000"]).recording

@@ -43,6 +43,7 @@ def file(tmp_path_factory):
         ({"on_error": "ignore"}, ValueError, "on_error"),
         ({"max_parallel": 0}, ValueError, "max_parallel"),
         ({"use_docker": True}, ValueError, "planned"),
+        ({"include_failed_units": True}, ValueError, "neither is written; set compile_to_npz or compile_to_mat"),
         ({"sorter": "rt_sort"}, SorterNotInstalledError, "yet"),
     ],
 )
@@ -86,6 +87,12 @@ def test_kilosort_times_become_ours():
     config = resolve_config(None, None, {"kilosort_params": {"tmin": 2, "tmax": 30.0, "nblocks": 0}})
     assert (config.recording.start_time_s, config.recording.end_time_s) == (2.0, 30.0)
     assert dict(config.sorter.sorter_params) == {"nblocks": 0}
+
+
+def test_overrides_may_name_a_file_after_what_goes_into_it():
+    """What is compiled and into which file may come in either order; only the settings of the call are checked."""
+    config = KILOSORT4.override(compile_waveforms=True).override(compile_to_mat=True)
+    assert resolve_config(config, None, {}) == config
 
 
 def test_the_report_is_filled_when_nothing_starts(file, tmp_path):

@@ -176,7 +176,7 @@ def test_nothing_shares_a_folder_by_itself(files: Path) -> None:
 
 def test_a_recording_twice_names_both(files: Path) -> None:
     """The same recording twice in one call is an error, also through a link."""
-    with pytest.raises(ValueError, match=r"one\.raw\.h5 and .*one\.raw\.h5 would share the folder"):
+    with pytest.raises(ValueError, match=r"one\.raw\.h5 and .*one\.raw\.h5 would share the folder .*given twice"):
         plan([files / "one.raw.h5"] * 2, KILOSORT4)
 
 
