@@ -255,10 +255,10 @@ def plot_amplitudes(sd: SpikeData, units: Any = None, *, ax: Axes | Sequence[Axe
     amplitudes = [_amplitudes(shown, unit) for unit in range(shown.N)]
     step = -(-sum(values.size for values in amplitudes) // _MAX_POINTS) or 1
     figure, axes = _canvas.unit_axes(ax, shown.N, 3.0, 1.8)
-    most = max((values.size for values in amplitudes), default=0)
+    size = 2.5 if max((values.size for values in amplitudes), default=0) > 2000 else 5.0
     for unit, (values, axis) in enumerate(zip(amplitudes, axes, strict=True)):
         axis.plot(
-            shown.train[unit][::step] / 1000.0, values[::step], ".", ms=2.5 if most > 2000 else 5.0, mew=0, alpha=0.6, color=_canvas.BLUE,
+            shown.train[unit][::step] / 1000.0, values[::step], ".", ms=size, mew=0, alpha=0.6, color=_canvas.BLUE,
             rasterized=True,
         )  # fmt: skip
         axis.set_xlim(sd.start_time / 1000.0, max(sd.end_time, sd.start_time + 1.0) / 1000.0)
