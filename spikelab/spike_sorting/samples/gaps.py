@@ -55,9 +55,14 @@ def gaps_in(numbers: Iterable[NDArray[Any]]) -> list[Gap]:
 
 def gaps_of(recording: Any) -> list[Gap]:
     """Return the gaps of `recording`, one segment; none where its format has neither frame numbers nor times."""
-    if type(recording).__name__ == "MaxwellRecordingExtractor":
+    kind, fs_Hz = type(recording).__name__, recording.sampling_frequency
+    if kind == "MaxwellRecordingExtractor":
         return gaps_in(_maxwell_frames(recording))
-    return gaps_in(_frames_from_times(recording)) if recording.has_time_vector() else []
+    if kind == "NwbRecordingExtractor":
+        return gaps_in(_nwb_frames(recording))
+    if not recording.has_time_vector():
+        return []
+    return gaps_in(_frames_from_times(recording.segments[0].get_times_kwargs()["time_vector"], fs_Hz))
 
 
 def _maxwell_frames(recording: Any) -> Iterator[NDArray[Any]]:
@@ -72,11 +77,23 @@ def _maxwell_frames(recording: Any) -> Iterator[NDArray[Any]]:
             yield from (frames[start : start + _BLOCK] for start in range(0, frames.shape[0], _BLOCK))
 
 
-def _frames_from_times(recording: Any) -> Iterator[NDArray[Any]]:
+def _nwb_frames(recording: Any) -> Iterator[NDArray[Any]]:
+    """Yield frame numbers from the times that an NWB file may keep; SpikeInterface goes by the rate alone."""
+    import h5py
+
+    path = recording._kwargs["file_path"]
+    if not h5py.is_hdf5(path):  # a .nwb.zarr folder
+        return
+    with h5py.File(path, "r") as file:
+        times = file[recording.electrical_series_path].get("timestamps")
+        if times is not None:
+            yield from _frames_from_times(times, recording.sampling_frequency)
+
+
+def _frames_from_times(times: Any, fs_Hz: float) -> Iterator[NDArray[Any]]:
     import numpy as np
 
-    fs_Hz = recording.sampling_frequency
-    times, drift, last = recording.segments[0].get_times_kwargs()["time_vector"], 0, None
+    drift, last = 0, None
     for start in range(0, len(times), _BLOCK):
         # Clocks are not exact: from one sample to the next what counts is the nearest whole number of samples.
         block = np.asarray(times[start : start + _BLOCK], dtype=np.float64)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from recording_files import write_nwb
 from signals import FS_HZ, recording_of, signal
 from support import simulate_maxwell
 
@@ -155,3 +156,20 @@ def test_times_of_a_file_tell_of_gaps() -> None:
     times[30_000:] += 0.1
     recording.set_times(times)
     assert gaps_of(recording) == [Gap(30_000, 2000)]
+
+
+def test_times_in_an_nwb_file_tell_of_gaps(tmp_path: Path) -> None:
+    """Times that leap beside the samples of an NWB file are gaps, though it is read by its rate."""
+    path = write_nwb(
+        tmp_path / "gappy.nwb", np.random.default_rng(0).integers(-90, 90, (20_000, 4), dtype=np.int16), FS_HZ
+    )
+    (job,) = plan([path], KILOSORT4)
+    assert "gaps" not in [one.code for one in build_recording(job)[2]]
+    times = np.arange(20_000) / FS_HZ
+    times[15_000:] += 0.1
+    with h5py.File(path, "a") as file:
+        series = file["acquisition/ElectricalSeries"]
+        del series["starting_time"]
+        series["timestamps"] = times
+    (told,) = (one for one in build_recording(job)[2] if one.code == "gaps")
+    assert told.message == "1 gap: 2000 samples (100 ms) are missing, the first at 0.75 s"
