@@ -136,6 +136,7 @@ def _recording_rows(facts: Facts) -> Iterator[tuple[str, str]]:
 def _run_rows(facts: Facts) -> Iterator[tuple[str, str]]:
     result, record = facts.result, facts.record
     yield "Sorter", sorter(facts)
+    yield "Functions of ours in it", _ours_in_sorter(facts)
     yield "Drift", drift_sentence(facts)
     yield "Time taken", duration(total_s(result))
     yield "Retries", number(result.retries_used) if result.retries_used else ""
@@ -151,6 +152,12 @@ def _run_rows(facts: Facts) -> Iterator[tuple[str, str]]:
     yield "Python", str(facts.config_used.get("python") or "")
     packages = mapping(facts.config_used.get("packages"))
     yield "Packages", ", ".join(f"{name} {version}" for name, version in packages.items())
+
+
+def _ours_in_sorter(facts: Facts) -> str:
+    """Return the functions of the sorter in whose place ours ran; nothing for a sorter that has none."""
+    names = facts.sorter.get("accelerated")
+    return "" if names is None else ", ".join(map(str, names)) or "none"
 
 
 def quality_rows(facts: Facts) -> Rows:

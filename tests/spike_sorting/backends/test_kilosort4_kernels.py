@@ -375,7 +375,8 @@ def sort_with(folder: Path, recording: Any, accelerated: bool) -> tuple[np.ndarr
     output.mkdir(parents=True)
     config = KILOSORT4.override(kilosort_params={"accelerated": accelerated, "nblocks": 0}, n_jobs=1)
     noted = Kilosort4Backend().sort(SortJob(recording, output, run, config, ProgressFile(run.progress, "sort")))
-    assert bool(noted["accelerated"]) is accelerated
+    assert ("spikedetect.template_match" in noted["accelerated"]) is accelerated
+    assert {"clustering_qr.run", "CCG.check_CCG"} <= set(noted["accelerated"])
     names = ("spike_times", "spike_clusters", "templates", "amplitudes", "spike_positions", "pc_features")
     return tuple(np.load(output / f"{name}.npy") for name in names)
 
@@ -437,6 +438,21 @@ def test_upstream_stays_where_ours_may_not_run(reason, monkeypatch, caplog):
         assert upstream() == before
     assert names == ()
     assert len(caplog.messages) == (reason == "not verified")
+
+
+def test_groups_and_merging_of_ours_stay_out_of_versions_that_are_not_verified(monkeypatch, caplog):
+    """Advice for few spikes has no effect there, with one warning; a verified version follows it."""
+    from spikelab.spike_sorting.backends.binary import FlatBinary
+    from spikelab.spike_sorting.backends.kilosort4 import steps
+
+    numbers = {"min_spikes_to_cluster": 60, "density_below": 4000, "censored_lag_ms": 1.0}
+    binary = FlatBinary(Path("recording.bin"), "int16", 4)
+    asked = steps.Request(binary, "key", {}, 20_000.0, {}, torch.device("cpu"), Path(), **numbers)
+    assert steps._without_unverified(asked) is asked
+    monkeypatch.setattr(kilosort, "__version__", "4.1.99")
+    left = steps._without_unverified(asked)
+    assert (left.min_spikes_to_cluster, left.density_below, left.censored_lag_ms) == (1000, 0, 0.0)
+    assert len(caplog.messages) == 1
 
 
 def test_the_installed_version_is_verified():

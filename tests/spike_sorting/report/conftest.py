@@ -142,6 +142,7 @@ class Run:
                 "n_units": 10,
                 "n_spikes": 99,
                 "direct": True,
+                "accelerated": ["spikedetect.template_match", "clustering_qr.cluster"],
                 "recommended": [{"name": "do_CAR", "value": False, "reason": "A spike is on most of them."}],
             },
         }

@@ -92,6 +92,7 @@ def test_settings_that_were_chosen_are_listed_with_their_reason(finished):
     assert r"| do\_CAR | no | A spike is on most of them. |" in note
     assert "<td>do_CAR</td><td>no</td><td>A spike is on most of them.</td>" in page
     assert all("0.6 ms" in text for text in (note, page))
+    assert "spikedetect.template_match, clustering_qr.cluster" in run.folder.report_html.read_text(encoding="utf-8")
     (chosen,) = _strict_json(run.folder.report_json)["sorter"]["recommended"]
     assert chosen == {"name": "do_CAR", "value": False, "reason": "A spike is on most of them."}
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from spikelab.spike_sorting.backends.binary import FlatBinary
 from spikelab.spike_sorting.backends.kilosort4.checkpoints import Checkpoints
 from spikelab.spike_sorting.backends.kilosort4.kernels.grouping import cluster_groups
 from spikelab.spike_sorting.backends.kilosort4.kernels.joining import merge_clusters
-from spikelab.spike_sorting.backends.kilosort4.kernels.replacement import accelerated, replaced_names
+from spikelab.spike_sorting.backends.kilosort4.kernels.replacement import VERIFIED, accelerated, replaced_names
 from spikelab.spike_sorting.backends.kilosort4.overview import make_overview
 from spikelab.spike_sorting.backends.kilosort4.parameters import OUR_NUMBERS
 from spikelab.spike_sorting.backends.kilosort4.progress import StepProgress
@@ -147,6 +147,7 @@ def run_steps(request: Request, progress: ProgressFile, checkpoints: Path) -> tu
     tuple of str
         The functions of upstream in whose place ours ran.
     """
+    request = _without_unverified(request)
     kept = Checkpoints(checkpoints, step_keys(request), in_memory_bytes=request.in_memory_bytes)
     state = State(request, StepProgress(progress), Spill(checkpoints, request.in_memory_bytes))
     first = _restore(state, kept)
@@ -161,7 +162,27 @@ def run_steps(request: Request, progress: ProgressFile, checkpoints: Path) -> tu
                 kept.save(number, {field: getattr(state, field) for field in _KEPT})
                 if _per_spike_bytes(state) > request.in_memory_bytes:
                     _let_go(state, kept, number)
-    return replaced
+    return (*replaced, *_beside(request))
+
+
+def _without_unverified(request: Request) -> Request:
+    """Return `request` without the clustering and merging of ours where this kilosort is not verified for them."""
+    if kilosort.__version__ in VERIFIED or not _beside(request):
+        return request
+    _log.warning(
+        "kilosort %s clusters and merges with its own functions: min_spikes_to_cluster, density_below and "
+        "censored_lag_ms are verified for %s and have no effect",
+        kilosort.__version__,
+        ", ".join(VERIFIED),
+    )
+    return replace(request, min_spikes_to_cluster=UPSTREAM_LEAST, density_below=0, censored_lag_ms=0.0)
+
+
+def _beside(request: Request) -> tuple[str, ...]:
+    """Return the functions of upstream in whose place ours run because a setting asks for other spikes."""
+    clustering = ("clustering_qr.run",) if _clusters_groups(request) else ()
+    merging = ("CCG.check_CCG",) if request.censored_lag_ms > 0 else ()
+    return (*clustering, *merging)
 
 
 def _n_passes(state: State, step: Callable[[State], None]) -> int | None:
