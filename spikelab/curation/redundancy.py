@@ -32,13 +32,12 @@ _AT_ONCE = 1_000_000
 
 
 def curate_by_redundancy(
-    sd: SpikeData, max_redundancy: float = 60.0, window_ms: float = 0.4
+    sd: SpikeData, max_redundancy: float = 60.0, window_ms: float = 0.4, reach_um: float = 400.0
 ) -> tuple[SpikeData, CriterionResult]:
     """Keep the units that do not fire together with larger ones, beyond chance.
 
     A sorter that subtracts templates finds what is left of a large spike as a spike of another unit. Such a unit
-    coincides with the large one, or with one of several, nearly always, looks different and may lie elsewhere. The
-    larger units stay.
+    coincides with the large one, or with one of several, nearly always, and looks different. The larger units stay.
 
     Parameters
     ----------
@@ -48,6 +47,9 @@ def curate_by_redundancy(
         Largest share (percent) of a unit's spikes that coincide with those of larger units, beyond what chance gives.
     window_ms : float, default 0.4
         Spikes at most this far apart coincide (ms).
+    reach_um : float, default 400.0
+        Larger units farther away do not count (um): a template reaches less far. A unit without a position is within
+        reach of all.
 
     Returns
     -------
@@ -74,17 +76,32 @@ def curate_by_redundancy(
     >>> curated.N, result["passed"].tolist()
     (1, [True, False])
     """
-    return apply(sd, evaluate_redundancy(sd, max_redundancy, window_ms))
+    return apply(sd, evaluate_redundancy(sd, max_redundancy, window_ms, reach_um))
 
 
-def evaluate_redundancy(sd: SpikeData, max_redundancy: float, window_ms: float = 0.4) -> CriterionResult:
+def evaluate_redundancy(
+    sd: SpikeData, max_redundancy: float, window_ms: float = 0.4, reach_um: float = 400.0
+) -> CriterionResult:
     """Return for each unit how much of it is the shadow of a larger one, and whether that is little enough."""
-    require_not_negative(max_redundancy=max_redundancy, window_ms=window_ms)
-    metric = redundancy_pct(sd.train, _sizes(sd), window_ms)
+    require_not_negative(max_redundancy=max_redundancy, window_ms=window_ms, reach_um=reach_um)
+    metric = redundancy_pct(sd.train, _sizes(sd), window_ms, _within_reach(sd.unit_locations, reach_um))
     return judge(metric, metric <= max_redundancy)
 
 
-def redundancy_pct(trains_ms: Sequence[npt.NDArray[np.float64]], sizes: npt.ArrayLike, window_ms: float) -> Floats:
+def _within_reach(positions_um: Floats, reach_um: float) -> npt.NDArray[np.bool_]:
+    """Return which pairs of units are not known to be farther apart, shape (N, N)."""
+    from scipy.spatial.distance import cdist
+
+    is_far: npt.NDArray[np.bool_] = cdist(positions_um, positions_um) > reach_um
+    return ~is_far
+
+
+def redundancy_pct(
+    trains_ms: Sequence[npt.NDArray[np.float64]],
+    sizes: npt.ArrayLike,
+    window_ms: float,
+    within_reach: npt.NDArray[np.bool_] | None = None,
+) -> Floats:
     """Return the share of each unit's spikes that coincide with those of larger units, beyond chance.
 
     Counted are the larger units with which a tenth of the unit's spikes or more coincide beyond chance: what several
@@ -99,6 +116,8 @@ def redundancy_pct(trains_ms: Sequence[npt.NDArray[np.float64]], sizes: npt.Arra
         Sizes of the units; of two that are alike, the one with more spikes counts as the larger, then the first.
     window_ms : float
         Spikes at most this far apart coincide (ms).
+    within_reach : ndarray of bool, shape (n_units, n_units), optional
+        Pairs of units that may have to do with each other; default: all.
 
     Returns
     -------
@@ -110,6 +129,8 @@ def redundancy_pct(trains_ms: Sequence[npt.NDArray[np.float64]], sizes: npt.Arra
     common = spikes.in_common(0.0, window_ms)
     # Chance only takes away, so that it need not be counted where too few coincide to begin with.
     may_follow = (common > 0) & (common >= _LEAST_SHARE * counts[:, None] * (1.0 - 1e-9))
+    if within_reach is not None:
+        may_follow &= within_reach
     some = spikes.of_units(may_follow)
     beyond = _beyond(common, _mean(some.in_common(shift, window_ms) for shift in _SHIFTS_MS), counts[:, None])
     is_part = common < _LEAST_AGREEMENT * (counts[:, None] + counts - common)

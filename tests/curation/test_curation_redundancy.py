@@ -167,3 +167,13 @@ def test_the_pipeline_puts_it_last_and_on_record():
     assert history["curations"][-1]["criterion"] == "redundancy"
     assert history["metrics"]["1"]["redundancy"] > 99
     assert curate_in_stages(sd, CurationConfig(isi_viol_max=None, redundancy_max=None))[0].N == 2
+
+
+def test_a_larger_unit_that_is_far_away_does_not_count():
+    """What fires with a unit across the array is no residue of its template; without positions nobody is far away."""
+    large = poisson(8, 1)
+    sd = units((large, 200.0), (large[::2] + 0.1, 40.0))
+    near = sd.set_neuron_attribute("position", [(0.0, 0.0), (0.0, 300.0)])
+    far = sd.set_neuron_attribute("position", [(0.0, 0.0), (0.0, 900.0)])
+    assert [curate_by_redundancy(one)[0].N for one in (sd, near, far)] == [1, 1, 2]
+    assert curate_by_redundancy(far, reach_um=1000.0)[0].N == 1

@@ -14,7 +14,7 @@ from spikelab.spike_sorting.supervision.publish import publish_json
 if TYPE_CHECKING:
     from spikelab.spikedata import SpikeData
 
-VERSION = 4
+VERSION = 5
 
 Step = Callable[["SpikeData"], "tuple[SpikeData, dict[str, Any]]"]
 
