@@ -29,6 +29,14 @@ KINDS: dict[str, dict[str, Any]] = {
     "ringing at 300 Hz": {"tail": "oscillating", "tail_tau_ms": 2.5, "tail_fraction": 0.15},
     "paired pulses, 4 ms": {"n_pulses": 2, "pulse_interval_ms": 4.0, "tail_tau_ms": 3.0},
     "burst of 5 at 200 Hz": {"n_pulses": 5, "pulse_interval_ms": 5.0, "tail_tau_ms": 4.0},
+    "fast tail, speed differs by 15 %": {"tail_tau_ms": 0.6, "tail_fraction": 0.5, "tail_spread": 0.15},
+    "exponential tail, speed differs by 15 %": {"tail_tau_ms": 2.0, "tail_spread": 0.15},
+    "ringing, speed differs by 5 %": {
+        "tail": "oscillating",
+        "tail_tau_ms": 2.5,
+        "tail_fraction": 0.15,
+        "tail_spread": 0.05,
+    },
     "small, nothing clips": {"amplitude_uV": 1_500.0, "tail_tau_ms": 2.0},
 }
 N_EVENTS, INTERVAL_MS = 80, 150.0

@@ -30,6 +30,8 @@ class StimulatedRecording(BaseRecording):  # type: ignore[misc]  # SpikeInterfac
         Size of the pulse on each channel (uV).
     spec : dict
         Fields of an `ArtifactSpec`.
+    tail_factors : list of float
+        How much slower the tail is on each channel, and its frequency lower.
     """
 
     def __init__(
@@ -39,10 +41,12 @@ class StimulatedRecording(BaseRecording):  # type: ignore[misc]  # SpikeInterfac
         scale: list[float],
         amplitudes_uV: list[float],
         spec: dict[str, Any],
+        tail_factors: list[float],
     ) -> None:
         super().__init__(recording.sampling_frequency, recording.channel_ids, recording.dtype)
         recording.copy_metadata(self)
-        artifact = _Artifact(ArtifactSpec(**spec), np.asarray(times_ms), np.asarray(scale), np.asarray(amplitudes_uV))
+        events = np.asarray(times_ms), np.asarray(scale)
+        artifact = _Artifact(ArtifactSpec(**spec), *events, np.asarray(amplitudes_uV), np.asarray(tail_factors))
         self.add_recording_segment(_StimulatedSegment(recording, artifact))
         self._kwargs = {
             "recording": recording,
@@ -50,6 +54,7 @@ class StimulatedRecording(BaseRecording):  # type: ignore[misc]  # SpikeInterfac
             "scale": scale,
             "amplitudes_uV": amplitudes_uV,
             "spec": spec,
+            "tail_factors": tail_factors,
         }
 
 
@@ -66,7 +71,11 @@ def _scaling(recording: BaseRecording) -> tuple[Floats, Floats]:
 class _Artifact:
     """The artifacts' voltage at any sample, before it is clipped."""
 
-    def __init__(self, spec: ArtifactSpec, times_ms: Floats, scale: Floats, amplitudes_uV: Floats) -> None:
+    def __init__(
+        self, spec: ArtifactSpec, times_ms: Floats, scale: Floats, amplitudes_uV: Floats, tail_factors: Floats
+    ) -> None:
+        # Channels alike share one tail.
+        self.tail_factors, self.tail_of_channel = np.unique(tail_factors, return_inverse=True)
         self.spec, self.times_ms, self.scale, self.amplitudes_uV = spec, times_ms, scale, amplitudes_uV
         self.overloaded = amplitudes_uV >= spec.rail_uV if spec.recovery_ms else np.zeros(amplitudes_uV.size, bool)
         self.before_ms = spec.phase_ms + 1.0
@@ -75,7 +84,7 @@ class _Artifact:
             spec.phase_ms
             + spec.recovery_ms
             + (spec.n_pulses - 1) * spec.pulse_interval_ms
-            + spec.tail_tau_ms * math.log(largest_uV / _NEGLIGIBLE_uV)
+            + spec.tail_tau_ms * float(self.tail_factors.max()) * math.log(largest_uV / _NEGLIGIBLE_uV)
         )
 
     def voltage_uV(self, start: int, end: int, fs_Hz: float) -> Floats:
@@ -94,15 +103,15 @@ class _Artifact:
 
     def _event_uV(self, after_ms: Floats, step_ms: float) -> Floats:
         spec = self.spec
-        plain, recovering = np.zeros(after_ms.size), np.zeros(after_ms.size)
+        pulses, recovering = np.zeros(after_ms.size), np.zeros(after_ms.size)
+        tails = np.zeros((after_ms.size, self.tail_factors.size))
         for number in range(spec.n_pulses):
             since_ms = after_ms - number * spec.pulse_interval_ms
-            shape = _pulse(since_ms, spec, step_ms)
-            plain += shape + _tail(since_ms, spec)
+            pulses += _pulse(since_ms, spec, step_ms)
+            tails += _tail(since_ms, spec, self.tail_factors)
             recovering += _recovery_uV(since_ms, spec)
-        voltage: Floats = np.outer(plain, self.amplitudes_uV)
+        voltage: Floats = (pulses[:, None] + tails[:, self.tail_of_channel]) * self.amplitudes_uV
         if self.overloaded.any():
-            pulses = sum(_pulse(after_ms - k * spec.pulse_interval_ms, spec, step_ms) for k in range(spec.n_pulses))
             voltage[:, self.overloaded] = np.outer(pulses, self.amplitudes_uV[self.overloaded]) + recovering[:, None]
         return voltage
 
@@ -126,15 +135,15 @@ def _sign_of_tail(spec: ArtifactSpec) -> float:
     return 1.0 if ends_positive else -1.0
 
 
-def _tail(since_ms: Floats, spec: ArtifactSpec) -> Floats:
-    """Return what follows a pulse of size 1."""
-    after_ms = np.maximum(since_ms - spec.phase_ms, 0.0)
+def _tail(since_ms: Floats, spec: ArtifactSpec, factors: Floats) -> Floats:
+    """Return what follows a pulse of size 1, shape (samples, factors): time passes slower by each factor."""
+    after_ms = np.maximum(since_ms - spec.phase_ms, 0.0)[:, None] / factors
     if spec.tail == "none":
         return np.zeros_like(after_ms)
     decay = _sign_of_tail(spec) * spec.tail_fraction * np.exp(-after_ms / spec.tail_tau_ms)
     if spec.tail == "oscillating":
         decay *= np.cos(2 * np.pi * spec.tail_frequency_Hz * after_ms / 1000)
-    return np.where(since_ms >= spec.phase_ms, decay, 0.0)
+    return np.where((since_ms >= spec.phase_ms)[:, None], decay, 0.0)
 
 
 def _recovery_uV(since_ms: Floats, spec: ArtifactSpec) -> Floats:

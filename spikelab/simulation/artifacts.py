@@ -98,6 +98,7 @@ def add_stim_artifacts(
     tail_fraction: float = 0.3,
     tail_tau_ms: float = 2.0,
     tail_frequency_Hz: float = 300.0,
+    tail_spread: float = 0.0,
     recovery_ms: float = 0.0,
     recovery_rail: RecoveryRail = "positive",
     rail_uV: float = 5_000.0,
@@ -139,6 +140,8 @@ def add_stim_artifacts(
         Time constant of the tail (ms).
     tail_frequency_Hz : float, default: 300.0
         Frequency of an oscillating tail (Hz).
+    tail_spread : float, default: 0.0
+        Standard deviation of the tails' speed from channel to channel, of its logarithm; 0 leaves all alike.
     recovery_ms : float, default: 0.0
         On channels whose pulse reaches the rail: how long the amplifier stays at a rail after each pulse (ms), before
         it comes back exponentially with `tail_tau_ms`. 0 leaves it at plain clipping.
@@ -151,7 +154,7 @@ def add_stim_artifacts(
     offset_ms, jitter_ms, clock_drift_ppm : float, default: 0.0
         Logged times are ``true * (1 + clock_drift_ppm / 1e6) + offset_ms``, and normal noise of `jitter_ms`.
     seed : int, default: 0
-        Decides amplitudes and jitter.
+        Decides amplitudes, jitter and spread.
 
     Returns
     -------
@@ -194,7 +197,7 @@ def add_stim_artifacts(
         rail_uV=float(rail_uV),
     )
     _check_number("falloff_um", falloff_um, above=True)
-    for name, value in (("variation", variation), ("jitter_ms", jitter_ms)):
+    for name, value in (("variation", variation), ("jitter_ms", jitter_ms), ("tail_spread", tail_spread)):
         _check_number(name, value, above=False)
     true_ms = np.sort(np.asarray(times_ms, dtype=np.float64).ravel())
     if not np.isfinite(true_ms).all():
@@ -203,6 +206,7 @@ def add_stim_artifacts(
     rng = np.random.default_rng(seed)
     scale = 1 + variation * rng.standard_normal(true_ms.size)
     noise_ms = jitter_ms * rng.standard_normal(true_ms.size)
+    tail_factors = np.exp(tail_spread * rng.standard_normal(recording.get_num_channels()))
     locations_um = recording.get_channel_locations()
     distance_um = np.linalg.norm(locations_um - locations_um[electrode], axis=1)
     amplitudes_uV = spec.amplitude_uV / (1 + distance_um / falloff_um)
@@ -212,6 +216,7 @@ def add_stim_artifacts(
         scale=scale.tolist(),
         amplitudes_uV=amplitudes_uV.tolist(),
         spec=asdict(spec),
+        tail_factors=tail_factors.tolist(),
     )
     logged_ms = true_ms * (1 + clock_drift_ppm / 1e6) + offset_ms + noise_ms
     return StimTruth(stimulated, recording, true_ms, logged_ms, amplitudes_uV, spec.rail_uV)

@@ -1,5 +1,7 @@
 """The curve that an artifact's tail follows: the stiffest one that leaves nothing but noise and spikes.
 
+First one polynomial, then with it the exponentials that all channels share, then ever shorter pieces of polynomials.
+
 Every tail has the same number of samples, so that one projection serves all channels. Spikes that ride on the tail
 are left out of the fit, sample by sample, by weights of 0; tails cut short by the next pulse are as well.
 """
@@ -12,6 +14,8 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
+
+from spikelab.stim_sorting._modes import decays, shared_rates
 
 Floats = npt.NDArray[np.floating]
 Mask = npt.NDArray[np.bool_]
@@ -43,7 +47,25 @@ _EARLY_MISFIT = 4.0
 left out concern a few blocks, a curve that is too stiff concerns most; and their mean in the first blocks."""
 _CLEARLY_LESS = 0.6
 _N_ROUNDS = 4
+_N_EXPONENTIALS = (2, 4)
+"""One oscillation, or two decays; then twice as many."""
+_RIDGE = 1e-6
 _SMOOTHING = 3e-4
+
+
+@dataclass(frozen=True)
+class Step:
+    """A stiffness to try: by exponentials that the tails share, `number` of them, or by the pieces of a curve."""
+
+    shared: bool
+    number: int
+
+
+_STEPS = (
+    Step(shared=False, number=0),
+    *(Step(shared=True, number=number) for number in _N_EXPONENTIALS),
+    *(Step(shared=False, number=number) for number in range(1, len(_KNOTS_MS))),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +111,21 @@ def make_level(n_samples: int, fs_Hz: float, order: int, number: int) -> Level:
     return Level(basis, projection, products, smoothing)
 
 
+def _shared_level(
+    tails: Floats, known: Mask, noise: Floats, fs_Hz: float, order: int, n_exponentials: int
+) -> Level | None:
+    """Return the polynomial and the exponentials that the tails share, or None if they share none."""
+    rates = shared_rates(tails, known, noise, fs_Hz, n_exponentials)
+    if rates.size == 0:
+        return None
+    n_samples = tails.shape[1]
+    powers = np.polynomial.legendre.legvander(np.linspace(-1, 1, n_samples), order)
+    basis = np.linalg.qr(np.concatenate([decays(rates, n_samples), powers], axis=1))[0]
+    smoothing = _RIDGE * np.eye(basis.shape[1])
+    products = (basis[:, :, None] * basis[:, None, :]).reshape(n_samples, -1)
+    return Level(basis, basis / (1 + _RIDGE), products, smoothing)
+
+
 def fit_tails(tails: Floats, known: Mask, noise: Floats, fs_Hz: float, order: int) -> tuple[Floats, Floats]:
     """Return the curve that each tail follows, and the tail's distance from it.
 
@@ -115,10 +152,16 @@ def fit_tails(tails: Floats, known: Mask, noise: Floats, fs_Hz: float, order: in
     # Where there is nothing but noise, nothing is taken away.
     used = _without_spikes(tails, known, noise, fs_Hz)
     pending = np.flatnonzero(~(_is_noise(tails, used, noise, fs_Hz) & _is_spikes(tails, known, used, noise, fs_Hz)))
-    for number in range(len(_KNOTS_MS)):
+    for step in _STEPS:
         if pending.size == 0:
             break
-        level = make_level(tails.shape[1], fs_Hz, order, number)
+        level: Level | None
+        if step.shared:
+            level = _shared_level(tails[pending], known[pending], noise[pending], fs_Hz, order, step.number)
+        else:
+            level = make_level(tails.shape[1], fs_Hz, order, step.number)
+        if level is None:
+            continue
         fitted, used = _robust_fit(tails[pending], known[pending], whole[pending], noise[pending], level, fs_Hz)
         curves[pending] = fitted
         left = np.where(known[pending], tails[pending] - fitted, 0.0)

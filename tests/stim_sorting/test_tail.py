@@ -1,0 +1,49 @@
+"""The curve that tails follow, and what it leaves of a spike."""
+
+import numpy as np
+import pytest
+
+from spikelab.simulation import add_stim_artifacts, simulate_recording
+from spikelab.stim_sorting._modes import shared_rates
+from spikelab.stim_sorting._tail import fit_tails
+
+FS_HZ, N_SAMPLES, NOISE_UV = 20_000.0, 300, 8.0
+AFTER_MS = np.arange(N_SAMPLES) / FS_HZ * 1000
+RINGING = np.exp(-AFTER_MS / 2.5) * np.cos(2 * np.pi * 0.3 * AFTER_MS + 0.4)
+FAST = np.exp(-AFTER_MS / 0.6)
+
+
+def noisy(tail, seed=0):
+    """Twelve channels of different size with noise, and a spike of 120 uV on the second one after 2 ms."""
+    rng = np.random.default_rng(seed)
+    artifacts = np.linspace(3_000, 800, 12)[:, None] * tail
+    tails = artifacts + rng.normal(0, NOISE_UV, artifacts.shape)
+    tails[1] -= 120 * np.exp(-(((AFTER_MS - 2.0) / 0.15) ** 2))
+    return tails, artifacts
+
+
+@pytest.mark.parametrize("tail", [RINGING, FAST], ids=["ringing", "fast"])
+def test_a_spike_stays_on_a_tail_as_fast_as_itself(tail):
+    """All channels tell how a tail decays, so that the curve takes next to nothing of a spike that one of them has."""
+    tails, artifacts = noisy(tail)
+    curves, _ = fit_tails(tails, np.ones(tails.shape, dtype=bool), np.full(12, NOISE_UV), FS_HZ, 3)
+    assert np.abs(curves - artifacts).max() < 2.5 * NOISE_UV
+    assert np.sqrt(((curves - artifacts) ** 2).mean()) < 0.4 * NOISE_UV
+
+
+def test_rates_are_those_of_the_tails():
+    """Frequency and time constant of an oscillation that the channels share come out within 1 %."""
+    tails, _ = noisy(RINGING)
+    (rate,) = shared_rates(tails, np.ones(tails.shape, dtype=bool), np.full(12, NOISE_UV), FS_HZ, 2)
+    assert rate.imag * FS_HZ / (2 * np.pi) == pytest.approx(300, rel=0.01)
+    assert -1000 / (rate.real * FS_HZ) == pytest.approx(2.5, rel=0.02)
+
+
+def test_tails_may_differ_from_channel_to_channel():
+    """With tail_spread each channel's tail has a speed of its own; without, all are alike but for their size."""
+    clean = simulate_recording("tetrode", duration_s=1.0).recording
+    for spread, alike in ((0.0, True), (0.2, False)):
+        truth = add_stim_artifacts(clean, [500.0], amplitude_uV=4_000, tail_spread=spread)
+        added = (truth.recording.get_traces().astype(float) - clean.get_traces())[10_020:10_100]
+        scaled = added / added[0]
+        assert bool(np.ptp(scaled, axis=1).max() < 0.02) == alike
