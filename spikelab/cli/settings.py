@@ -31,7 +31,7 @@ def read_settings(sorter: str | None, config_file: Path | None, assignments: Seq
     UsageProblem
         An option is wrong; the message is the one of the configuration.
     """
-    from spikelab.spike_sorting.api import resolve_config, unchecked_config
+    from spikelab.spike_sorting.call_settings import resolve_config, unchecked_config
 
     with usage_errors():
         base = SortingPipelineConfig.from_toml(config_file) if config_file is not None else None

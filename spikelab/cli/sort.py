@@ -22,8 +22,8 @@ from spikelab.cli.preflight import tell_preflight
 from spikelab.cli.progress import make_display
 from spikelab.cli.settings import read_settings
 from spikelab.spike_sorting._exceptions import SpikeSortingClassifiedError
-from spikelab.spike_sorting.api import run_jobs
 from spikelab.spike_sorting.backends import get_backend
+from spikelab.spike_sorting.batch import run_jobs
 from spikelab.spike_sorting.config import SortingPipelineConfig
 from spikelab.spike_sorting.jobs import Job
 from spikelab.spike_sorting.outcome import Outcome, SortRunReport

@@ -18,7 +18,7 @@ from spikelab.spike_sorting import (
     sort_recording,
 )
 from spikelab.spike_sorting._not_yet import NOT_YET
-from spikelab.spike_sorting.api import resolve_config
+from spikelab.spike_sorting.call_settings import resolve_config
 from spikelab.spike_sorting.config import KILOSORT4, flat_settings
 from spikelab.spike_sorting.jobs import plan, plan_streams
 

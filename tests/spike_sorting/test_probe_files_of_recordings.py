@@ -13,7 +13,7 @@ import recording_files as files
 
 from spikelab.spike_sorting import probe_from_dictionary, write_probe
 from spikelab.spike_sorting._exceptions import ProbeMisfitError
-from spikelab.spike_sorting.api import resolve_config
+from spikelab.spike_sorting.call_settings import resolve_config
 from spikelab.spike_sorting.config import KILOSORT4, SortingPipelineConfig
 from spikelab.spike_sorting.jobs import plan
 from spikelab.spike_sorting.preflight.checks import RECORDING_CHECKS

@@ -12,7 +12,7 @@ from typing import Any
 
 import nemesis
 
-from spikelab.spike_sorting import SortRunReport, api
+from spikelab.spike_sorting import SortRunReport, batch, call_settings
 from spikelab.spike_sorting.jobs import plan
 
 _MNT_DETACH = 2
@@ -35,9 +35,9 @@ def _before(jobs: list[dict[str, Any]], dying: str) -> dict[str, Any]:
     planned, report = [], SortRunReport()
     for job in jobs:
         folders = {"intermediate_folders": [job["inter"]], "results_folders": [job["results"]]}
-        planned += plan(job["file"], api.resolve_config(None, "fake", job["options"]), **folders)
+        planned += plan(job["file"], call_settings.resolve_config(None, "fake", job["options"]), **folders)
     server, started = _mount(dying), time.monotonic()
-    api.run_jobs(planned, on_error="continue", out_report=report)
+    batch.run_jobs(planned, on_error="continue", out_report=report)
     seconds = time.monotonic() - started
     _unmount(dying)
     os.close(server)

@@ -8,7 +8,7 @@ import sys
 from functools import partial
 from typing import Any
 
-from spikelab.spike_sorting import SortRunReport, api, sort_recording
+from spikelab.spike_sorting import SortRunReport, batch, call_settings, sort_recording
 from spikelab.spike_sorting.jobs import plan
 from spikelab.spike_sorting.supervision import process
 
@@ -33,8 +33,8 @@ def sort_each(jobs: list[dict[str, Any]], report: SortRunReport, parallel: int) 
     planned = []
     for job in jobs:
         folders = {"intermediate_folders": [job["inter"]], "results_folders": [job["results"]]}
-        planned += plan(job["file"], api.resolve_config(None, "fake", job["options"]), **folders)
-    api.run_jobs(planned, on_error="continue", out_report=report, max_parallel=parallel)
+        planned += plan(job["file"], call_settings.resolve_config(None, "fake", job["options"]), **folders)
+    batch.run_jobs(planned, on_error="continue", out_report=report, max_parallel=parallel)
 
 
 if __name__ == "__main__":

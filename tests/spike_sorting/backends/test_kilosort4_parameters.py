@@ -12,7 +12,6 @@ import pytest
 from support import REPOSITORY
 
 from spikelab.simulation import simulate_recording
-from spikelab.spike_sorting.api import _with_kilosort_times
 from spikelab.spike_sorting.backends.base import SortJob
 from spikelab.spike_sorting.backends.kilosort4.backend import Kilosort4Backend, sort_request
 from spikelab.spike_sorting.backends.kilosort4.parameters import (
@@ -21,6 +20,7 @@ from spikelab.spike_sorting.backends.kilosort4.parameters import (
     check_parameters,
     parameters_table,
 )
+from spikelab.spike_sorting.call_settings import _with_kilosort_times
 from spikelab.spike_sorting.config import KILOSORT4
 from spikelab.spike_sorting.run_folder import RunFolder
 from spikelab.spike_sorting.supervision.progress import ProgressFile

@@ -1,0 +1,208 @@
+"""The jobs of a call: checked together, run one after the other or side by side, one outcome each."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from threading import Event
+from typing import Any, Literal
+
+from spikelab.spike_sorting._exceptions import BiologicalSortFailure, IOStallError, SpikeSortingClassifiedError
+from spikelab.spike_sorting.backends import get_backend
+from spikelab.spike_sorting.jobs import Job
+from spikelab.spike_sorting.outcome import SKIPPED, Outcome, RecordingResult, SortRunReport, describe_error
+from spikelab.spike_sorting.pipeline import Observer, is_finished, run_recording
+from spikelab.spike_sorting.preflight import Finding, error_from, findings_for, raise_for, run_preflight
+from spikelab.spike_sorting.remarks import Remark
+from spikelab.spike_sorting.report import write_batch_report
+from spikelab.spike_sorting.supervision.arbiter import MemoryArbiter
+from spikelab.spike_sorting.supervision.awake import stay_awake
+from spikelab.spike_sorting.supervision.deadline import Deadline, unanswered
+from spikelab.spike_sorting.supervision.devices import Devices
+from spikelab.spike_sorting.supervision.disk import ask_disks
+
+_log = logging.getLogger(__name__)
+
+_GLANCE_S = 10.0
+"""Time for the report of a batch of which a disk does not answer (s)."""
+
+OnError = Literal["raise", "continue"]
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    *,
+    on_error: OnError = "raise",
+    max_parallel: int | None = None,
+    out_report: SortRunReport | None = None,
+    observer: Observer | None = None,
+    on_outcome: Callable[[Job, Outcome], None] | None = None,
+    on_findings: Callable[[list[Finding]], None] | None = None,
+) -> list[Outcome]:
+    """Check jobs, run them, and return one outcome each, in order.
+
+    Parameters
+    ----------
+    jobs : sequence of Job
+        From ``jobs.plan``.
+    on_error : {"raise", "continue"}, default "raise"
+        Whether the first failure ends the batch and is raised.
+    max_parallel : int or None, default None
+        Recordings in flight at once; None means 1.
+    out_report : SortRunReport or None, default None
+        Gets the records, for failures too.
+    observer, on_outcome : callable or None, default None
+        Told of progress, and of each outcome as it comes.
+    on_findings : callable or None, default None
+        Told what the checks before the start have found; None: the log is.
+    """
+    if on_error not in {"raise", "continue"}:
+        msg = f"on_error must be 'raise' or 'continue', got {on_error!r}"
+        raise ValueError(msg)
+    if max_parallel is not None and max_parallel < 1:
+        msg = f"max_parallel must be at least 1, got {max_parallel}"
+        raise ValueError(msg)
+    n_parallel = max_parallel or 1
+    report = out_report if out_report is not None else SortRunReport()
+    try:
+        jobs = _checked(jobs, on_error, n_parallel, on_findings or _log_findings)
+    except SpikeSortingClassifiedError as error:
+        for job in jobs:
+            report.add(_not_started(job, error))
+        raise
+    with stay_awake(any(job.config.execution.prevent_system_sleep for job in jobs)):
+        outcomes = _run_all(jobs, on_error, n_parallel, observer, on_outcome)
+    for outcome in outcomes:
+        report.add(outcome.result)
+    _report_batch(jobs, [outcome.result for outcome in outcomes])
+    _raise_first(outcomes, on_error)
+    return outcomes
+
+
+def _checked(
+    jobs: Sequence[Job], on_error: OnError, n_parallel: int, on_findings: Callable[[list[Finding]], None]
+) -> list[Job]:
+    """Return the jobs, those that cannot be sorted marked as such; raise what speaks against the whole batch."""
+    for config in dict.fromkeys(job.config for job in jobs):
+        backend = get_backend(config.sorter.sorter_name)
+        backend.check_params(config)
+        backend.check_installed(config.sorter)
+    jobs = _with_dead_disks_marked(jobs)
+    if on_error == "raise":
+        for job in jobs:
+            if job.problem is not None:
+                raise job.problem
+    wanted = [
+        job for job in jobs if job.config.execution.preflight and not _is_on_dead_disk(job) and not is_finished(job)
+    ]
+    findings = run_preflight(wanted, n_parallel=n_parallel)
+    on_findings(findings)
+    strict = any(job.config.execution.preflight_strict for job in wanted)
+    if on_error == "raise":
+        raise_for(findings, strict=strict)
+    raise_for(findings_for(findings, None), strict=strict)
+    return [_with_findings(job, findings_for(findings, job), strict=strict) for job in jobs]
+
+
+def _with_dead_disks_marked(jobs: Sequence[Job]) -> list[Job]:
+    """Return the jobs, those of which a disk does not answer with that as their problem: nobody waits for it twice."""
+    limit_s = max((job.config.execution.io_stall_s for job in jobs), default=0.0)
+    dead = unanswered([partial(ask_disks, job.places) for job in jobs], limit_s)
+    error = IOStallError(f"a disk does not answer within {limit_s:g} s", stall_s=limit_s)
+    return [replace(job, problem=error) if number in dead else job for number, job in enumerate(jobs)]
+
+
+def _is_on_dead_disk(job: Job) -> bool:
+    return isinstance(job.problem, IOStallError)
+
+
+def _with_findings(job: Job, findings: list[Finding], *, strict: bool) -> Job:
+    """Return the job with what speaks against it, or else with what its report should mention."""
+    problem = job.problem or error_from(findings, strict=strict)
+    remarks = tuple(Remark(one.code, one.message, one.advice) for one in findings if one.level == "warning")
+    return replace(job, problem=problem, remarks=remarks)
+
+
+def _log_findings(findings: list[Finding]) -> None:
+    levels = {"error": logging.ERROR, "warning": logging.WARNING, "info": logging.INFO}
+    for finding in findings:
+        _log.log(levels[finding.level], "%s: %s %s", finding.subject, finding.message, finding.advice)
+
+
+def _run_all(
+    jobs: Sequence[Job],
+    on_error: OnError,
+    n_parallel: int,
+    observer: Observer | None,
+    on_outcome: Callable[[Job, Outcome], None] | None,
+) -> list[Outcome]:
+    stop, ended, arbiter, devices = Event(), Event(), MemoryArbiter(), Devices()
+
+    def one(job: Job) -> Outcome:
+        if ended.is_set() or stop.is_set():
+            return _skipped(job)
+        outcome = run_recording(job, observer=observer, stop=stop, arbiter=arbiter, devices=devices)
+        if outcome.error is not None and on_error == "raise":
+            ended.set()
+        if on_outcome is not None:
+            on_outcome(job, outcome)
+        return outcome
+
+    with ThreadPoolExecutor(max_workers=n_parallel, thread_name_prefix="spikelab") as pool:
+        futures: list[Future[Outcome]] = []
+        try:
+            futures += [pool.submit(one, job) for job in jobs]
+            return [future.result() for future in futures]
+        except KeyboardInterrupt:
+            # Workers are stopped by their own threads; what is finished stays finished.
+            stop.set()
+            return [_interrupted(future) for future in futures]
+        except BaseException:
+            # Something else ends this call, such as a signal that raises SystemExit: it does not wait for the night.
+            stop.set()
+            raise
+
+
+def _interrupted(future: Future[Outcome]) -> Outcome:
+    return replace(future.result(), error=KeyboardInterrupt())
+
+
+def _skipped(job: Job) -> Outcome:
+    return Outcome(_result_without_run(job, status=SKIPPED))
+
+
+def _not_started(job: Job, error: SpikeSortingClassifiedError) -> RecordingResult:
+    """Return the record of a job in a batch that `error` kept from starting: failed where it is the job's own."""
+    if job.problem is not None:
+        return _result_without_run(job, **describe_error(job.problem))
+    if isinstance(error, BiologicalSortFailure):
+        return _result_without_run(job, status=SKIPPED)
+    return _result_without_run(job, **{**describe_error(error), "status": SKIPPED})
+
+
+def _result_without_run(job: Job, **fields: Any) -> RecordingResult:
+    return RecordingResult(rec_name=job.name, rec_path=job.path, results_folder=str(job.run.results), **fields)
+
+
+def _report_batch(jobs: Sequence[Job], records: Sequence[RecordingResult]) -> None:
+    """Write the report of the batch; one that cannot be written costs neither a result nor its error."""
+    limit_s = max((job.config.execution.io_stall_s for job in jobs), default=0.0)
+    if any(record.status == IOStallError.status for record in records):
+        limit_s = min(limit_s, _GLANCE_S)  # a disk is known to be dead: nobody waits for it twice
+    with_pages = any(job.config.execution.generate_sorting_report for job in jobs)
+    try:
+        Deadline("the disk of the batch's report", limit_s).call(
+            partial(write_batch_report, records, with_pages=with_pages)
+        )
+    except Exception:  # noqa: BLE001 - told in the log
+        _log.exception("the report of the batch could not be written")
+
+
+def _raise_first(outcomes: Sequence[Outcome], on_error: OnError) -> None:
+    errors = [outcome.error for outcome in outcomes if outcome.error is not None]
+    for error in errors:
+        if on_error == "raise" or isinstance(error, KeyboardInterrupt):
+            raise error
