@@ -87,7 +87,7 @@ def run_demo(folder: Path, duration_s: float) -> int:
     from spikelab.spike_sorting.config import KILOSORT4
     from spikelab.spike_sorting.jobs import plan_streams
 
-    get_backend("kilosort4").check_installed(KILOSORT4.sorter)
+    get_backend("kilosort4").check_installed(KILOSORT4)
     console, plate = make_console(), Plate(folder, duration_s)
     _introduce(plate, console)
     simulate(plate, console)

@@ -43,7 +43,7 @@ def tell_plan(jobs: Sequence[Job], config: SortingPipelineConfig, n_parallel: in
     else:
         _tell(examination, config, console)
     if not config.execution.preflight:
-        get_backend(config.sorter.sorter_name).check_installed(config.sorter)
+        get_backend(config.sorter.sorter_name).check_installed(config)
     if examination.stops_all:
         return ExitCode.ENVIRONMENT
     return ExitCode.SOME_FAILED if examination.stopped else ExitCode.DONE

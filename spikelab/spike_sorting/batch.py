@@ -89,7 +89,7 @@ def _checked(
     for config in dict.fromkeys(job.config for job in jobs):
         backend = get_backend(config.sorter.sorter_name)
         backend.check_params(config)
-        backend.check_installed(config.sorter)
+        backend.check_installed(config)
     jobs = _with_dead_disks_marked(jobs)
     if on_error == "raise":
         for job in jobs:

@@ -249,7 +249,7 @@ def _config_used(work: Work) -> dict[str, Any]:
         "spikelab": __version__,
         "python": sys.version.split()[0],
         "sorter": name,
-        "sorter_version": get_backend(name).installed(work.job.config.sorter),
+        "sorter_version": get_backend(name).installed(work.job.config),
         "packages": {package: version(package) for package in ("spikeinterface", "numpy")},
         "threads": work.n_threads,
         "config": work.job.config.to_dict(),

@@ -85,7 +85,7 @@ def test_without_kilosort_the_demo_says_how_to_install_it(spikelab, monkeypatch,
     """Nothing is simulated on a machine that cannot sort; the exit code is 3."""
     from spikelab.spike_sorting.backends.kilosort4.backend import Kilosort4Backend
 
-    monkeypatch.setattr(Kilosort4Backend, "installed", lambda self, sorter: None)
+    monkeypatch.setattr(Kilosort4Backend, "installed", lambda self, config: None)
     result = spikelab("demo", "--folder", tmp_path / "demo")
     assert result.exit_code == 3
     assert "pip install" in result.stderr

@@ -235,7 +235,7 @@ def test_the_doctor_says_of_this_machine_what_the_backend_says(spikelab_process)
     from spikelab.spike_sorting.backends import get_backend
 
     try:
-        get_backend("kilosort4").check_installed(KILOSORT4.sorter)
+        get_backend("kilosort4").check_installed(KILOSORT4)
         expected = 0
     except SorterNotInstalledError:
         expected = 3

@@ -28,10 +28,10 @@ class FakeSorter:
 
     name = "fake"
 
-    def installed(self, sorter: Any) -> str | None:
+    def installed(self, config: Any) -> str | None:
         return "1.0"
 
-    def check_installed(self, sorter: Any) -> str:
+    def check_installed(self, config: Any) -> str:
         return "1.0"
 
     def check_params(self, config: Any) -> None:

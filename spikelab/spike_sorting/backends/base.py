@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from spikelab.spike_sorting._exceptions import SorterCrashedError
 from spikelab.spike_sorting._settings import FrozenMap
-from spikelab.spike_sorting.config import SorterConfig, SortingPipelineConfig
+from spikelab.spike_sorting.config import SortingPipelineConfig
 from spikelab.spike_sorting.run_folder import RunFolder
 from spikelab.spike_sorting.supervision.progress import ProgressFile
 
@@ -119,11 +119,11 @@ class SorterBackend(Protocol):
 
     name: str
 
-    def installed(self, sorter: SorterConfig) -> str | None:
-        """Return the version that `sorter` would run, or None."""
+    def installed(self, config: SortingPipelineConfig) -> str | None:
+        """Return the version that `config` would run, or None; quick, since it is asked for each recording."""
         ...
 
-    def check_installed(self, sorter: SorterConfig) -> str:
+    def check_installed(self, config: SortingPipelineConfig) -> str:
         """Return that version; raise SorterNotInstalledError when it is missing or untested."""
         ...
 

@@ -17,7 +17,7 @@ from typing import Any
 from spikelab.spike_sorting._exceptions import SorterNotInstalledError
 from spikelab.spike_sorting._settings import FrozenMap
 from spikelab.spike_sorting.backends import get_backend
-from spikelab.spike_sorting.config import SorterConfig
+from spikelab.spike_sorting.config import SortingPipelineConfig
 from spikelab.spike_sorting.supervision import host
 
 _NVML_TIMEOUT_S = 5.0
@@ -276,10 +276,10 @@ def _last_line(text: str) -> str:
 # ---------------------------------------------------------------------------------------------------- sorters
 
 
-def check_installed(sorter: SorterConfig) -> SorterNotInstalledError | None:
-    """Return why `sorter` cannot run here, or None when a tested version is installed."""
+def check_installed(config: SortingPipelineConfig) -> SorterNotInstalledError | None:
+    """Return why the sorter of `config` cannot run here, or None when a tested version is installed."""
     try:
-        get_backend(sorter.sorter_name).check_installed(sorter)
+        get_backend(config.sorter.sorter_name).check_installed(config)
     except SorterNotInstalledError as error:
         return error
     return None
@@ -339,7 +339,7 @@ class Machine:
     torch : callable
         -> `Torch`.
     installed : callable
-        Name of a sorter -> why it cannot run, or None.
+        Settings -> why their sorter cannot run, or None.
     docker : callable
         Name of an image or None -> `DockerAnswer`.
     default_images : mapping of str to str
@@ -354,7 +354,7 @@ class Machine:
     available_ram_bytes: Callable[[], int] = host.available_memory_bytes
     driver: Callable[[], Driver | None] = read_driver
     torch: Callable[[], Torch] = ask_torch
-    installed: Callable[[SorterConfig], SorterNotInstalledError | None] = check_installed
+    installed: Callable[[SortingPipelineConfig], SorterNotInstalledError | None] = check_installed
     docker: Callable[[str | None], DockerAnswer] = ask_docker
     default_images: Mapping[str, str] = FrozenMap()
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from spikelab.spike_sorting.backends.kilosort4.parameters import check_against_recording
+from spikelab.spike_sorting.config import SortingPipelineConfig
 from spikelab.spike_sorting.preflight.batch import Batch
 from spikelab.spike_sorting.preflight.facts import RecordingFacts
 from spikelab.spike_sorting.preflight.findings import Finding, about, of_error
@@ -10,10 +11,15 @@ from spikelab.spike_sorting.preflight.findings import Finding, about, of_error
 
 def check_sorter(batch: Batch) -> list[Finding]:
     """Find sorters that are missing here, or of a version that was not tested; a container brings its own."""
-    configs = [job.config.sorter for job in batch.jobs if not job.config.sorter.use_docker]
-    programs = {(config.sorter_name, config.sorter_path): config for config in configs}
+    configs = [job.config for job in batch.jobs if not job.config.sorter.use_docker]
+    programs = {_program(config): config for config in configs}
     missing = [batch.machine.installed(config) for config in programs.values()]
     return [of_error(error) for error in missing if error is not None]
+
+
+def _program(config: SortingPipelineConfig) -> tuple[str, str | None, str | None]:
+    """Return what tells the program that `config` runs from others."""
+    return config.sorter.sorter_name, config.sorter.sorter_path, config.rt_sort.python
 
 
 def check_params_fit(facts: RecordingFacts) -> list[Finding]:

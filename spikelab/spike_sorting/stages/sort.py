@@ -25,7 +25,7 @@ def run(stage: StageRun) -> Summary:
     """Write ``sorter_output/`` in the sorter's own format and ``spikes.npz`` in ours."""
     config = stage.job.config
     backend = get_backend(config.sorter.sorter_name)
-    version = backend.check_installed(config.sorter)
+    version = backend.check_installed(config)
     recording, _ = read_recording(stage.job.run.recording)
     output = stage.folder / stage.job.run.sorter_output.name
     output.mkdir()

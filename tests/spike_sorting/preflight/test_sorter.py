@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from spikelab.spike_sorting._exceptions import DockerEnvironmentError, SorterNotInstalledError
-from spikelab.spike_sorting.config import SorterConfig
+from spikelab.spike_sorting.config import KILOSORT4, RT_SORT_MEA, SortingPipelineConfig
 from spikelab.spike_sorting.preflight import raise_for
 from spikelab.spike_sorting.preflight.docker import check_docker
 from spikelab.spike_sorting.preflight.machine import DockerAnswer, ask_docker, check_installed
@@ -30,10 +30,10 @@ DIGEST, OTHER = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 
 def test_installed_sorter_is_fine(make_batch: Make, make_job: Make) -> None:
     """A sorter of a tested version is not spoken of, and asked for once."""
-    asked: list[SorterConfig] = []
+    asked: list[SortingPipelineConfig] = []
     batch = make_batch(make_job(name="a"), make_job(name="b"), installed=asked.append)
     assert check_sorter(batch) == []
-    assert [sorter.sorter_name for sorter in asked] == ["kilosort4"]
+    assert [config.sorter.sorter_name for config in asked] == ["kilosort4"]
 
 
 def test_missing_sorter_is_its_own_error(make_batch: Make, make_job: Make) -> None:
@@ -54,8 +54,8 @@ def test_container_brings_its_own_sorter(make_batch: Make, make_job: Make) -> No
 
 def test_real_backends_answer() -> None:
     """The real reading is that of the backend: a sorter without one is missing."""
-    assert (check_installed(SorterConfig()) is None) == (importlib.util.find_spec("kilosort") is not None)
-    missing = check_installed(SorterConfig(sorter_name="rt_sort"))
+    assert (check_installed(KILOSORT4) is None) == (importlib.util.find_spec("kilosort") is not None)
+    missing = check_installed(RT_SORT_MEA)
     assert missing is not None
     assert missing.sorter == "rt_sort"
 

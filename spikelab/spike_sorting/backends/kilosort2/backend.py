@@ -18,7 +18,7 @@ from spikelab.spike_sorting.backends.kilosort2.parameters import (
     check_parameters,
     smaller_batch,
 )
-from spikelab.spike_sorting.config import SorterConfig, SortingPipelineConfig
+from spikelab.spike_sorting.config import SortingPipelineConfig
 
 _GOOD_ONLY = "only_good"
 """File that says, to whoever reads the folder, that only good units were asked for."""
@@ -29,16 +29,16 @@ class Kilosort2Backend:
 
     name = "kilosort2"
 
-    def installed(self, sorter: SorterConfig) -> str | None:
+    def installed(self, config: SortingPipelineConfig) -> str | None:
         """Return the commit of Kilosort2's code, "compiled" or "unknown"; None where it is not here."""
         try:
-            return find_installation(sorter).version
+            return find_installation(config.sorter).version
         except SorterNotInstalledError:
             return None
 
-    def check_installed(self, sorter: SorterConfig) -> str:
+    def check_installed(self, config: SortingPipelineConfig) -> str:
         """Return that version; raise SorterNotInstalledError when MATLAB or Kilosort2 is missing."""
-        return find_installation(sorter).version
+        return find_installation(config.sorter).version
 
     def check_params(self, config: SortingPipelineConfig) -> None:
         """Raise ValueError when a parameter is unknown, of the wrong type or out of its range."""
@@ -49,7 +49,7 @@ class Kilosort2Backend:
         return {
             "params": thaw(config.sorter.sorter_params),
             "freq_min": config.recording.freq_min,
-            "version": self.installed(config.sorter),
+            "version": self.installed(config),
         }
 
     def sort(self, job: SortJob) -> Mapping[str, Any]:

@@ -25,7 +25,7 @@ from spikelab.spike_sorting.backends.kilosort4.parameters import (
     check_against_recording,
     check_parameters,
 )
-from spikelab.spike_sorting.config import SorterConfig, SortingPipelineConfig
+from spikelab.spike_sorting.config import SortingPipelineConfig
 
 if TYPE_CHECKING:
     from spikelab.spike_sorting.backends.kilosort4.steps import Request
@@ -45,16 +45,16 @@ class Kilosort4Backend:
 
     name = "kilosort4"
 
-    def installed(self, sorter: SorterConfig) -> str | None:  # noqa: ARG002 - there is one, whatever the settings
+    def installed(self, config: SortingPipelineConfig) -> str | None:  # noqa: ARG002 - there is one, whatever the settings
         """Return the installed version, or None."""
         try:
             return version("kilosort")
         except PackageNotFoundError:
             return None
 
-    def check_installed(self, sorter: SorterConfig) -> str:
+    def check_installed(self, config: SortingPipelineConfig) -> str:
         """Return the installed version; raise SorterNotInstalledError when it is missing or untested."""
-        found = self.installed(sorter)
+        found = self.installed(config)
         if found is None:
             msg = "Kilosort4 is not installed: pip install 'kilosort>=4.1.7,<4.2' torch"
             raise SorterNotInstalledError(msg, sorter=self.name, missing="kilosort")
@@ -76,7 +76,7 @@ class Kilosort4Backend:
             "advice": advisor.VERSION if _is_advised(config) else None,
             "freq_min": config.recording.freq_min,
             "random_seed": config.execution.random_seed,
-            "version": self.installed(config.sorter),
+            "version": self.installed(config),
         }
 
     def sort(self, job: SortJob) -> Mapping[str, Any]:
