@@ -66,9 +66,11 @@ class SimulatedRecording(BaseRecording):  # type: ignore[misc]  # SpikeInterface
         The fields of `SimulationSpec`.
     """
 
+    spec_type: type[SimulationSpec] = SimulationSpec
+
     def __init__(self, **parameters: Any) -> None:
-        spec = SimulationSpec(**parameters)
-        self.parts = build(spec)
+        spec = self.spec_type(**parameters)
+        self.parts = self._build(spec)
         parent = self.parts.recording_uV
         super().__init__(spec.fs_Hz, parent.channel_ids, spec.dtype)
         self.add_recording_segment(_QuantisedSegment(parent.segments[0], spec))
@@ -76,6 +78,9 @@ class SimulatedRecording(BaseRecording):  # type: ignore[misc]  # SpikeInterface
         self.set_channel_gains(spec.gain_uV)
         self.set_channel_offsets(spec.offset_uV)
         self._kwargs = asdict(spec)
+
+    def _build(self, spec: Any) -> Parts:
+        return build(spec)
 
 
 class _QuantisedSegment(BaseRecordingSegment):  # type: ignore[misc]  # SpikeInterface is untyped
@@ -98,12 +103,12 @@ class _QuantisedSegment(BaseRecordingSegment):  # type: ignore[misc]  # SpikeInt
 
 def build(spec: SimulationSpec) -> Parts:
     """Return the parts of the simulation that the spec describes; equal specs give equal parts."""
-    locations_um = _place_units(spec)
-    peak_uV = np.random.default_rng(spec.seed_of("peaks")).uniform(*spec.peak_uV, spec.n_units)
+    locations_um = place_units(spec)
+    peak_uV = draw_peaks(spec)
     unscaled = _templates_at(spec, locations_um)
     scale = peak_uV / -unscaled.min(axis=(1, 2))
     templates_uV = _scaled(unscaled, scale)
-    sorting = _generate_spikes(spec)
+    sorting = generate_spikes(spec)
     sorting.set_property("gt_unit_locations", locations_um)
     if spec.drift and spec.n_units:
         recording_uV = _inject_drifting(spec, sorting, locations_um, scale)
@@ -112,7 +117,13 @@ def build(spec: SimulationSpec) -> Parts:
     return Parts(recording_uV, sorting, locations_um, templates_uV, peak_uV)
 
 
-def _generate_spikes(spec: SimulationSpec) -> BaseSorting:
+def draw_peaks(spec: SimulationSpec) -> Floats:
+    """Return the absolute trough amplitude of each unit on its largest channel (uV)."""
+    return np.random.default_rng(spec.seed_of("peaks")).uniform(*spec.peak_uV, spec.n_units)
+
+
+def generate_spikes(spec: SimulationSpec) -> BaseSorting:
+    """Return the true spikes: Poisson trains with a refractory period."""
     if spec.n_units == 0:
         return NumpySorting.from_unit_dict([{}], spec.fs_Hz)
     return generate_sorting(
@@ -125,12 +136,12 @@ def _generate_spikes(spec: SimulationSpec) -> BaseSorting:
     )
 
 
-def _place_units(spec: SimulationSpec) -> Floats:
+def place_units(spec: SimulationSpec, max_z_um: float = _MAX_Z_UM) -> Floats:
     """Place the units shank by shank: over the whole probe, most would lie between the shanks."""
     shanks_um = _contacts_by_shank(make_probe(spec.layout, spec.n_channels))
     shares = np.array_split(np.arange(spec.n_units), len(shanks_um))
     placed = [
-        _place_near(contacts_um, len(share), spec.seed_of(f"locations {shank}"))
+        _place_near(contacts_um, len(share), max_z_um, spec.seed_of(f"locations {shank}"))
         for shank, (contacts_um, share) in enumerate(zip(shanks_um, shares, strict=True))
     ]
     return np.concatenate(placed)
@@ -143,13 +154,15 @@ def _contacts_by_shank(probe: Any) -> list[Floats]:
     return [positions_um[probe.shank_ids == shank] for shank in np.unique(probe.shank_ids)]
 
 
-def _place_near(contacts_um: Floats, n_units: int, seed: int) -> Floats:
+def _place_near(contacts_um: Floats, n_units: int, max_z_um: float, seed: int) -> Floats:
     """Return locations, shape (n_units, 3), um, as far from each other as so many units can be."""
-    drawn = (_draw_locations(contacts_um, n_units, distance_um, seed) for distance_um in _DISTANCES_UM)
+    drawn = (_draw_locations(contacts_um, n_units, distance_um, max_z_um, seed) for distance_um in _DISTANCES_UM)
     return next(locations_um for locations_um in drawn if locations_um is not None)
 
 
-def _draw_locations(contacts_um: Floats, n_units: int, distance_um: float | None, seed: int) -> Floats | None:
+def _draw_locations(
+    contacts_um: Floats, n_units: int, distance_um: float | None, max_z_um: float, seed: int
+) -> Floats | None:
     """Return locations at least `distance_um` from each other, or None when there is no room for that."""
     try:
         locations_um: Floats = generate_unit_locations(
@@ -157,7 +170,7 @@ def _draw_locations(contacts_um: Floats, n_units: int, distance_um: float | None
             contacts_um,
             margin_um=_MARGIN_UM,
             minimum_z=_MIN_Z_UM,
-            maximum_z=_MAX_Z_UM,
+            maximum_z=max_z_um,
             minimum_distance=distance_um,
             distance_strict=True,
             seed=seed,
@@ -190,7 +203,8 @@ def _n_before(spec: SimulationSpec) -> int:
     return n_before
 
 
-def _noise(spec: SimulationSpec) -> BaseRecording:
+def noise(spec: SimulationSpec) -> BaseRecording:
+    """Return white noise, lazy (uV)."""
     return NoiseGeneratorRecording(
         num_channels=spec.n_channels,
         sampling_frequency=spec.fs_Hz,
@@ -204,7 +218,7 @@ def _noise(spec: SimulationSpec) -> BaseRecording:
 
 
 def _inject(spec: SimulationSpec, sorting: BaseSorting, templates_uV: Floats) -> BaseRecording:
-    return InjectTemplatesRecording(sorting, templates_uV, nbefore=_n_before(spec), parent_recording=_noise(spec))
+    return InjectTemplatesRecording(sorting, templates_uV, nbefore=_n_before(spec), parent_recording=noise(spec))
 
 
 def _inject_drifting(spec: SimulationSpec, sorting: BaseSorting, locations_um: Floats, scale: Floats) -> BaseRecording:
@@ -212,7 +226,7 @@ def _inject_drifting(spec: SimulationSpec, sorting: BaseSorting, locations_um: F
     moved = [_scaled(_templates_at(spec, _move(locations_um, step_um)), scale) for step_um in steps_um]
     return InjectDriftingTemplatesRecording(
         sorting=sorting,
-        parent_recording=_noise(spec),
+        parent_recording=noise(spec),
         drifting_templates=_drifting_templates(spec, np.stack(moved), steps_um),
         displacement_vectors=[vectors_um],
         displacement_sampling_frequency=rate_Hz,

@@ -39,7 +39,7 @@ class SimulationSpec:
         _check_numbers(self)
         for name in ("peak_uV", "rate_Hz"):
             # Lists when the spec comes from JSON.
-            object.__setattr__(self, name, _as_range(name, getattr(self, name)))
+            object.__setattr__(self, name, as_range(name, getattr(self, name)))
 
     @property
     def n_samples(self) -> int:
@@ -86,14 +86,14 @@ def quantise(
 
 
 def _check_numbers(spec: SimulationSpec) -> None:
-    _check_at_least("fs_Hz", spec.fs_Hz, MIN_FS_HZ)
+    check_at_least("fs_Hz", spec.fs_Hz, MIN_FS_HZ)
     _check_positive("duration_s", spec.duration_s)
-    _check_at_least("duration_s", spec.duration_s, 1 / spec.fs_Hz)
+    check_at_least("duration_s", spec.duration_s, 1 / spec.fs_Hz)
     _check_positive("gain_uV", spec.gain_uV)
-    _check_at_least("noise_uV", spec.noise_uV, 0.0)
-    _check_at_least("n_units", spec.n_units, 0)
-    _check_at_least("seed", spec.seed, 0)
-    _check_at_least("offset_uV", spec.offset_uV, -math.inf)
+    check_at_least("noise_uV", spec.noise_uV, 0.0)
+    check_at_least("n_units", spec.n_units, 0)
+    check_at_least("seed", spec.seed, 0)
+    check_at_least("offset_uV", spec.offset_uV, -math.inf)
     _check_dtype(spec.dtype)
 
 
@@ -103,7 +103,8 @@ def _check_positive(name: str, value: float) -> None:
         raise ValueError(message)
 
 
-def _check_at_least(name: str, value: float, least: float) -> None:
+def check_at_least(name: str, value: float, least: float) -> None:
+    """Raise ValueError for a number below `least`, or none."""
     if not (value >= least and math.isfinite(value)):
         message = f"{name} must be a finite number of at least {least:g}, but is {value!r}."
         raise ValueError(message)
@@ -115,7 +116,8 @@ def _check_dtype(dtype: str) -> None:
         raise ValueError(message)
 
 
-def _as_range(name: str, bounds: Sequence[float]) -> tuple[float, float]:
+def as_range(name: str, bounds: Sequence[float]) -> tuple[float, float]:
+    """Return bounds as (low, high), or raise ValueError where they are none."""
     values = tuple(float(bound) for bound in bounds)
     if len(values) != 2 or not 0 < values[0] <= values[1] < math.inf:
         message = f"{name} must be (low, high) with 0 < low <= high, but is {bounds!r}."
