@@ -51,6 +51,31 @@ def write_spikeglx(folder: Path, run: str, samples: Samples, fs_Hz: float, band:
     return path
 
 
+def write_spikeglx_nidq(
+    folder: Path, run: str, digital_word: Samples, fs_Hz: float, lines: str, *, trigger: int = 0
+) -> Path:
+    """Write ``run_g0_t0.nidq.bin`` and its .meta: one analog channel of zeros, and a digital word of `lines`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{run}_g0_t{trigger}.nidq.bin"
+    np.stack([np.zeros_like(digital_word), digital_word], axis=1).tofile(path)
+    meta = {
+        "typeThis": "nidq",
+        "fileName": path.name,
+        "fileSizeBytes": path.stat().st_size,
+        "firstSample": 0,
+        "nSavedChans": 2,
+        "niAiRangeMax": 5,
+        "niMAGain": 1,
+        "niMNGain": 200,
+        "niSampRate": fs_Hz,
+        "niXDChans1": lines,
+        "snsMnMaXaDw": "0,0,1,1",
+        "~snsChanMap": "(0,0,1,1,1)(XA0;0:0)(XD0;1:1)",
+    }
+    path.with_suffix(".meta").write_text("".join(f"{key}={value}\n" for key, value in meta.items()))
+    return path
+
+
 # ------------------------------------------------------------------------------------------------- Open Ephys
 
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from spikelab.stim_sorting._digital_lines import maxwell_events_ms, spikeglx_events_ms
 from spikelab.stim_sorting._inputs import checked_times
 
 _PER_UNIT_MS = {"s": 1000.0, "sec": 1000.0, "seconds": 1000.0, "ms": 1.0, "us": 1e-3}
 
 
-def read_stim_times(path: str | os.PathLike[str]) -> npt.NDArray[np.float64]:
+def read_stim_times(path: str | os.PathLike[str], *, line: str | None = None) -> npt.NDArray[np.float64]:
     r"""Return the times of stimulation in a file (ms).
 
     Parameters
@@ -24,7 +26,10 @@ def read_stim_times(path: str | os.PathLike[str]) -> npt.NDArray[np.float64]:
     path : path
         ``.npy``: one array of times (ms). ``.csv``, ``.tsv`` or ``.txt``: the column whose name speaks of time (such as
         ``time_ms`` or ``stim_time_s``, by which its unit is known), else the first one, in ms. Maxwell's
-        ``.raw.h5`` and SpikeGLX's folders: their events, as SpikeInterface reads them.
+        ``.raw.h5`` of version 20160704: when its trigger input went up. A folder of SpikeGLX: when a digital line of
+        the NI card (``.nidq.bin``, ``XD0`` to ``XD7``) went up, by its own clock.
+    line : str or None, default None
+        Digital line of a Maxwell or SpikeGLX recording, such as ``"XD1"``; None takes the only one that has events.
 
     Returns
     -------
@@ -36,7 +41,7 @@ def read_stim_times(path: str | os.PathLike[str]) -> npt.NDArray[np.float64]:
     FileNotFoundError
         There is no such file.
     ValueError
-        The file holds no times, or SpikeInterface cannot read its events.
+        The file holds no times, SpikeInterface cannot read its events, or several lines have some and none is chosen.
 
     Examples
     --------
@@ -53,22 +58,38 @@ def read_stim_times(path: str | os.PathLike[str]) -> npt.NDArray[np.float64]:
     if not path.exists():
         msg = f"there is no file of stimulation times at {path}"
         raise FileNotFoundError(msg)
-    readers: dict[str, Callable[[Path], Any]] = {
-        ".npy": _from_npy, ".csv": _from_table, ".tsv": _from_table, ".txt": _from_table, ".h5": _from_maxwell
-    }  # fmt: skip
-    reader = _from_spikeglx if path.is_dir() else readers.get(path.suffix.lower())
-    if reader is None:
+    read = _reader(path, line)
+    try:
+        times_ms = checked_times(read())
+    except ValueError as error:
+        msg = f"{path}: {error}"
+        raise ValueError(msg) from error
+    return times_ms
+
+
+def _reader(path: Path, line: str | None) -> Callable[[], Any]:
+    """Return what reads the times in a file or folder.
+
+    Raises
+    ------
+    ValueError
+        It is of no kind that can be read, or a line is chosen in a file that has none.
+    """
+    recordings = {".h5": maxwell_events_ms, "folder": spikeglx_events_ms}
+    tables = {".npy": _from_npy, ".csv": _from_table, ".tsv": _from_table, ".txt": _from_table}
+    kind = "folder" if path.is_dir() else path.suffix.lower()
+    if kind in recordings:
+        return partial(recordings[kind], path, line)
+    if kind not in tables:
         msg = (
             f"cannot read times of stimulation from {path}: expected a .npy, .csv, .tsv or .txt file, "
             "Maxwell's .raw.h5 or a folder of SpikeGLX"
         )
         raise ValueError(msg)
-    try:
-        times_ms = checked_times(reader(path))
-    except ValueError as error:
-        msg = f"{path}: {error}"
-        raise ValueError(msg) from error
-    return times_ms
+    if line is not None:
+        msg = f"line={line!r} chooses a digital line of a recording, and {path} is a file of times"
+        raise ValueError(msg)
+    return partial(tables[kind], path)
 
 
 def _from_npy(path: Path) -> Any:
@@ -101,31 +122,3 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _from_maxwell(path: Path) -> Any:
-    from spikeinterface.extractors import read_maxwell_event
-
-    return _event_times_ms(lambda: read_maxwell_event(path))
-
-
-def _from_spikeglx(path: Path) -> Any:
-    from spikeinterface.extractors import read_spikeglx_event
-
-    return _event_times_ms(lambda: read_spikeglx_event(path))
-
-
-def _event_times_ms(read: Callable[[], Any]) -> Any:
-    """Return the times of all channels of events that SpikeInterface reads."""
-    try:
-        events = read()
-        times_s = [np.asarray(events.get_event_times(channel)) for channel in events.channel_ids]
-    except (OSError, LookupError, TypeError, AttributeError, NotImplementedError, AssertionError) as error:
-        why = f"{type(error).__name__}: {error}"
-        msg = f"SpikeInterface cannot read events from it ({why}); give the times as .csv or .npy"
-        raise ValueError(msg) from error
-    found = np.concatenate([np.empty(0), *times_s])
-    if found.size == 0:
-        msg = "SpikeInterface finds no events in it; give the times as .csv or .npy"
-        raise ValueError(msg)
-    return np.sort(found) * 1000.0

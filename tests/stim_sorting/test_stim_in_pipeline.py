@@ -14,7 +14,7 @@ from spikelab.spike_sorting.config import KILOSORT4, StimulationConfig
 from spikelab.spike_sorting.jobs import plan
 from spikelab.spike_sorting.run_folder import RunFolder
 from spikelab.spike_sorting.stages.load import build_recording
-from spikelab.stim_sorting import align_to_events, peri_stimulus_histogram, read_stim_times
+from spikelab.stim_sorting import align_to_events, peri_stimulus_histogram
 from spikelab.stim_sorting.artifact_removal import Removal
 from spikelab.stim_sorting.recentering import Recentering
 
@@ -169,36 +169,6 @@ def test_histogram_and_latency():
     assert np.isnan(psth.rates_Hz[:, blanked]).all()
     assert np.nanmax(psth.rates_Hz[0]) > 400
     assert len(align_to_events(sd, events, 150, 50)) == 199
-
-
-@pytest.mark.parametrize(
-    "name,text",
-    [
-        ("a.csv", "120.5\n300\n"),
-        ("b.csv", "n;stim time (s)\n1;0.1205\n2;0.3\n"),
-        ("c.tsv", "time_ms\tcurrent\n120.5\t4\n300\t4\n"),
-        ("d.npy", None),
-    ],
-)
-def test_times_from_files(tmp_path, name, text):
-    """Tables with and without names, in s and in ms, and arrays give times in ms."""
-    path = tmp_path / name
-    np.save(path, [120.5, 300.0]) if text is None else path.write_text(text)
-    assert read_stim_times(path).tolist() == pytest.approx([120.5, 300.0])
-
-
-@pytest.mark.parametrize("name,text,said", [("a.csv", "one\nx\n", "no number"), ("a.xls", "", "expected a .npy")])
-def test_files_without_times_are_named(tmp_path, name, text, said):
-    """A file that holds no times is named, with what was expected."""
-    (tmp_path / name).write_text(text)
-    with pytest.raises(ValueError, match=said):
-        read_stim_times(tmp_path / name)
-
-
-def test_a_maxwell_file_without_events_says_so(stimulated):
-    """Where SpikeInterface finds no events, the message says what to give instead."""
-    with pytest.raises(ValueError, match=r"give the times as \.csv or \.npy"):
-        read_stim_times(stimulated[0] / "stimulated.raw.h5")
 
 
 def test_the_documented_package_has_all_of_it():
