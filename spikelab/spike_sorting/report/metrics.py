@@ -83,6 +83,7 @@ METRICS = (
         digits=0,
         is_log=True,
     ),
+    Metric("stim_latency_ms", "latency after stimulation", "ms", attribute="stim_latency_ms", digits=1),
 )
 _OF_PAIRS = Metric(
     "redundancy_pct",

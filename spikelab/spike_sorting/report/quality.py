@@ -31,8 +31,8 @@ def extract_unit_quality_stats(spikedata_or_path: SpikeData | str | os.PathLike[
     -------
     dict
         ``n_units``, ``n_spikes``, and for ``amplitude_uV``, ``snr``, ``std_norm``, ``isi_violation_pct``,
-        ``firing_rate_Hz`` and ``spikes_per_unit`` a dict {n, min, q25, median, q75, max} over the units that have a
-        finite value; where none has, n is 0 and the others are None.
+        ``contamination_pct``, ``firing_rate_Hz``, ``spikes_per_unit`` and ``stim_latency_ms`` a dict {n, min, q25,
+        median, q75, max} over the units that have a finite value; where none has, n is 0 and the others are None.
 
     Raises
     ------

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from spikelab.spike_sorting.backends.overview import Overview, read_overview, write_overview
-from spikelab.spike_sorting.report import generate_sorting_report, write_report
+from spikelab.spike_sorting.report import generate_sorting_report, wording, write_report
 
 
 def figure_titled(page, title):
@@ -112,13 +112,29 @@ def test_what_kilosort_thinks_of_a_unit_is_told(finished):
     write_report(run.folder, result)
     page = run.texts()[1]
     assert sum(map(sum, (trace["y"] for trace in figure_titled(page, "contamination (%)")["data"]))) == 10
-    headings = re.findall(r"<th aria-sort[^>]*><button type=\"button\">(.*?)</button>", page)
-    row = re.search(r"<tr class=\"is-\w+\"><td[^>]*>107</td>.*?</tr>", page, re.DOTALL).group(0)
-    cells = dict(zip(headings, re.findall(r"<td[^>]*>(.*?)</td>", row), strict=True))
+    cells = cells_of(page, 107)
     assert (cells["contamination (%)"], cells["label"]) == ("10.5", "good")
 
 
-def test_a_sorter_without_contamination_has_no_column_of_it(make_run, make_units):
+def cells_of(page, unit):
+    """Return the cells of a unit in the table, by heading."""
+    headings = re.findall(r"<th aria-sort[^>]*><button type=\"button\">(.*?)</button>", page)
+    row = re.search(rf"<tr class=\"is-\w+\"><td[^>]*>{unit}</td>.*?</tr>", page, re.DOTALL).group(0)
+    return dict(zip(headings, re.findall(r"<td[^>]*>(.*?)</td>", row), strict=True))
+
+
+def test_latency_after_stimulation_is_told_of_each_unit(make_run, make_units):
+    """Units that answer have their latency in the table, and those that do not a dash."""
+    run, units = make_run(), make_units()
+    for attributes in units.neuron_attributes:
+        attributes["stim_latency_ms"] = 12.5 if attributes["unit_id"] == 107 else float("nan")
+    write_report(run.folder, run.add_units(units))
+    page = run.texts()[1]
+    latencies = [cells_of(page, unit)["latency after stimulation (ms)"] for unit in (107, 105)]
+    assert latencies == ["12.5", wording.UNKNOWN]
+
+
+def test_what_is_known_of_no_unit_has_no_column(make_run, make_units):
     """A number that is known of no unit takes no room in the table."""
     run = make_run()
     units = make_units()
@@ -128,3 +144,4 @@ def test_a_sorter_without_contamination_has_no_column_of_it(make_run, make_units
     page = run.texts()[1]
     assert "SNR</button>" in page
     assert "contamination" not in page
+    assert "latency after stimulation" not in page
