@@ -63,9 +63,10 @@ class FakeSorter:
         import numpy as np
 
         from spikelab.spike_sorting.backends.base import Sorting, check_sorting
+        from spikelab.spike_sorting.backends.phy_files import load_array
 
-        samples = np.load(folder / "samples.npy", allow_pickle=False)
-        unit_ids, units = np.unique(np.load(folder / "channels.npy", allow_pickle=False), return_inverse=True)
+        samples = load_array(folder / "samples.npy", "fake")
+        unit_ids, units = np.unique(load_array(folder / "channels.npy", "fake"), return_inverse=True)
         return check_sorting(Sorting(samples, units, unit_ids, {}), n_samples, "fake")
 
     def smaller(self, config: Any, shortage: Any) -> Any:
@@ -75,7 +76,7 @@ class FakeSorter:
         if now <= 1:
             return None
         params = {**config.sorter.sorter_params, "batch_size": now // 2}
-        return Shrunk(config.override(kilosort_params=params), {"batch_size": now // 2}, changes_result=True)
+        return Shrunk(config.override(kilosort_params=params), {"batch_size": now // 2}, changes_result=False)
 
     def environment(self, config: Any) -> Mapping[str, str]:
         return {}

@@ -24,6 +24,7 @@ WHERE = {
     "cluster": ("spike_sorting/cluster/",),
     "nwb": ("spikedata/nwb.py",),
     "pynapple": ("spikedata/pynapple.py",),
+    "dev": ("testing/",),
 }
 """Extras, and the only places that may import what they bring."""
 

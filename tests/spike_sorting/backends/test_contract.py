@@ -1,0 +1,78 @@
+"""Every sorter keeps the contract: ours, and one that an entry point adds."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from support import FAKE_SORTER, REPOSITORY, tomllib
+
+from spikelab.testing import BackendContract
+
+
+class TestFake(BackendContract):
+    """The fake sorter, found by its entry point."""
+
+    sorter: ClassVar[str] = "fake"
+    result_files = ("samples.npy", "channels.npy")
+    changes: ClassVar[dict[str, Any]] = {"kilosort_params": {"marker": 1}}
+    harmless: ClassVar[dict[str, Any]] = {"kilosort_params": {"batch_size": 2}}
+
+    @pytest.fixture(scope="class", autouse=True)
+    @classmethod
+    def machine(cls) -> Iterator[None]:
+        """Its folder is on the path of this process."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.syspath_prepend(FAKE_SORTER)
+            yield
+
+
+class TestKilosort4(BackendContract):
+    """Kilosort4 on the CPU."""
+
+    sorter: ClassVar[str] = "kilosort4"
+    options: ClassVar[dict[str, Any]] = {"kilosort_params": {"nblocks": 0, "torch_device": "cpu"}}
+    result_files = (
+        *("spike_times.npy", "spike_clusters.npy"),
+        *("cluster_KSLabel.tsv", "cluster_ContamPct.tsv", "cluster_Amplitude.tsv"),
+    )
+    changes: ClassVar[dict[str, Any]] = {
+        "kilosort_params": {"Th_learned": 9.5, "advise": False},
+        "random_seed": 2,
+        "freq_min": 200.0,
+    }
+    harmless: ClassVar[dict[str, Any]] = {"kilosort_params": {"clear_cache": True, "arrays_on_disk": True}}
+    wrong: ClassVar[dict[str, Any]] = {"kilosort_params": {"Th_learned": -1, "nt": 60, "torch_device": 3}}
+
+    @pytest.fixture(scope="class", autouse=True)
+    @classmethod
+    def machine(cls) -> None:
+        """It is not there in an installation without extras."""
+        pytest.importorskip("kilosort")
+
+
+def test_the_sorter_of_the_page_keeps_it(tmp_path: Path) -> None:
+    """docs/developing.md has a whole sorter of a third party: it is found once installed, and keeps the contract."""
+    page = (REPOSITORY / "docs" / "developing.md").read_text(encoding="utf-8")
+    section = page.split("## A sorter of your own")[1].split("\n## ")[0]
+    backend, project, tests = re.findall(r"```(?:python|toml)\n(.+?)```", section, re.DOTALL)
+    (tmp_path / "troughs.py").write_text(backend)
+    (tmp_path / "test_troughs.py").write_text(tests)
+    information = tmp_path / "troughs-1.0.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: troughs\nVersion: 1.0\n")
+    (points,) = tomllib.loads(project)["project"]["entry-points"].items()
+    lines = [f"[{points[0]}]", *(f"{name} = {where}" for name, where in points[1].items())]
+    (information / "entry_points.txt").write_text("\n".join(lines))
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_troughs.py"]
+    path = os.pathsep.join([str(tmp_path), str(REPOSITORY)])
+    environment = {**os.environ, "PYTHONPATH": path, "PYTEST_ADDOPTS": ""}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert "21 passed" in done.stdout
