@@ -146,20 +146,20 @@ class BackendContract:
 
     def test_it_says_which_version_is_installed(self) -> None:
         """Both ways to ask give the same version."""
-        sorter, backend = self.config().sorter, get_backend(self.sorter)
-        version = backend.check_installed(sorter)
+        config, backend = self.config(), get_backend(self.sorter)
+        version = backend.check_installed(config)
         assert isinstance(version, str)
         assert version
-        assert backend.installed(sorter) == version
+        assert backend.installed(config) == version
 
     def test_it_says_what_is_missing(self) -> None:
         """Where the sorter is not, there is no version, and an error that says what to install."""
         backend = get_backend(self.sorter)
         for name, options in each(self.missing):
-            sorter = with_options(self.config(), options).sorter
-            assert backend.installed(sorter) is None, name
+            config = with_options(self.config(), options)
+            assert backend.installed(config) is None, name
             with pytest.raises(SorterNotInstalledError) as caught:
-                backend.check_installed(sorter)
+                backend.check_installed(config)
             assert caught.value.missing, name
 
     def test_unknown_parameters_are_refused(self) -> None:
