@@ -45,7 +45,7 @@ def build_app() -> typer.Typer:
     for panel, commands in (
         (BEGIN, (doctor, demo)),
         (SORT, (preflight, sort, multistream)),
-        (LOOK, (streams, status, report, clean)),
+        (LOOK, (streams, status, watch, report, clean)),
     ):
         for command in commands:
             app.command(rich_help_panel=panel)(command)
@@ -160,6 +160,25 @@ def status(folders: Folders, as_json: AsJson = False) -> None:
     from spikelab.cli.status import tell_status
 
     raise typer.Exit(tell_status(folders, as_json=as_json))
+
+
+@exit_codes()
+def watch(
+    folders: Folders,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port to serve on.  (default: a free one)")] = 0,
+    host: Annotated[
+        str, typer.Option("--host", help="Address to serve on; any but a loopback one needs a token.")
+    ] = "127.0.0.1",
+    open_browser: Annotated[bool, typer.Option("--open", metavar="", help="Open the page in a browser.")] = False,
+) -> None:
+    """Show running sorts on a page in the browser: steps, memory, logs, failures.  Changes nothing.
+
+    The page is served to this machine alone. With another --host, its address has a token, without which nobody
+    gets an answer.
+    """
+    from spikelab.cli.live.command import watch_folders
+
+    raise typer.Exit(watch_folders(folders, host=host, port=port, open_browser=open_browser))
 
 
 @exit_codes()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from threading import Event
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ from spikelab.spike_sorting.pipeline import Observer, is_finished, run_recording
 from spikelab.spike_sorting.preflight import Finding, error_from, findings_for, raise_for, run_preflight
 from spikelab.spike_sorting.remarks import Remark
 from spikelab.spike_sorting.report import write_batch_report
+from spikelab.spike_sorting.roster import announced
 from spikelab.spike_sorting.supervision.arbiter import MemoryArbiter
 from spikelab.spike_sorting.supervision.awake import stay_awake
 from spikelab.spike_sorting.supervision.deadline import Deadline, unanswered
@@ -73,7 +75,8 @@ def run_jobs(
         for job in jobs:
             report.add(_not_started(job, error))
         raise
-    with stay_awake(any(job.config.execution.prevent_system_sleep for job in jobs)):
+    keep_awake = any(job.config.execution.prevent_system_sleep for job in jobs)
+    with stay_awake(keep_awake), announced(_places(jobs), n_parallel):
         outcomes = _run_all(jobs, on_error, n_parallel, observer, on_outcome)
     for outcome in outcomes:
         report.add(outcome.result)
@@ -113,6 +116,12 @@ def _with_dead_disks_marked(jobs: Sequence[Job]) -> list[Job]:
     dead = unanswered([partial(ask_disks, job.places) for job in jobs], limit_s)
     error = IOStallError(f"a disk does not answer within {limit_s:g} s", stall_s=limit_s)
     return [replace(job, problem=error) if number in dead else job for number, job in enumerate(jobs)]
+
+
+def _places(jobs: Sequence[Job]) -> list[Path]:
+    """Return the results folders to announce: none is made for recordings alone that cannot be sorted."""
+    made = {job.run.results.parent for job in jobs if job.problem is None}
+    return [job.run.results for job in jobs if job.run.results.parent in made]
 
 
 def _is_on_dead_disk(job: Job) -> bool:

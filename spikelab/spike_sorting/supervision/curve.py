@@ -28,6 +28,8 @@ FIRST_INTERVAL_S = 2.0
 LINES_PER_INTERVAL = 900
 """After so many lines the interval doubles: 24 hours are some 5,500 lines, 400 KB."""
 
+_TAIL_BYTES = 4096
+
 _log = logging.getLogger(__name__)
 
 
@@ -101,6 +103,20 @@ def read_curve(path: Path) -> list[dict[str, float | None]]:
     columns = header.split(",")
     rows = (_parse(line.split(",")) for line in body.splitlines())
     return [dict(zip(columns, row, strict=True)) for row in rows if row is not None and len(row) == len(columns)]
+
+
+def last_row(path: Path) -> dict[str, float | None]:
+    """Return the last whole row of a resource curve, from its end alone; empty where there is none."""
+    try:
+        with path.open("rb") as file:
+            header = file.readline()
+            file.seek(max(len(header), path.stat().st_size - _TAIL_BYTES))
+            lines = file.read().decode("ascii", errors="replace").split("\n")[:-1]
+    except OSError:
+        return {}
+    columns = header.decode("ascii", errors="replace").strip().split(",")
+    rows = (_parse(line.split(",")) for line in reversed(lines))
+    return next((dict(zip(columns, row, strict=True)) for row in rows if row and len(row) == len(columns)), {})
 
 
 def _parse(cells: list[str]) -> list[float | None] | None:

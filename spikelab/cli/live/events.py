@@ -1,0 +1,67 @@
+"""What the journal of a run says of its last run: where it is, what was tried again, what deserves a look."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from spikelab.spike_sorting.report.sorting_log import STAGES
+
+Event = Mapping[str, Any]
+
+
+def of_last_run(events: Sequence[Event], held_since: str | None) -> list[Event]:
+    """Return the events of the last run; none where one has the folder since `held_since` and has told nothing yet."""
+    begun = [number for number, event in enumerate(events) if event.get("event") == "run_started"]
+    last = list(events[begun[-1] :]) if begun else list(events)
+    return [] if last and str(last[0].get("time", "")) < (held_since or "") else last
+
+
+def stage_track(current: str | None, now: str) -> tuple[tuple[str, str], ...]:
+    """Return each stage of a sort with where it stands, `now` for the current one."""
+    if current not in STAGES:
+        return tuple((name, "todo") for name in STAGES)
+    position = STAGES.index(current)
+    return tuple((name, "done" if k < position else now if k == position else "todo") for k, name in enumerate(STAGES))
+
+
+def stage_by_events(events: Sequence[Event]) -> str:
+    """Return the stage in which a run is that has not reported progress yet; empty at its beginning."""
+    told = [event for event in events if event.get("event") in {"stage_started", "stage_finished"}]
+    if not told:
+        return ""
+    stage = str(told[-1].get("stage") or "")
+    if told[-1]["event"] == "stage_started" or stage not in STAGES[:-1]:
+        return stage
+    return STAGES[STAGES.index(stage) + 1]
+
+
+def attempt_of(events: Sequence[Event]) -> int:
+    """Return which attempt at its phase the last worker is."""
+    phases = [event.get("phase") for event in events if event.get("event") == "worker_started"]
+    return max(1, phases.count(phases[-1])) if phases else 1
+
+
+def changes_in(events: Sequence[Event]) -> tuple[str, ...]:
+    """Return what was tried again with which settings, and why."""
+    retries = (event for event in events if event.get("event") == "retry")
+    return tuple(str(event.get("remark") or "tried again") for event in retries)
+
+
+def told_by_watch(events: Sequence[Event]) -> Iterator[str]:
+    """Return what the watch has to tell and has not taken back."""
+    told: dict[str, str] = {}
+    for number, event in enumerate(events):
+        name, sensor = event.get("event"), f"sensor {event.get('sensor')}"
+        if name == "watch" and event.get("kind") == "cleared":
+            told.pop(sensor, None)
+        elif name == "watch":
+            told[sensor] = str(event.get("detail") or sensor)
+        elif name == "stopping":
+            told[f"{number}"] = f"Stopping the worker: {event.get('detail') or event.get('reason')}"
+        elif name == "gpu_set_aside":
+            told[f"{number}"] = f"GPU {event.get('gpu')} is not used any more: {event.get('reason')}"
+        elif isinstance(event.get("message"), str):
+            # An event of its own kind that has something to tell people.
+            told[str(event.get("code") or number)] = " ".join(filter(None, (event["message"], event.get("advice"))))
+    return iter(told.values())

@@ -1,0 +1,211 @@
+"""The page and its data over HTTP: to this machine alone, or to whoever has the token; nothing can be changed."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import json
+import logging
+import secrets
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from spikelab.cli.live.outlook import Outlook
+from spikelab.spike_sorting.report.page import environment
+
+_log = logging.getLogger(__name__)
+
+_SAFE = {
+    "Cache-Control": "no-store",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+_PAGE_POLICY = (
+    "default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; connect-src 'self'; img-src data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_REPORT_POLICY = (
+    "sandbox allow-scripts allow-downloads allow-modals; default-src 'none'; style-src 'unsafe-inline'; "
+    "script-src 'unsafe-inline' 'unsafe-eval'; img-src data: blob:"
+)
+"""A report has scripts of its own: they get no part of this page, and no way out."""
+
+
+@dataclass(frozen=True)
+class Access:
+    """Who may ask.
+
+    Parameters
+    ----------
+    host : str
+        Address or name that the server listens on.
+    token : str or None
+        What every request must carry; None: no token is needed, which only suits a loopback address.
+    """
+
+    host: str
+    token: str | None
+
+    @classmethod
+    def to(cls, host: str) -> Access:
+        """Return who may ask a server on `host`: on a loopback address this machine, else who has a new token."""
+        return cls(host, None if is_loopback(host) else secrets.token_urlsafe(24))
+
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        names = {self.host.lower(), "localhost"}
+        if self.token is not None:
+            names |= {socket.gethostname().lower(), socket.getfqdn().lower()}
+        return frozenset(names)
+
+    def knows(self, host_header: str) -> bool:
+        """Return whether a browser asked for this server by one of its names.
+
+        A page elsewhere may have a name of its own lead here (DNS rebinding). It cannot do that with an address.
+        """
+        try:
+            name = (urlsplit(f"//{host_header}").hostname or "").lower()
+        except ValueError:
+            return False
+        if name in self._names:
+            return True
+        return is_loopback(name) if self.token is None else _is_address(name)
+
+    def admits(self, token: str) -> bool:
+        """Return whether a request with `token` is answered."""
+        return self.token is None or hmac.compare_digest(token.encode(), self.token.encode())
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether `host` is this machine as only itself sees it."""
+    if host.lower() == "localhost":
+        return True
+    return _is_address(host) and ipaddress.ip_address(host).is_loopback
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+class LiveServer(ThreadingHTTPServer):
+    """Serves the page of an outlook.
+
+    Parameters
+    ----------
+    outlook : Outlook
+        What is shown.
+    access : Access
+        Who may ask.
+    port : int
+        Where it listens; 0 for any that is free.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, outlook: Outlook, access: Access, port: int) -> None:
+        self.outlook = outlook
+        self.access = access
+        # The server reads it before it makes its socket.
+        self.address_family = socket.AF_INET6 if ":" in access.host else socket.AF_INET
+        super().__init__((access.host, port), Handler)
+
+    def handle_error(self, *_request: Any, **_more: Any) -> None:
+        """Log what goes wrong with one request, such as a client that goes away, and go on."""
+        _log.debug("a request failed", exc_info=True)
+
+    @property
+    def url(self) -> str:
+        """What to open in a browser."""
+        host, port = self.access.host, self.server_address[1]
+        if host in {"0.0.0.0", "::"}:  # every interface of this machine
+            host = socket.gethostname()
+        shown = f"[{host}]" if ":" in host else host
+        return f"http://{shown}:{port}/" + (f"?token={self.access.token}" if self.access.token else "")
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers one request: the page, its data, or the report of a recording."""
+
+    server: LiveServer
+    server_version = "spikelab"
+    sys_version = ""
+    timeout = 30.0  # for a client that connects and says nothing
+
+    def do_GET(self) -> None:
+        """Answer, when the request may be answered."""
+        access, url = self.server.access, urlsplit(self.path)
+        hosts = self.headers.get_all("Host", [])
+        if len(hosts) != 1 or not access.knows(hosts[0]):
+            self._refuse(HTTPStatus.MISDIRECTED_REQUEST, "This server is not known by that name.")
+        elif not access.admits(_token_in(url.query)):
+            self._refuse(HTTPStatus.FORBIDDEN, "Open the whole address that spikelab watch has printed.")
+        elif url.path == "/":
+            self._page()
+        elif url.path == "/state.json":
+            self._state()
+        elif url.path.startswith("/report/"):
+            self._report(url.path.removeprefix("/report/"))
+        else:
+            self._refuse(HTTPStatus.NOT_FOUND, "There is nothing here.")
+
+    def _page(self) -> None:
+        nonce = secrets.token_urlsafe(16)
+        folders = [str(folder) for folder in self.server.outlook.folders]
+        html = environment().get_template("live.html.j2").render(nonce=nonce, folders=folders)
+        policy = {"Content-Security-Policy": _PAGE_POLICY.format(nonce=nonce)}
+        self._send(HTTPStatus.OK, "text/html; charset=utf-8", html.encode(), policy)
+
+    def _state(self) -> None:
+        snapshot = self.server.outlook.latest()
+        if snapshot is None:
+            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "The folders have not been read yet.")
+        else:
+            data = json.dumps(snapshot.to_dict(), allow_nan=False).encode()
+            self._send(HTTPStatus.OK, "application/json", data)
+
+    def _report(self, known_id: str) -> None:
+        try:
+            page = self.server.outlook.report_of(known_id)
+            data = None if page is None else self.server.outlook.bytes_of(page)
+        except OSError as error:
+            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, f"The report cannot be read: {error}")
+            return
+        if page is None or data is None:
+            self._refuse(HTTPStatus.NOT_FOUND, "There is no such report.")
+        else:
+            kind = "text/html" if page.suffix == ".html" else "text/plain"
+            self._send(HTTPStatus.OK, f"{kind}; charset=utf-8", data, {"Content-Security-Policy": _REPORT_POLICY})
+
+    def _refuse(self, status: HTTPStatus, reason: str) -> None:
+        self._send(status, "text/plain; charset=utf-8", f"{reason}\n".encode("utf-8", "replace"))
+
+    def _send(self, status: HTTPStatus, content_type: str, data: bytes, more: Mapping[str, str] | None = None) -> None:
+        self.send_response(status)
+        headers = {**_SAFE, **(more or {}), "Content-Type": content_type, "Content-Length": str(len(data))}
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_args: Any, **_more: Any) -> None:
+        """Log who asked, not what: the token is in it."""
+        _log.debug("%s asked", self.client_address[0])
+
+
+def _token_in(query: str) -> str:
+    try:
+        return parse_qs(query, max_num_fields=8).get("token", [""])[0]
+    except ValueError:
+        return ""
