@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -107,6 +108,17 @@ class Page:
             assert time.monotonic() < until, f"{words!r} is not in:\n{text}"
             time.sleep(0.1)
         return text
+
+    def screenshot(self, picture: Path, width: int, *, is_dark: bool = False) -> None:
+        """Save the whole page as a PNG, so many pixels wide, in the light or the dark scheme."""
+        scheme = [{"name": "prefers-color-scheme", "value": "dark" if is_dark else "light"}]
+        self.send("Emulation.setEmulatedMedia", features=scheme)
+        size = {"width": width, "height": 100, "deviceScaleFactor": 1, "mobile": False}
+        self.send("Emulation.setDeviceMetricsOverride", **size)
+        height = self.evaluate("document.documentElement.scrollHeight")
+        self.send("Emulation.setDeviceMetricsOverride", **{**size, "height": height})
+        taken = self.send("Page.captureScreenshot", format="png", captureBeyondViewport=True)
+        picture.write_bytes(base64.b64decode(taken["data"]))
 
     def close(self) -> None:
         """End the browser."""

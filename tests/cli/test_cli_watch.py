@@ -19,7 +19,7 @@ import pytest
 from browser import open_page
 from support import with_fake_sorter
 
-from spikelab.cli.live.batch import summary
+from spikelab.cli.live.batch import summary, with_time_left
 from spikelab.cli.live.command import make_server, usual_port
 from spikelab.cli.live.outlook import Outlook
 from spikelab.cli.live.recording import view_of
@@ -299,12 +299,18 @@ def test_what_a_run_has_met_is_told(tmp_path):
         run.journal.write("retry", phase="sort", remark="ran out of memory; batch_size = 4", changed={})
         for kind, sensor in (("warned", "host_ram_pct"), ("warned", "gpu_temp_c"), ("cleared", "gpu_temp_c")):
             run.journal.write("watch", kind=kind, sensor=sensor, value=1.0, detail=f"{sensor} is high", watched_s=1.0)
+        run.journal.write(
+            "estimated", wall_time_s={"low": 50.0, "likely": 100.0, "high": 200.0}, stages_s={"sort": 60.0}
+        )
+        run.journal.write("throughput_collapsed", stage="sort", estimated_s=60.0, expected_s=240.0)
         publish_json(run.progress, {"stage": "sort", "step": "merging", "fraction": 0.5, "n_spikes": 12, "left_s": 30})
         view = view_of(run.results)
     assert (view.kind, view.stage, view.step, view.fraction, view.n_spikes) == ("running", "sort", "merging", 0.5, 12)
     assert (view.attempt, view.recorded_s, view.step_left_s) == (2, 60.0, 30)
-    assert view.changes == ("ran out of memory; batch_size = 4",)
-    assert view.warnings == (str(warning), "host_ram_pct is high")
+    assert view.changes == ("Ran out of memory; batch_size = 4.",)
+    assert view.warnings[:2] == (str(warning), "host_ram_pct is high.")
+    assert view.warnings[2].startswith("Stage sort takes at least 4 min at its pace; 1 min were estimated.")
+    assert view.estimated_s == 100.0 + 180.0
     assert view.log == ("<b>new</b>",)
     gauges = {gauge.name: gauge for gauge in view.gauges}
     assert set(gauges) == {"memory", "GPU temperature"}
@@ -388,18 +394,24 @@ def test_the_headline_tells_where_the_batch_stands(kinds, standing, headline):
 
 
 def test_the_time_left_is_what_the_sorted_ones_say():
-    """Seconds of work per second of recording count where lengths are known; nothing is promised for one that lags."""
+    """Seconds of work per second of recording count, else the estimate; nothing is promised for one that lags."""
 
     def view(kind: str, **more: float) -> View:
         return View(id="", name="", folder="", kind=kind, status="", **more)
 
-    done = view("sorted", elapsed_s=100.0, recorded_s=50.0)
-    running = view("running", elapsed_s=30.0, recorded_s=25.0)
-    assert summary([done, running, view("waiting")]).left_s == 20.0 + 100.0
-    assert summary([done, running, view("waiting")], n_parallel=2).left_s == 60.0
-    assert summary([running, view("waiting")]).left_s is None
-    assert summary([done, view("running", elapsed_s=300.0, recorded_s=25.0)]).left_s is None
-    assert summary([done, view("running", elapsed_s=300.0, recorded_s=25.0, step_left_s=7.0)]).left_s == 7.0
+    def left(*views: View, n_parallel: int = 1) -> float | None:
+        return summary(with_time_left(views), n_parallel).left_s
+
+    done, waiting = view("sorted", elapsed_s=100.0, recorded_s=50.0), view("waiting")
+    running = view("running", elapsed_s=30.0, recorded_s=25.0, estimated_s=500.0)
+    assert left(done, running, waiting) == 20.0 + 100.0
+    assert left(done, running, waiting, waiting, n_parallel=2) == 110.0
+    assert left(done, running, waiting, n_parallel=4) == 100.0
+    assert left(running, waiting) == 470.0 + 500.0
+    assert left(view("running", elapsed_s=30.0), waiting) is None
+    assert left(done, view("running", elapsed_s=300.0, recorded_s=25.0)) is None
+    assert left(done, view("running", elapsed_s=300.0, recorded_s=25.0, step_left_s=7.0)) == 7.0
+    assert left(done) is None
 
 
 def test_a_process_elsewhere_is_not_taken_for_dead(tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Literal
 
@@ -55,8 +55,7 @@ def summary(views: Sequence[View], n_parallel: int = 1) -> Batch:
     kinds = [view.kind for view in views]
     standing = _standing(kinds)
     counts = tuple((kind, _WORDS[kind], kinds.count(kind)) for kind in _WORDS if kind in kinds)
-    left = left_s(views, n_parallel) if standing == "running" else None
-    return Batch(standing, _headline(standing, kinds), counts, len(views), left)
+    return Batch(standing, _headline(standing, kinds), counts, len(views), left_s(views, n_parallel))
 
 
 def in_order(views: Sequence[View]) -> list[View]:
@@ -88,28 +87,38 @@ def _headline(standing: Standing, kinds: Sequence[str]) -> str:
 # ---------------------------------------------------------------------------------------------- the time left
 
 
-def left_s(views: Sequence[View], n_parallel: int) -> float | None:
-    """Return what running and waiting recordings will still take (s), by what sorted ones took; None: nothing tells.
+def with_time_left(views: Sequence[View]) -> list[View]:
+    """Return `views`, what runs and waits with what it will still take where something tells that.
 
-    A recording takes as long as its length says where that is known, else as long as the others did.
+    That is the time per second of recording of those that are sorted, or the estimate from before the start, or what
+    the others took or are estimated to take.
     """
     done = [view for view in views if view.kind == "sorted" and view.elapsed_s]
-    if not done:
-        return None
-    typical_s = median(view.elapsed_s or 0.0 for view in done)
     rates = [view.elapsed_s / view.recorded_s for view in done if view.elapsed_s and view.recorded_s]
-    rate = median(rates) if rates else None
-    running = [_left_of(view, typical_s, rate) for view in views if view.kind == "running"]
-    known = [one for one in running if one is not None]
-    if len(known) < len(running):
+    wholes = [view.elapsed_s for view in done if view.elapsed_s]
+    wholes = wholes or [view.estimated_s for view in views if view.estimated_s]
+    rate, typical = median(rates) if rates else None, median(wholes) if wholes else None
+    return [replace(view, left_s=_left_of(view, rate, typical)) for view in views]
+
+
+def _left_of(view: View, rate: float | None, typical_s: float | None) -> float | None:
+    """Return what one will still take (s); None where nothing tells, as of one that takes longer than thought."""
+    if view.kind == "waiting":
+        return typical_s
+    if view.kind != "running":
         return None
-    waiting = sum(view.kind == "waiting" for view in views) * typical_s
-    together = (sum(known) + waiting) / max(1, min(n_parallel, len(views)))
-    return round(max(together, *known, 0.0), 1)
-
-
-def _left_of(view: View, typical_s: float, rate: float | None) -> float | None:
-    """Return what a running one will still take (s); None where it takes longer than the others did."""
-    whole_s = rate * view.recorded_s if rate is not None and view.recorded_s else typical_s
+    by_length = rate * view.recorded_s if rate is not None and view.recorded_s else None
+    whole_s = next((known for known in (by_length, view.estimated_s, typical_s) if known is not None), None)
+    if whole_s is None:
+        return None
     left = max(whole_s - (view.elapsed_s or 0.0), view.step_left_s or 0.0)
-    return left or None
+    return round(left, 1) or None
+
+
+def left_s(views: Sequence[View], n_parallel: int) -> float | None:
+    """Return what all `views`, see `with_time_left`, will still take (s); None: nothing tells."""
+    times = [view.left_s for view in views if view.kind in {"running", "waiting"}]
+    known = [time for time in times if time is not None]
+    if not known or len(known) < len(times):
+        return None
+    return round(max(sum(known) / max(1, min(n_parallel, len(times))), *known), 1)

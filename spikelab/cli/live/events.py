@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from spikelab.cli.output import seconds_text
+from spikelab.spike_sorting.remarks import sentence
+from spikelab.spike_sorting.report.plain import finite, mapping
 from spikelab.spike_sorting.report.sorting_log import STAGES
 
 Event = Mapping[str, Any]
+
+_COLLAPSED = "throughput_collapsed"
 
 
 def of_last_run(events: Sequence[Event], held_since: str | None) -> list[Event]:
@@ -45,7 +50,22 @@ def attempt_of(events: Sequence[Event]) -> int:
 def changes_in(events: Sequence[Event]) -> tuple[str, ...]:
     """Return what was tried again with which settings, and why."""
     retries = (event for event in events if event.get("event") == "retry")
-    return tuple(str(event.get("remark") or "tried again") for event in retries)
+    return tuple(sentence(str(event.get("remark") or "tried again")) for event in retries)
+
+
+def estimated_s(events: Sequence[Event]) -> float | None:
+    """Return what the run was expected to take before it began (s), more by what stages fell behind; None: unknown."""
+    estimates = [event for event in events if event.get("event") == "estimated"]
+    likely = finite(mapping(estimates[-1].get("wall_time_s")).get("likely")) if estimates else None
+    if likely is None:
+        return None
+    # A stage that falls further behind is told of again.
+    late = {event.get("stage"): event for event in events if event.get("event") == _COLLAPSED}
+    return likely + sum(_more_s(event) for event in late.values())
+
+
+def _more_s(event: Event) -> float:
+    return max(0.0, (finite(event.get("expected_s")) or 0.0) - (finite(event.get("estimated_s")) or 0.0))
 
 
 def told_by_watch(events: Sequence[Event]) -> Iterator[str]:
@@ -56,12 +76,19 @@ def told_by_watch(events: Sequence[Event]) -> Iterator[str]:
         if name == "watch" and event.get("kind") == "cleared":
             told.pop(sensor, None)
         elif name == "watch":
-            told[sensor] = str(event.get("detail") or sensor)
+            told[sensor] = sentence(str(event.get("detail") or sensor))
         elif name == "stopping":
             told[f"{number}"] = f"Stopping the worker: {event.get('detail') or event.get('reason')}"
         elif name == "gpu_set_aside":
             told[f"{number}"] = f"GPU {event.get('gpu')} is not used any more: {event.get('reason')}"
-        elif isinstance(event.get("message"), str):
-            # An event of its own kind that has something to tell people.
-            told[str(event.get("code") or number)] = " ".join(filter(None, (event["message"], event.get("advice"))))
+        elif name == _COLLAPSED:
+            told[f"{name} {event.get('stage')}"] = _slow(event)
     return iter(told.values())
+
+
+def _slow(event: Event) -> str:
+    expected_s, estimate_s = finite(event.get("expected_s")) or 0.0, finite(event.get("estimated_s")) or 0.0
+    return (
+        f"Stage {event.get('stage')} takes at least {seconds_text(expected_s)} at its pace; "
+        f"{seconds_text(estimate_s)} were estimated. Look what else the machine does, and at its GPU and disks."
+    )

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from spikelab.cli.live.batch import in_order, summary
+from spikelab.cli.live.batch import in_order, summary, with_time_left
 from spikelab.cli.live.recording import Reader
 from spikelab.cli.live.view import Kind, View, id_of
 from spikelab.cli.outcomes import page_of
@@ -197,7 +197,7 @@ class Outlook:
         self._batches = self._rosters()
         for results in self._results():
             self._last[results] = self._view(results)
-        views = in_order([self._last[results] for results in self._results()])
+        views = in_order(with_time_left([self._last[results] for results in self._results()]))
         n_parallel = max((roster.n_parallel for roster in self._batches.values() if not roster.is_dead), default=1)
         snapshot = Snapshot(time.monotonic(), tuple(views), n_parallel)
         with self._changed:

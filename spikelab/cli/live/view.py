@@ -49,8 +49,10 @@ class View:
         Share of this step that is done (0-1).
     n_spikes : int or None
         Spikes so far, or those of the units kept.
-    elapsed_s, step_left_s : float or None
-        Time since it began or that it took; what is left of the step.
+    elapsed_s, estimated_s : float or None
+        Time since it began or that it took; what it was expected to take, or is by now.
+    left_s, step_left_s : float or None
+        What is left of it, and of the step.
     recorded_s : float or None
         Length of the recording.
     stages : tuple of (str, str)
@@ -83,6 +85,8 @@ class View:
     fraction: float | None = None
     n_spikes: int | None = None
     elapsed_s: float | None = None
+    estimated_s: float | None = None
+    left_s: float | None = None
     step_left_s: float | None = None
     recorded_s: float | None = None
     stages: tuple[tuple[str, str], ...] = ()

@@ -1,7 +1,7 @@
 // Everything that comes from a folder is put in as text, never as markup.
 const SHOWN_MS = 1000, HIDDEN_MS = 10000, PATIENCE_MS = 10000;
 const OPEN = new Set(["running", "failed", "gone", "silent"]), MANY = 6;
-const MARKS = { running: "▶", waiting: "…", sorted: "✓", failed: "✕", stopped: "■", gone: "⚠", silent: "?", unknown: "?" };
+const MARKS = { running: "●", waiting: "○", sorted: "✓", failed: "✕", stopped: "■", gone: "⚠", silent: "?", unknown: "?" };
 const token = new URLSearchParams(location.search).get("token");
 const query = token ? `?token=${encodeURIComponent(token)}` : "";
 const toggled = new Map(); // what the reader has opened or closed
@@ -23,6 +23,11 @@ function seconds(value) {
   if (whole < 60) return `${whole} s`;
   if (whole < 3600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
   return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
+}
+
+// A guess: nobody counts on its seconds.
+function roughly(value) {
+  return value < 600 ? `about ${seconds(value)}` : `about ${seconds(60 * Math.round(value / 60)).replace(" 0 s", "")}`;
 }
 
 function percent(fraction) {
@@ -50,7 +55,7 @@ function showBatch(batch) {
   const bad = batch.standing === "gone" || batch.counts.some(([kind]) => ["failed", "gone", "silent"].includes(kind));
   document.getElementById("head").className = bad ? "bad" : "good";
   const told = batch.counts.map(([, words, count]) => [String(count), words]);
-  if (batch.left_s !== null) told.push([`about ${seconds(batch.left_s)}`, "left"]);
+  if (batch.left_s !== null) told.push([roughly(batch.left_s), "left"]);
   fill(document.getElementById("cards"), told, (items) =>
     items.map(([value, what]) => make("div", {}, make("dd", {}, value), make("dt", {}, what))));
   const order = ["sorted", "running", "failed", "gone", "silent", "stopped", "unknown", "waiting"];
@@ -70,12 +75,16 @@ function showBatch(batch) {
 function newCard(id) {
   const parts = { head: make("summary") };
   const body = make("div", { class: "body" });
-  for (const name of ["failure", "track", "warnings", "gauges", "changes", "log", "foot"]) {
+  for (const name of ["failure", "track", "changes", "warnings", "gauges", "log", "foot"]) {
     parts[name] = make("div", { class: name === "log" ? "log" : "part" });
     body.append(parts[name]);
   }
   const root = make("details", { id: `r-${id}` }, parts.head, body);
   parts.head.addEventListener("click", () => toggled.set(id, !root.open));
+  root.addEventListener("toggle", () => {
+    const pre = root.querySelector("pre");
+    if (root.open && pre) pre.scrollTop = pre.scrollHeight;
+  });
   return { root, parts };
 }
 
@@ -91,7 +100,8 @@ function figures(rec) {
   if (rec.kind === "running" && rec.fraction !== null) told.push(percent(rec.fraction));
   if (rec.n_spikes) told.push(`${rec.n_spikes.toLocaleString("en")} spikes`);
   if (rec.elapsed_s !== null) told.push(rec.kind === "running" ? seconds(rec.elapsed_s) : `took ${seconds(rec.elapsed_s)}`);
-  if (rec.step_left_s !== null) told.push(`${seconds(rec.step_left_s)} left of this step`);
+  if (rec.kind === "running" && rec.left_s !== null) told.push(`${roughly(rec.left_s)} left`);
+  else if (rec.step_left_s !== null) told.push(`${seconds(rec.step_left_s)} left of this step`);
   return told.join(" · ");
 }
 
@@ -108,7 +118,7 @@ function buildHead(rec) {
 }
 
 const STAGE_WORDS = { done: "done", now: "now", failed: "it ended here", todo: "to do" };
-const STAGE_MARKS = { done: "✓ ", now: "▶ ", failed: "✕ ", todo: "" };
+const STAGE_MARKS = { done: "✓ ", now: "● ", failed: "✕ ", todo: "" };
 
 function buildTrack(stages) {
   if (!stages.some(([, standing]) => standing !== "todo")) return [];
