@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("MPLBACKEND", "Agg")  # a test machine has no screen
+os.environ["SPIKELAB_CACHE"] = ""  # what tests sort says nothing of the machine, and is no one's to remember
 
 
 def _answers(*command: str) -> str | None:

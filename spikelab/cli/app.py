@@ -44,7 +44,7 @@ def build_app() -> typer.Typer:
     app.callback()(spikelab)
     for panel, commands in (
         (BEGIN, (doctor, demo)),
-        (SORT, (preflight, sort, multistream)),
+        (SORT, (estimate, preflight, sort, multistream)),
         (LOOK, (streams, status, watch, report, clean)),
     ):
         for command in commands:
@@ -144,6 +144,32 @@ def preflight(
     settings = read_config(sorter, config, assignments or ())
     options = Options(settings, Places(results, intermediate), on_error, parallel, dry_run=False, as_json=as_json)
     raise typer.Exit(preflight_files(files, options))
+
+
+@exit_codes()
+def estimate(
+    files: Recordings,
+    sorter: Sorter = None,
+    config: ConfigFile = None,
+    assignments: Assignments = None,
+    results: Results = None,
+    intermediate: Intermediate = None,
+    parallel: Parallel = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what sorts will take on this machine: time, disk, memory, each with its uncertainty.
+
+    Reads 30 s of each recording; of a file with several streams, of all of them.
+
+    Exit code 1: some recordings cannot be read.
+    """
+    from spikelab.cli.planning import Places
+    from spikelab.cli.sort import Options, estimate_files, read_config
+
+    settings = read_config(sorter, config, assignments or ())
+    places = Places(results, intermediate)
+    options = Options(settings, places, OnError.CONTINUE, parallel, dry_run=False, as_json=as_json)
+    raise typer.Exit(estimate_files(files, options))
 
 
 @exit_codes()

@@ -72,14 +72,14 @@ def _lines(examination: Examination, config: SortingPipelineConfig) -> list[Text
 
 
 def _job_lines(job: Job, examination: Examination) -> list[Text]:
-    projection = examination.projections.get(job.run.results)
+    projection, estimate = examination.needs(job)
     lines = [
         Text(job.name, style="bold"),
         Text(f"  recording     {', '.join(short_path(file) for file in job.source.files)}"),
         *([Text(f"  stream        {job.source.stream_id}")] if job.source.stream_id else []),
         Text(f"  results       {short_path(job.run.results)}"),
         Text(f"  intermediate  {short_path(job.run.inter)}"),
-        *([Text(f"  would take    {need_text(projection)}")] if projection else []),
+        *([Text(f"  would take    {need_text(projection, estimate)}")] if projection else []),
     ]
     if job.run.results in examination.finished:
         lines.append(Text("  sorted        already: it would only be looked up"))

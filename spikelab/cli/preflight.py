@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,9 @@ from rich.text import Text
 
 from spikelab.cli.findings import count_text, tell_findings
 from spikelab.cli.output import ExitCode, bytes_text, counted, make_console, say, say_table, say_whole
+from spikelab.spike_sorting.costs import Estimate, Range
+from spikelab.spike_sorting.forecast.estimates import PROBE_S, estimates_of
+from spikelab.spike_sorting.forecast.history import runs_of_this_machine
 from spikelab.spike_sorting.jobs import Job
 from spikelab.spike_sorting.pipeline import is_finished
 from spikelab.spike_sorting.preflight import Finding, error_from, findings_for
@@ -36,9 +39,11 @@ class Examination:
     findings : tuple of Finding
         What was found of the others.
     projections : mapping of Path to Projection
-        What each job will take, by results folder; without recordings that cannot be opened.
+        What each job will take at most, by results folder; without recordings that cannot be opened.
     n_parallel : int
         Recordings in flight at once.
+    estimates : mapping of Path to Estimate
+        What each job is expected to take, time included.
     """
 
     jobs: tuple[Job, ...]
@@ -46,6 +51,7 @@ class Examination:
     findings: tuple[Finding, ...]
     projections: Mapping[Path, Projection]
     n_parallel: int = 1
+    estimates: Mapping[Path, Estimate] = field(default_factory=dict)
 
     @property
     def is_strict(self) -> bool:
@@ -73,6 +79,19 @@ class Examination:
         """The jobs that are not sorted yet."""
         return [job for job in self.jobs if job.run.results not in self.finished]
 
+    def needs(self, job: Job) -> tuple[Projection | None, Estimate | None]:
+        """Return what `job` will take at most, and what it is expected to take; None where that is not known."""
+        return self.projections.get(job.run.results), self.estimates.get(job.run.results)
+
+    def wall_time_s(self) -> Range:
+        """Return what the batch takes, with `n_parallel` recordings at once (s): the longest alone, or all shared."""
+        ranges = [one.wall_time_s for one in self.estimates.values()]
+        low, likely, high = (
+            max(max(times, default=0.0), sum(times) / self.n_parallel)
+            for times in zip(*((one.low, one.likely, one.high) for one in ranges), strict=True)
+        )
+        return Range(low, likely, high)
+
     def most_disk_gb(self) -> float:
         """Return the most that the batch has on disks at one time, when every recording succeeds (GB)."""
         projections = self.projections.values()
@@ -86,8 +105,9 @@ def examine(jobs: Sequence[Job], n_parallel: int) -> Examination:
     unfinished = [job for job in jobs if job.run.results not in finished]
     if not unfinished:
         return Examination(tuple(jobs), finished, (), {}, n_parallel)
-    batch = look_at_batch(unfinished, n_parallel=n_parallel)
-    return Examination(tuple(jobs), finished, tuple(findings_on(batch)), batch.projections, n_parallel)
+    batch = look_at_batch(unfinished, n_parallel=n_parallel, probe_s=PROBE_S)
+    estimates = estimates_of(batch, runs_of_this_machine())
+    return Examination(tuple(jobs), finished, tuple(findings_on(batch)), batch.projections, n_parallel, estimates)
 
 
 def tell_preflight(jobs: Sequence[Job], n_parallel: int, *, as_json: bool) -> int:
@@ -111,7 +131,7 @@ def _document(examination: Examination) -> dict[str, Any]:
 
 def job_document(job: Job, examination: Examination) -> dict[str, Any]:
     """Return plain JSON values on one recording: where it is, where everything goes, and what it will take."""
-    projection = examination.projections.get(job.run.results)
+    projection, estimate = examination.needs(job)
     return {
         "name": job.name,
         "files": list(job.source.files),
@@ -121,6 +141,7 @@ def job_document(job: Job, examination: Examination) -> dict[str, Any]:
         "problem": str(job.problem) if job.problem else None,
         "sorted_before": job.run.results in examination.finished,
         "projected": asdict(projection) if projection else None,
+        "estimate": estimate.to_dict() if estimate else None,
     }
 
 
@@ -130,7 +151,8 @@ def job_document(job: Job, examination: Examination) -> dict[str, Any]:
 def _tell(examination: Examination, console: Console) -> None:
     if examination.projections:
         say_table(console, _needs(examination))
-        say(console, Text("\n".join(["Estimates, rather too high.", *together(examination)]), style="dim"))
+        about = "Disk and memory are rather too high; times are those of a machine that does nothing else."
+        say(console, Text("\n".join([about, *together(examination)]), style="dim"))
         say(console, "")
     n_checked = len(examination.unsorted)
     tell_findings(console, examination.findings, n_checked)
@@ -142,11 +164,12 @@ def _tell(examination: Examination, console: Console) -> None:
 def _needs(examination: Examination) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("recording", overflow="fold")
-    for heading in ("intermediate", "results", "memory", "on a GPU"):
+    for heading in ("time", "intermediate", "results", "memory", "on a GPU"):
         table.add_column(heading, justify="right", no_wrap=True)
     for job in examination.unsorted:
-        projection = examination.projections.get(job.run.results)
-        table.add_row(Text(job.name), *(_sizes(projection) if projection else ["unknown"] * 4))
+        projection, estimate = examination.needs(job)
+        time = estimate.wall_time_s.as_time() if estimate else "unknown"
+        table.add_row(Text(job.name), time, *(_sizes(projection) if projection else ["unknown"] * 4))
     return table
 
 
@@ -155,19 +178,20 @@ def _sizes(projection: Projection) -> list[str]:
     return [bytes_text(GB * size_gb) for size_gb in sizes_gb]
 
 
-def need_text(projection: Projection) -> str:
+def need_text(projection: Projection, estimate: Estimate | None) -> str:
     """Return what one recording will take, on one line."""
     inter, results, memory, _ = _sizes(projection)
-    return f"{inter} intermediate, {results} of results, {memory} of memory"
+    time = f"{estimate.wall_time_s.as_time()}, " if estimate else ""
+    return f"{time}{inter} intermediate, {results} of results, {memory} of memory"
 
 
 def together(examination: Examination) -> list[str]:
     """Return what several recordings will take together, or nothing for one."""
     if len(examination.projections) < 2:
         return []
-    most = bytes_text(GB * examination.most_disk_gb())
+    most, time = bytes_text(GB * examination.most_disk_gb()), examination.wall_time_s().as_time()
     at_once = f", {examination.n_parallel} at a time" if examination.n_parallel > 1 else ""
-    return [f"All together at most {most} of disk at one time, when every recording succeeds{at_once}."]
+    return [f"All together {time}, and at most {most} of disk at one time, when every recording succeeds{at_once}."]
 
 
 def verdict(examination: Examination) -> Text:

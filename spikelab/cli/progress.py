@@ -67,7 +67,7 @@ def position_text(progress: Progress) -> str:
         text += f", {progress.n_spikes:,} spikes so far"
     if progress.left_s is not None:
         text += f", {seconds_text(progress.left_s)} left of this step"
-    return text
+    return f"{text}; {progress.warning}" if progress.warning else text
 
 
 # ------------------------------------------------------------------------------------------------ plain lines
@@ -217,12 +217,17 @@ def _cells(row: Row, now: float, *, with_bar: bool) -> tuple[Text | Table, ...]:
     progress = row.progress
     return (
         Text(row.label),
-        Text(f"{progress.stage}: {progress.step}" if progress.step else progress.stage),
+        _doing(progress),
         _share(progress.fraction, with_bar=with_bar),
         Text(f"{progress.n_spikes:,}" if progress.n_spikes else ""),
         Text(seconds_text(now - row.started)),
         Text(seconds_text(progress.left_s) if progress.left_s is not None else ""),
     )
+
+
+def _doing(progress: Progress) -> Text:
+    text = Text(f"{progress.warning}; " if progress.warning else "", style="yellow")
+    return text.append(f"{progress.stage}: {progress.step}" if progress.step else progress.stage, style="default")
 
 
 def _share(fraction: float | None, *, with_bar: bool) -> Text | Table:

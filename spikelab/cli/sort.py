@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from spikelab.cli.dry_run import tell_plan
+from spikelab.cli.estimate import tell_estimates
 from spikelab.cli.findings import count_text, tell_findings
 from spikelab.cli.options import OnError
 from spikelab.cli.outcomes import summary_lines
@@ -88,6 +89,13 @@ def preflight_files(files: Sequence[Path], options: Options) -> int:
     with usage_errors():
         jobs = plan_all_streams(files, options.config, options.places)
     return tell_preflight(jobs, options.parallel or 1, as_json=options.as_json)
+
+
+def estimate_files(files: Sequence[Path], options: Options) -> int:
+    """Say what sorting `files`, all streams of each, will take; return the exit code."""
+    with usage_errors():
+        jobs = plan_all_streams(files, options.config, options.places)
+    return tell_estimates(jobs, options.parallel or 1, as_json=options.as_json)
 
 
 def _sort_or_tell(jobs: Sequence[Job], options: Options) -> int:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from spikelab._lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from spikelab.spike_sorting.api import load_results, sort_multistream, sort_recording, sort_stim_recording
+    from spikelab.spike_sorting.api import estimate, load_results, sort_multistream, sort_recording, sort_stim_recording
     from spikelab.spike_sorting.backends.kilosort4.advisor import Recommendation, Recommendations, recommend_settings
     from spikelab.spike_sorting.config import SortingPipelineConfig
+    from spikelab.spike_sorting.costs import Estimate, Range, Workload
     from spikelab.spike_sorting.outcome import RecordingResult, SortRunReport
     from spikelab.spike_sorting.probes.dictionary import check_probe, probe_dictionary, probe_from_dictionary
     from spikelab.spike_sorting.probes.files import read_probe, write_probe
@@ -50,12 +51,16 @@ _ERRORS = (
     "UnkillableProcessError",
 )
 _HOMES = {
+    "Estimate": "costs",
+    "Range": "costs",
     "Recommendation": "backends.kilosort4.advisor",
     "Recommendations": "backends.kilosort4.advisor",
     "RecordingResult": "outcome",
     "SortRunReport": "outcome",
     "SortingPipelineConfig": "config",
+    "Workload": "costs",
     "check_probe": "probes.dictionary",
+    "estimate": "api",
     "load_results": "api",
     "probe_dictionary": "probes.dictionary",
     "probe_from_dictionary": "probes.dictionary",
@@ -69,12 +74,16 @@ _HOMES = {
 }
 
 __all__ = [  # noqa: PLE0604 - the names of the errors are strings
+    "Estimate",
+    "Range",
     "Recommendation",
     "Recommendations",
     "RecordingResult",
     "SortRunReport",
     "SortingPipelineConfig",
+    "Workload",
     "check_probe",
+    "estimate",
     "load_results",
     "probe_dictionary",
     "probe_from_dictionary",

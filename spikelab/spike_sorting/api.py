@@ -7,12 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spikelab.spike_sorting._exceptions import RecordingUnreadableError
 from spikelab.spike_sorting._settings import flat_name
 from spikelab.spike_sorting.batch import OnError, run_jobs
 from spikelab.spike_sorting.call_settings import resolve_config
 from spikelab.spike_sorting.config import SortingPipelineConfig, StimulationConfig
+from spikelab.spike_sorting.costs import Estimate
+from spikelab.spike_sorting.forecast.estimates import PROBE_S, estimates_of
+from spikelab.spike_sorting.forecast.history import runs_of_this_machine
 from spikelab.spike_sorting.jobs import Job, Recordings, plan, plan_streams
 from spikelab.spike_sorting.outcome import Outcome, SortRunReport
+from spikelab.spike_sorting.preflight.run import look_at_batch
 from spikelab.spike_sorting.run_folder import EXPORT, RunFolder
 
 if TYPE_CHECKING:
@@ -211,6 +216,55 @@ def sort_stim_recording(
 
 _OF_STIMULATION = {field.name: flat_name(field) for field in dataclasses.fields(StimulationConfig)}
 """The options of `preprocess_stim_artifacts`, and the flat names of those settings."""
+
+
+def estimate(
+    recording_files: Recordings,
+    config: SortingPipelineConfig | None = None,
+    sorter: str | None = None,
+    *,
+    max_parallel: int | None = None,
+    **overrides: Any,
+) -> list[Estimate]:
+    """Return what sorts will take on this machine, each with its uncertainty; nothing is sorted or written.
+
+    Time goes by channels, sampling rate, duration, settings and the rate at which the channels fall below five times
+    their noise, which is counted in 30 s of each recording; and by what former sorts took on this machine, where there
+    were any. Disk and memory are those that the checks before a start compare with what is free.
+
+    Parameters
+    ----------
+    recording_files, config, sorter, max_parallel, **overrides
+        As in `sort_recording`.
+
+    Returns
+    -------
+    list of Estimate
+        One per recording, in order; a folder of k recordings, which are sorted as one, has one.
+
+    Raises
+    ------
+    ValueError, TypeError
+        The call is wrong.
+    SpikeSortingClassifiedError
+        A recording cannot be read.
+
+    Examples
+    --------
+    >>> estimate("session1.raw.h5")[0].wall_time_s.as_time()  # doctest: +SKIP
+    '12 min (8 to 18)'
+    """
+    jobs = plan(recording_files, resolve_config(config, sorter, overrides))
+    batch = look_at_batch(jobs, n_parallel=max_parallel or 1, probe_s=PROBE_S)
+    for facts in batch.recordings:
+        if facts.error is not None:
+            raise facts.error
+    estimates = estimates_of(batch, runs_of_this_machine())
+    empty = [job.path for job in jobs if job.run.results not in estimates]
+    if empty:
+        msg = f"{empty[0]} has no samples to sort"
+        raise RecordingUnreadableError(msg, path=empty[0])
+    return [estimates[job.run.results] for job in jobs]
 
 
 def load_results(folder: str | Path) -> SpikeData:

@@ -22,7 +22,9 @@ from spikelab.spike_sorting._exceptions import (
 )
 from spikelab.spike_sorting.backends import get_backend
 from spikelab.spike_sorting.config import SortingPipelineConfig
+from spikelab.spike_sorting.forecast.throughput import Lag, Throughput
 from spikelab.spike_sorting.outcome import SUCCESS, Attempt, describe_error
+from spikelab.spike_sorting.remarks import remark
 from spikelab.spike_sorting.retries import Failure, decide
 from spikelab.spike_sorting.sources import plugin_environment
 from spikelab.spike_sorting.stages.stage import Phase
@@ -138,13 +140,37 @@ def _environment(work: Work, config: SortingPipelineConfig) -> dict[str, str]:
 
 def _wait(worker: WorkerProcess, watch: Watch, work: Work) -> tuple[ExitStatus, Trip | None]:
     """Return how the worker ended and why it was stopped, if it was; tell the observer how far it is meanwhile."""
+    throughput = Throughput(work.job.estimate.stages_s if work.job.estimate else {})
     while (exited := worker.wait(TICK_S)) is None:
         trip = None if work.stop.is_set() else watch.poll_when_due()
         if work.stop.is_set() or trip is not None:
             return _stop(worker, trip, work), trip
-        if work.observer is not None and (progress := work.progress()) is not None:
-            work.observer(work.job, progress)
+        _look_at_progress(work, throughput)
     return exited, None
+
+
+def _look_at_progress(work: Work, throughput: Throughput) -> None:
+    """Tell the observer how far the worker is, and everybody when it falls far behind the estimate."""
+    is_due = throughput.is_due(time.monotonic())
+    if work.observer is None and not is_due:
+        return
+    progress = work.progress()
+    if progress is None:
+        return
+    if is_due and (lag := throughput.look(progress, time.monotonic())) is not None:
+        _note_lag(work, lag)
+    if work.observer is not None:
+        said = f"{throughput.lag.times:.2g} times as long as estimated" if throughput.lag else None
+        work.observer(work.job, replace(progress, warning=said))
+
+
+def _note_lag(work: Work, lag: Lag) -> None:
+    found = (
+        f"stage {lag.stage} takes at least {lag.expected_s:.0f} s at its pace, {lag.times:.2g} times the "
+        f"{lag.estimated_s:.0f} s that were estimated"
+    )
+    work.remarks.append(remark("throughput", found))
+    work.note("throughput_collapsed", stage=lag.stage, estimated_s=lag.estimated_s, expected_s=lag.expected_s)
 
 
 def _stop(worker: WorkerProcess, trip: Trip | None, work: Work) -> ExitStatus:

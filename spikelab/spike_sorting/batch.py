@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -13,10 +13,14 @@ from typing import Any, Literal
 
 from spikelab.spike_sorting._exceptions import BiologicalSortFailure, IOStallError, SpikeSortingClassifiedError
 from spikelab.spike_sorting.backends import get_backend
+from spikelab.spike_sorting.costs import Estimate
+from spikelab.spike_sorting.forecast.estimates import estimates_of
+from spikelab.spike_sorting.forecast.history import runs_of_this_machine
 from spikelab.spike_sorting.jobs import Job
 from spikelab.spike_sorting.outcome import SKIPPED, Outcome, RecordingResult, SortRunReport, describe_error
 from spikelab.spike_sorting.pipeline import Observer, is_finished, run_recording
-from spikelab.spike_sorting.preflight import Finding, error_from, findings_for, raise_for, run_preflight
+from spikelab.spike_sorting.preflight import Finding, error_from, findings_for, raise_for
+from spikelab.spike_sorting.preflight.run import findings_on, look_at_batch
 from spikelab.spike_sorting.remarks import Remark
 from spikelab.spike_sorting.report import write_batch_report
 from spikelab.spike_sorting.roster import announced
@@ -101,13 +105,22 @@ def _checked(
     wanted = [
         job for job in jobs if job.config.execution.preflight and not _is_on_dead_disk(job) and not is_finished(job)
     ]
-    findings = run_preflight(wanted, n_parallel=n_parallel)
+    findings, estimates = _looked_at(wanted, n_parallel)
     on_findings(findings)
     strict = any(job.config.execution.preflight_strict for job in wanted)
     if on_error == "raise":
         raise_for(findings, strict=strict)
     raise_for(findings_for(findings, None), strict=strict)
-    return [_with_findings(job, findings_for(findings, job), strict=strict) for job in jobs]
+    known = [replace(job, estimate=estimates.get(job.run.results)) for job in jobs]
+    return [_with_findings(job, findings_for(findings, job), strict=strict) for job in known]
+
+
+def _looked_at(jobs: Sequence[Job], n_parallel: int) -> tuple[list[Finding], Mapping[Path, Estimate]]:
+    """Return what the checks find, and what each job is expected to take, by its results folder."""
+    if not jobs:
+        return [], {}
+    batch = look_at_batch(jobs, n_parallel=n_parallel)
+    return findings_on(batch), estimates_of(batch, runs_of_this_machine())
 
 
 def _with_dead_disks_marked(jobs: Sequence[Job]) -> list[Job]:

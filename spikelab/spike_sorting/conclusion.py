@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from spikelab.spike_sorting._exceptions import IOStallError
+from spikelab.spike_sorting.forecast.history import FormerRun, remember_here
+from spikelab.spike_sorting.forecast.model import OTHER, SORT, WAVEFORMS
 from spikelab.spike_sorting.outcome import SUCCESS, Outcome, RecordingResult, describe_error
 from spikelab.spike_sorting.remarks import Remark, remark, remarks_from
 from spikelab.spike_sorting.report import write_report
@@ -62,7 +64,21 @@ def _concluded(work: Work, run: RunFolder, error: BaseException | None) -> Outco
     # Without its report a sort does not count as finished: what it would go on from must stay.
     if result.succeeded and run.reported_success():
         outcome = _tidied(work, outcome)
+        if (former := _as_former_run(work, result)) is not None:
+            remember_here(former)
     return outcome
+
+
+def _as_former_run(work: Work, result: RecordingResult) -> FormerRun | None:
+    """Return what later estimates learn from this run, or None where it did only a part of the work, or more."""
+    timings, took_s = result.stage_timings_s, result.wall_time_s
+    rest_s = took_s - timings.get(SORT, 0.0) - timings.get(WAVEFORMS, 0.0)
+    phases = [attempt.phase for attempt in result.attempts]
+    is_whole = sorted(phases) == sorted({stage.phase for stage in work.stages}) and sum(timings.values()) <= took_s
+    if work.job.estimate is None or not is_whole:
+        return None
+    timed = {SORT: timings.get(SORT, 0.0), WAVEFORMS: timings.get(WAVEFORMS, 0.0), OTHER: rest_s}
+    return FormerRun(work.job.estimate.workload, timed)
 
 
 def _tidied(work: Work, outcome: Outcome) -> Outcome:
@@ -152,6 +168,7 @@ def _result(work: Work, status: str) -> RecordingResult:
         status=status,
         wall_time_s=work.seconds(),
         log_path=str(work.job.run.log),
+        estimated_s=asdict(work.job.estimate.wall_time_s) if work.job.estimate else None,
         attempts=tuple(work.attempts),
         retries_used=len(work.attempts) - len({attempt.phase for attempt in work.attempts}),
         peak_host_ram_pct=work.peaks.get("host_ram_pct"),

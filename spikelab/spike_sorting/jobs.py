@@ -10,6 +10,7 @@ from typing import Any
 
 from spikelab.spike_sorting._exceptions import SpikeSortingClassifiedError
 from spikelab.spike_sorting.config import SortingPipelineConfig
+from spikelab.spike_sorting.costs import Estimate
 from spikelab.spike_sorting.inputs import Input, absolute, as_list, find_input
 from spikelab.spike_sorting.remarks import Remark
 from spikelab.spike_sorting.run_folder import RunFolder
@@ -41,6 +42,8 @@ class Job:
         Why it cannot be sorted, known before the start.
     remarks : tuple of Remark
         What was found before the start and does not stand in its way.
+    estimate : Estimate or None
+        What it is expected to take, where that was asked before the start.
     """
 
     name: str
@@ -50,6 +53,7 @@ class Job:
     in_memory: Any = field(default=None, compare=False)
     problem: SpikeSortingClassifiedError | None = field(default=None, compare=False)
     remarks: tuple[Remark, ...] = field(default=(), compare=False)
+    estimate: Estimate | None = field(default=None, compare=False)
 
     @property
     def path(self) -> str:

@@ -73,6 +73,8 @@ class RecordingResult:
         Extremes while it was sorted, where they were measured.
     stage_timings_s : mapping
         Seconds per stage, of the run that did it.
+    estimated_s : mapping of str to float, or None
+        What it was expected to take before it started (s): "low", "likely" and "high".
     attempts : tuple of Attempt
         Worker processes of this call.
     suspicions : tuple of Remark
@@ -100,6 +102,7 @@ class RecordingResult:
     peak_gpu_used_pct: float | None = None
     min_disk_free_gb: float | None = None
     stage_timings_s: Mapping[str, float] = field(default_factory=dict)
+    estimated_s: Mapping[str, float] | None = None
     attempts: tuple[Attempt, ...] = ()
     suspicions: tuple[Remark, ...] = ()
     warnings: tuple[Remark, ...] = ()

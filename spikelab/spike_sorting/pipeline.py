@@ -11,7 +11,7 @@ import threading
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
@@ -230,6 +230,9 @@ def _open_run(work: Work) -> None:
     publish_json(run.config_used, _config_used(work))
     run.progress.unlink(missing_ok=True)
     work.note("run_started", run_id=work.run_id, recording=job.path, sorter=job.config.sorter.sorter_name)
+    if job.estimate is not None:
+        wall_time_s, stages_s = asdict(job.estimate.wall_time_s), dict(job.estimate.stages_s)
+        work.note("estimated", wall_time_s=wall_time_s, stages_s=stages_s)
 
 
 def _threads(run: RunFolder) -> int:

@@ -212,6 +212,12 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "The trial on the first seconds failed in a way that says little; the whole was sorted all the same.",
             "Read the log.",
         ),
+        "throughput": Code(
+            "run",
+            "A stage runs at less than a third of the speed that was estimated for this machine.",
+            "Look what else the machine does, whether a GPU that is there is used, and at the disk of the recording; "
+            "more threads than cores and wrong positions of channels slow a sort down, too.",
+        ),
         "report-missing": Code("run", "The report could not be written: a disk does not answer.", "Check the disk."),
         "report-incomplete": Code(
             "run", "The report could not be drawn or written whole.", "spikelab report FOLDER writes it again."

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ class RunState:
         How far a running or unfinished one is.
     started_at, ended_at : str or None
         When the last run began and ended (UTC).
+    estimated_s : mapping of str to float, or None
+        What the last run was expected to take (s): "low", "likely" and "high".
     """
 
     status: str
@@ -35,6 +37,7 @@ class RunState:
     progress: Progress | None = None
     started_at: str | None = None
     ended_at: str | None = None
+    estimated_s: Mapping[str, float] | None = None
 
 
 def run_state(results: str | Path) -> RunState:
@@ -51,13 +54,31 @@ def run_state(results: str | Path) -> RunState:
     status = RUNNING if holder is not None else status_of(events)
     begun = [event for event in events if event["event"] == "run_started"]
     ended = [event for event in events if event["event"] == "run_ended"] if status not in {RUNNING, UNFINISHED} else []
+    last = _last_run(events)
+    estimates = [event["wall_time_s"] for event in last if event["event"] == "estimated"]
     return RunState(
         status=status,
         holder=holder,
-        progress=read_progress(run.progress) if status in {RUNNING, UNFINISHED} else None,
+        progress=_progress(run, last) if status in {RUNNING, UNFINISHED} else None,
         started_at=begun[-1]["time"] if begun else None,
         ended_at=ended[-1]["time"] if ended else None,
+        estimated_s=estimates[-1] if estimates else None,
     )
+
+
+def _last_run(events: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    begun = [number for number, event in enumerate(events) if event["event"] == "run_started"]
+    return events[begun[-1] :] if begun else ()
+
+
+def _progress(run: RunFolder, events: Iterable[Mapping[str, Any]]) -> Progress | None:
+    """Return what the worker wrote last, with what is known of its pace."""
+    progress = read_progress(run.progress)
+    slow = [event for event in events if event["event"] == "throughput_collapsed"]
+    if progress is None or not slow or slow[-1]["stage"] != progress.stage:
+        return progress
+    times = slow[-1]["expected_s"] / slow[-1]["estimated_s"]
+    return replace(progress, warning=f"{times:.2g} times as long as estimated")
 
 
 def status_of(events: Iterable[Mapping[str, Any]]) -> str:

@@ -105,6 +105,13 @@ def _work_quietly(_job: Any) -> None:
         pass
 
 
+def _crawl(job: Any) -> None:
+    """Do a twentieth in three seconds, and the rest at once: for a while, a minute seems to be left."""
+    time.sleep(3.2)
+    job.progress.report("threshold", 0.05)
+    time.sleep(2.5)
+
+
 def _ignore_signals(job: Any) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     _hang(job)
@@ -220,6 +227,7 @@ _BEHAVIOURS: Mapping[str, Callable[[Any], Any]] = {
     "append to": _append,
     "touch": lambda job: Path(job.config.sorter.sorter_params["place"]).touch(),
     "spin": _spin,
+    "crawl": _crawl,
     "work quietly": _work_quietly,
     "ignore signals": _ignore_signals,
     "leave children": _leave_children,

@@ -14,7 +14,7 @@ import pytest
 from support import simulate_maxwell, with_fake_sorter
 
 from spikelab.spike_sorting.run_folder import RunFolder
-from spikelab.spike_sorting.stages.scan import crossings
+from spikelab.spike_sorting.samples.crossings import crossings
 from spikelab.spike_sorting.state import clean, run_state, status_of
 
 _SCRIPT = """

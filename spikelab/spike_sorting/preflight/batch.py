@@ -9,7 +9,7 @@ from pathlib import Path
 
 from spikelab.spike_sorting.config import SortingPipelineConfig
 from spikelab.spike_sorting.jobs import Job
-from spikelab.spike_sorting.preflight.facts import RecordingFacts
+from spikelab.spike_sorting.preflight.facts import RecordingFacts, reckoning_with
 from spikelab.spike_sorting.preflight.machine import Driver, Gpu, Machine, Torch
 from spikelab.spike_sorting.preflight.projection import Projection, project
 
@@ -40,9 +40,14 @@ class Batch:
     @cached_property
     def projections(self) -> Mapping[Path, Projection]:
         """What each job will take, by its results folder; without recordings that cannot be opened."""
-        known = [(facts.job, facts.header) for facts in self.recordings if facts.header is not None]
+        known = [(facts, facts.header) for facts in self.recordings if facts.header is not None]
         free_bytes = self.machine.available_ram_bytes()
-        return {job.run.results: project(job, header, free_bytes) for job, header in known}
+        # What is seen of a recording may raise what is reckoned with, and never lower it: a few seconds may be quiet.
+        wary = [
+            (facts.job, reckoning_with(header, max(header.spikes_per_channel_s, facts.spikes_per_channel_s or 0.0)))
+            for facts, header in known
+        ]
+        return {job.run.results: project(job, header, free_bytes) for job, header in wary}
 
     @cached_property
     def driver(self) -> Driver | None:
@@ -54,6 +59,14 @@ class Batch:
         """What torch says of itself; not asked, which takes seconds, where no sort uses it or there is no GPU."""
         has_gpu = self.driver is not None and bool(self.driver.gpus)
         return self.machine.torch() if has_gpu and any(uses_torch_here(job.config) for job in self.jobs) else None
+
+    def device_of(self, job: Job) -> str:
+        """Return what `job` will compute on, "cuda" or "cpu", as far as that is known before the start."""
+        wanted = wanted_device(job.config)
+        if wanted == "auto":
+            usable = self.torch is None or self.torch.usable
+            return "cuda" if self.used_gpus and usable else "cpu"
+        return "cpu" if wanted == "cpu" else "cuda"
 
     @cached_property
     def devices(self) -> frozenset[str]:

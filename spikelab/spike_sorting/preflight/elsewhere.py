@@ -1,7 +1,7 @@
 """Look at recordings in a process of its own, which may crash or hang without harm to the one that asked.
 
-As a program, ``python -m spikelab.spike_sorting.preflight.elsewhere FOLDER`` is that process: it looks at each job of
-``jobs.json`` in FOLDER, in order, and leaves what it knows of it in ``0.json``, ``1.json`` and so on.
+As a program, ``python -m spikelab.spike_sorting.preflight.elsewhere FOLDER PROBE_S`` is that process: it looks at each
+job of ``jobs.json`` in FOLDER, in order, and leaves what it knows of it in ``0.json``, ``1.json`` and so on.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _LOOK_S = 1.0
 _READY = "ready"
 
 
-def look_at_all(jobs: Sequence[Job]) -> list[RecordingFacts]:
+def look_at_all(jobs: Sequence[Job], probe_s: float = 0.0) -> list[RecordingFacts]:
     """Return what there is to know of the recording of each job; what is wrong with one is in there, not raised.
 
     Parameters
@@ -47,12 +47,15 @@ def look_at_all(jobs: Sequence[Job]) -> list[RecordingFacts]:
     jobs : sequence of Job
         What is to be sorted. A recording that only this process has is looked at here. One that moves no byte and
         takes no processor time for ``io_stall_s`` is given up.
+    probe_s : float, default 0.0
+        Seconds of each by which its activity is judged; 0 for those that are read anyway.
     """
     facts: list[RecordingFacts] = []
     # HDF5 looks for plugins when its library starts: one process for each search path.
     for (here, plugins), group in groupby(jobs, key=lambda job: (_is_known_here(job), _plugins(job))):
         members = list(group)
-        facts += map(look, members) if here else _look_elsewhere(members, plugins)
+        looked = (look(job, probe_s) for job in members)
+        facts += looked if here else _look_elsewhere(members, plugins, probe_s)
     return facts
 
 
@@ -64,27 +67,27 @@ def _plugins(job: Job) -> str | None:
     return job.config.recording.hdf5_plugin_path
 
 
-def _look_elsewhere(jobs: Sequence[Job], plugins: str | None) -> list[RecordingFacts]:
+def _look_elsewhere(jobs: Sequence[Job], plugins: str | None, probe_s: float) -> list[RecordingFacts]:
     """Ask one process after the other: one that fails over a recording has a successor for the recordings after it."""
     facts: list[RecordingFacts] = []
     while len(facts) < len(jobs):
         rest = jobs[len(facts) :]
         try:
-            facts += _look_until_it_fails(rest, plugins)
+            facts += _look_until_it_fails(rest, plugins, probe_s)
         except (OSError, EnvironmentSortFailure) as error:
             msg = f"recordings cannot be looked at: the process for that does not start ({error})"
             facts += [RecordingFacts(job, error=EnvironmentSortFailure(msg)) for job in rest]
     return facts
 
 
-def _look_until_it_fails(jobs: Sequence[Job], plugins: str | None) -> list[RecordingFacts]:
+def _look_until_it_fails(jobs: Sequence[Job], plugins: str | None, probe_s: float) -> list[RecordingFacts]:
     """Return the facts of these jobs, up to the first at which the process that looks ended or hung."""
     with tempfile.TemporaryDirectory(prefix="spikelab-preflight-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         (folder / "jobs.json").write_text(json.dumps([job.to_dict() for job in jobs]), encoding="utf-8")
         with (folder / "log").open("ab") as log:
             process = WorkerProcess(
-                [sys.executable, "-m", "spikelab.spike_sorting.preflight.elsewhere", name],
+                [sys.executable, "-m", "spikelab.spike_sorting.preflight.elsewhere", name, str(probe_s)],
                 environment={**os.environ, **plugin_environment(plugins)},
                 log=log,
                 status_path=folder / "status.json",
@@ -154,10 +157,10 @@ def _read_facts(path: Path, job: Job) -> RecordingFacts:
 def main(arguments: Sequence[str]) -> int:
     """Look at the jobs in the folder and leave what is known of each."""
     faulthandler.enable()
-    folder = Path(arguments[0])
+    folder, probe_s = Path(arguments[0]), float(arguments[1])
     (folder / _READY).touch()
     for number, described in enumerate(json.loads((folder / "jobs.json").read_text(encoding="utf-8"))):
-        facts = look(Job.from_dict(described))
+        facts = look(Job.from_dict(described), probe_s)
         publish(folder / f"{number}.json", json.dumps(facts.to_dict()).encode())
     return 0
 

@@ -1,8 +1,7 @@
 """What a job will take of disk and memory, judged by its recording before anything runs.
 
-The number of spikes is not known before the sort. Dense probes give about 2.6 a second and channel (595 million
-in seven days of 384 channels); twice that is assumed. The size of a binary copy is exact; all else is an estimate
-that should rather be too high.
+The number of spikes is not known before the sort: the header says with how many to reckon. The size of a binary copy
+is exact; all else is an estimate that should rather be too high.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ from spikelab.spike_sorting.preflight.facts import Header
 
 GB = 1e9
 
-SPIKES_PER_CHANNEL_S = 5.0
 _FEATURES_BYTES = 240
 """Of one spike: 10 channels x 6 components x 4 bytes; the largest array of Kilosort4, in memory and on disk."""
 _SPIKE_BYTES = 64
@@ -123,7 +121,7 @@ def _binary_bytes(header: Header) -> float:
 
 
 def _n_spikes(header: Header) -> float:
-    return header.duration_s * header.n_channels * SPIKES_PER_CHANNEL_S
+    return header.duration_s * header.n_channels * header.spikes_per_channel_s
 
 
 def _checkpoint_bytes(header: Header, config: SortingPipelineConfig) -> float:

@@ -32,9 +32,11 @@ def run_preflight(jobs: Sequence[Job], *, machine: Machine | None = None, n_para
     return findings_on(look_at_batch(jobs, machine=machine, n_parallel=n_parallel)) if jobs else []
 
 
-def look_at_batch(jobs: Sequence[Job], *, machine: Machine | None = None, n_parallel: int = 1) -> Batch:
-    """Return what the checks look at; the parameters are those of `run_preflight`."""
-    return Batch(look_at_all(jobs), machine or Machine(), n_parallel)
+def look_at_batch(
+    jobs: Sequence[Job], *, machine: Machine | None = None, n_parallel: int = 1, probe_s: float = 0.0
+) -> Batch:
+    """Return what the checks look at; the parameters are those of `run_preflight` and `look_at_all`."""
+    return Batch(look_at_all(jobs, probe_s), machine or Machine(), n_parallel)
 
 
 def findings_on(batch: Batch) -> list[Finding]:

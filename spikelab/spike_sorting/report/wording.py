@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from spikelab.spike_sorting.costs import Range
 from spikelab.spike_sorting.outcome import INTERRUPTED, SKIPPED, RecordingResult
 from spikelab.spike_sorting.report.facts import Facts
 from spikelab.spike_sorting.report.metrics import METRICS
@@ -34,6 +35,15 @@ def decimal(value: float, digits: int) -> str:
 def total_s(result: RecordingResult) -> float:
     """Return the time that the result took, over all calls that had a part in it (s)."""
     return max(result.wall_time_s, sum(result.stage_timings_s.values()))
+
+
+def time_text(result: RecordingResult) -> str:
+    """Return what the result took, beside what it was estimated to take."""
+    took, estimated = duration(total_s(result)), mapping(result.estimated_s)
+    low, likely, high = (to_number(estimated.get(key)) for key in ("low", "likely", "high"))
+    if not all(map(math.isfinite, (low, likely, high))):
+        return took
+    return f"{took}; estimated before it began: {Range(low, likely, high).as_time()}"
 
 
 def duration(seconds: Any) -> str:
@@ -138,7 +148,7 @@ def _run_rows(facts: Facts) -> Iterator[tuple[str, str]]:
     yield "Sorter", sorter(facts)
     yield "Functions of ours in it", _ours_in_sorter(facts)
     yield "Drift", drift_sentence(facts)
-    yield "Time taken", duration(total_s(result))
+    yield "Time taken", time_text(result)
     yield "Retries", number(result.retries_used) if result.retries_used else ""
     yield "Peak memory", number(result.peak_host_ram_pct, "%")
     yield "Peak GPU memory", number(result.peak_gpu_used_pct, "%")

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from spikelab.spike_sorting.config import SortingPipelineConfig
+from spikelab.spike_sorting.samples.crossings import crossings
 from spikelab.spike_sorting.stages.load import read_recording
 from spikelab.spike_sorting.stages.stage import StageRun, Summary
 from spikelab.spike_sorting.stages.waveforms import filtered
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
 VERSION = 1
 _N_GLANCES = 24
 _GLANCE_S = 0.5
-_THRESHOLD_MAD = 5.0
 
 
 def settings(config: SortingPipelineConfig) -> Any:
@@ -40,12 +36,3 @@ def run(stage: StageRun) -> Summary:
     seconds = stage.job.config.execution.canary_first_n_s
     centre_s = (starts[int(np.argmax(counts))] + length / 2) / fs_Hz
     return {"start_s": float(np.clip(centre_s - seconds / 2, 0.0, n_samples / fs_Hz - seconds))}
-
-
-def crossings(traces: NDArray[np.float32]) -> int:
-    """Return how often the channels of filtered `traces` (samples, channels) fall below five times their noise."""
-    import numpy as np
-
-    noise = np.median(np.abs(traces - np.median(traces, axis=0)), axis=0) / 0.6745
-    below = traces < -_THRESHOLD_MAD * noise
-    return int(np.count_nonzero(below[1:] & ~below[:-1]))

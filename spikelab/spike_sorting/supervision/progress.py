@@ -28,6 +28,8 @@ class Progress:
         Spikes found so far, where known.
     left_s : float or None
         What this step will still take at its pace so far (s), where known. Progress is the same whatever it says.
+    warning : str or None
+        What deserves attention while it runs; told by whoever watches the worker.
     """
 
     stage: str
@@ -35,6 +37,7 @@ class Progress:
     fraction: float | None = None
     n_spikes: int | None = None
     left_s: float | None = field(default=None, compare=False)
+    warning: str | None = None
 
 
 def left_s(fraction: float | None, since: float, spent_s: float) -> float | None:

@@ -1,0 +1,1 @@
+"""What a sort will take on this machine, judged before it starts and by what former sorts took."""
