@@ -10,7 +10,19 @@ import pytest
 
 from spikelab.cli.app import build_app
 
-COMMANDS = ["clean", "demo", "doctor", "multistream", "preflight", "report", "sort", "status", "streams", "watch"]
+COMMANDS = [
+    "clean",
+    "demo",
+    "doctor",
+    "estimate",
+    "multistream",
+    "preflight",
+    "report",
+    "sort",
+    "status",
+    "streams",
+    "watch",
+]
 SETTINGS = ["diff", "init", "show"]
 
 

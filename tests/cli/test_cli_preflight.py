@@ -36,7 +36,7 @@ def test_nothing_speaks_against_a_sound_recording(folder, spikelab, fake):
     done = spikelab("preflight", "a.raw.h5", "b.raw.h5", *fake)
     assert done.exit_code == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
-    assert lines[0].split() == ["recording", "intermediate", "results", "memory", "on", "a", "GPU"]
+    assert lines[0].split() == ["recording", "time", "intermediate", "results", "memory", "on", "a", "GPU"]
     assert [line.split()[0] for line in lines[1:3]] == ["a.raw.h5", "b.raw.h5"]
     assert "of disk at one time" in done.stdout
     assert lines[-1].startswith("Nothing speaks against a start")
@@ -70,6 +70,18 @@ def test_preflight_speaks_json(folder, broken, spikelab, fake):
     first, second = document["recordings"]
     assert first["projected"]["disk_inter_gb"] > 0
     assert (second["projected"], second["sorted_before"]) == (None, False)
+
+
+def test_an_estimate_tells_time_disk_and_memory(folder, broken, spikelab, fake):
+    """Each recording has its line, or why not; --json has the ranges, and the exit code says that one is missing."""
+    told, done = spikelab("estimate", "a.raw.h5", broken.name, *fake), spikelab("estimate", "a.raw.h5", *fake, "--json")
+    assert (told.exit_code, done.exit_code) == (1, 0)
+    assert "Nothing was sorted here yet" in told.stdout
+    assert "broken.raw.h5: " in told.stdout
+    (one,) = json.loads(done.stdout)
+    assert 0 < one["wall_time_s"]["low"] < one["wall_time_s"]["likely"] < one["wall_time_s"]["high"]
+    assert one["probe_s"] == pytest.approx(4.0)
+    assert not (folder / "sorted_fake").exists()
 
 
 def test_all_streams_of_a_file_are_checked(plate, spikelab, fake):
