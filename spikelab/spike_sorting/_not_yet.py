@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from spikelab.spike_sorting.config import SortingPipelineConfig, flat_settings
+from spikelab.spike_sorting.config import SORTERS, SortingPipelineConfig, flat_settings
 
 NOT_YET = {
-    "use_docker": "sorting in containers",
-    "container": "sorting in containers",
+    "container": "sorting in Apptainer containers",
 }
 """Flat name of each such setting, and what it will do."""
 
@@ -19,3 +18,7 @@ def check_supported(config: SortingPipelineConfig) -> None:
         if value != field.default:
             msg = f"{name}={value!r}: {what} is planned, and not part of this version; leave it at {field.default!r}"
             raise ValueError(msg)
+    if config.sorter.use_docker and config.sorter.sorter_name not in SORTERS:
+        sorter = config.sorter
+        msg = f"use_docker={sorter.use_docker!r}: {sorter.sorter_name!r} does not run in containers, as {SORTERS} do"
+        raise ValueError(msg)

@@ -85,7 +85,7 @@ _UNREADABLE = (
     ),
 )
 
-_DOCKER = tuple(
+DOCKER = tuple(
     Signature(errors.DockerEnvironmentError, (pattern,), message, details=FrozenMap({"reason": reason}))
     for reason, message, pattern in (
         ("client_missing", "the Python package 'docker' is not installed", _any("No module named 'docker'")),
@@ -121,8 +121,22 @@ _DOCKER = tuple(
             "Docker cannot give containers the GPU: install the NVIDIA Container Toolkit",
             _any("could not select device driver", "Unknown runtime specified nvidia"),
         ),
+        (
+            "other",
+            "the Docker daemon does not see a folder of this machine: it is on another one, or shares only some",
+            _any("bind source path does not exist", "Mounts denied"),
+        ),
+        (
+            "other",
+            "the image does not have the program that the sort runs in it",
+            (
+                r"OCI runtime create failed.*(?:executable file not found|no such file)"
+                r"|\[FATAL tini \(\d+\)\] exec .* failed"
+            ),
+        ),
     )
 )
+"""What Docker says, its daemon and its SDK, when it cannot run a container."""
 
 _NEW_GPU = (
     Signature(
@@ -294,7 +308,7 @@ _RT_SORT = (
 
 SIGNATURES: tuple[Signature, ...] = (
     *_HDF5,
-    *_DOCKER,
+    *DOCKER,
     *_NEW_GPU,
     *_MATLAB,
     *_RT_SORT_MODEL,

@@ -21,6 +21,7 @@ from spikelab.spike_sorting._exceptions import (
     error_from_dict,
 )
 from spikelab.spike_sorting.backends import get_backend
+from spikelab.spike_sorting.backends.containers.leftovers import sweep_command
 from spikelab.spike_sorting.config import SortingPipelineConfig
 from spikelab.spike_sorting.forecast.throughput import Lag, Throughput
 from spikelab.spike_sorting.outcome import SUCCESS, Attempt, describe_error
@@ -78,6 +79,7 @@ class _Orders:
     folder: Path
     environment: Mapping[str, str]
     log: IO[bytes]
+    may_leave_containers: bool = False
 
 
 def _attempt(work: Work, phase: Phase, config: SortingPipelineConfig) -> Failure | None:
@@ -117,7 +119,8 @@ def _prepare(work: Work, phase: Phase, config: SortingPipelineConfig) -> _Orders
     described = {"phase": phase, "job": replace(work.job, config=config).to_dict(), "keys": dict(work.keys)}
     publish_json(folder / "job.json", described)
     run.progress.unlink(missing_ok=True)
-    return _Orders(folder, _environment(work, config), run.log.open("ab"))
+    in_container = phase == "sort" and bool(config.sorter.use_docker)
+    return _Orders(folder, _environment(work, config), run.log.open("ab"), in_container)
 
 
 def _started(work: Work, orders: _Orders) -> WorkerProcess:
@@ -128,6 +131,7 @@ def _started(work: Work, orders: _Orders) -> WorkerProcess:
             log=log,
             status_path=orders.folder / "status.json",
             inherit=work.locks,
+            afterwards=sweep_command(work.job.run.container_note) if orders.may_leave_containers else (),
         )
 
 

@@ -19,6 +19,7 @@ from spikelab.spike_sorting import sources
 from spikelab.spike_sorting._exceptions import IOStallError, RecordingUnreadableError
 from spikelab.spike_sorting.attempts import run_phase
 from spikelab.spike_sorting.backends import get_backend
+from spikelab.spike_sorting.backends.containers import leftovers
 from spikelab.spike_sorting.canary import SCAN, send_canary
 from spikelab.spike_sorting.conclusion import conclude, failed, found, tidy
 from spikelab.spike_sorting.jobs import Job
@@ -154,6 +155,7 @@ def _begin_limit_s(job: Job) -> float:
 def _identified(work: Work) -> Work:
     """Return the work, cleaned up and claimed, with the keys of its stages, and nothing that is to be redone."""
     job = work.job
+    _remove_container(work)
     job.run.remove_leftovers()
     job.run.claim(job.source.owner_card())
     if job.problem is not None:
@@ -164,6 +166,13 @@ def _identified(work: Work) -> Work:
     identity = sources.identity(job.source)
     keys = stage_keys(STAGES, job.config, identity, job.source.to_dict())
     return replace(work, job=job, keys=keys, identity=identity)
+
+
+def _remove_container(work: Work) -> None:
+    """End a container that an earlier run of these folders left; we hold their locks, so that nobody else needs it."""
+    why_not = leftovers.sweep(work.job.run.container_note)
+    if why_not is not None:
+        work.remarks.append(remark("container-left", why_not))
 
 
 def _check_unchanged(work: Work) -> None:

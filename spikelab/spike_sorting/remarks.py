@@ -194,6 +194,11 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "Memory ran out, and the step was done again with smaller settings.",
             "Free memory, or set those settings from the start.",
         ),
+        "container-left": Code(
+            "run",
+            "A container of an earlier run of these folders may still be there, and Docker could not be asked.",
+            "Start Docker and sort again, or look for it: docker ps --filter label=spikelab.run",
+        ),
         "retried-unchanged": Code(
             "run", "A worker died without a reason that is known, and did its work in a second try.", "Read the log."
         ),
@@ -250,7 +255,6 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "gpu-unusable": Code("preflight", "torch cannot use the GPU."),
         "torch-broken": Code("preflight", "torch cannot be imported."),
         "torch-cpu-only": Code("preflight", "torch is built for the CPU alone, and there is a GPU."),
-        "docker-digest": Code("preflight", "The digest of the image cannot be compared without its name."),
         "selftest-publish": Code("preflight", "A folder loses what is written to it."),
         "selftest-lock": Code("preflight", "Locks do not work in a folder."),
         "selftest-process": Code("preflight", "Processes cannot be started, or not ended."),

@@ -71,6 +71,11 @@ class RunFolder:
         return self.inter / "recording.bin"
 
     @property
+    def container_note(self) -> Path:
+        """What tells of a container of this run, as long as there may be one."""
+        return self.inter / "container.json"
+
+    @property
     def recording(self) -> Path:
         """The recording that is sorted, as a description."""
         return self.stage("load") / "recording.json"

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from spikelab.spike_sorting._exceptions import (
@@ -17,6 +18,7 @@ from spikelab.spike_sorting._exceptions import (
     IOStallError,
     SorterTimeoutError,
 )
+from spikelab.spike_sorting.backends.containers.leftovers import processes
 from spikelab.spike_sorting.config import SortingPipelineConfig
 from spikelab.spike_sorting.jobs import Job
 from spikelab.spike_sorting.preflight.batch import wanted_device
@@ -90,7 +92,8 @@ def watching(
 ) -> Iterator[Watch]:
     """Watch `worker`, and the GPU that it uses, inside the ``with`` block."""
     run, arbiter = work.job.run, work.arbiter
-    readings = SystemReadings(worker.pid, run.log, run.progress)
+    contained = partial(processes, run.container_note)
+    readings = SystemReadings(worker.pid, run.log, run.progress, more=contained)
     gpu = NvmlGpu()
     watched = Watched(
         pid=worker.pid,

@@ -91,7 +91,7 @@ def test_a_dry_run_says_which_recording_would_fail(spikelab, broken):
         (["--set", "snr_min=-1"], "snr_min must be at least 0"),
         (["--sorter", "kilosort5"], "Unknown sorter 'kilosort5'"),
         (["--set", "kilosort_params.Th_lerned=7"], "Th_lerned"),
-        (["--set", "use_docker=true"], "not part of this version"),
+        (["--set", "container=apptainer"], "not part of this version"),
         (["--streams", "well007"], "has no stream 'well007'"),
         (["--parallel", "0"], "--parallel"),
         (["--on-error", "ignore"], "--on-error"),

@@ -42,7 +42,7 @@ def file(tmp_path_factory):
         ({"kilosort_params": {"tmin": 1}, "start_time_s": 2}, ValueError, "not both"),
         ({"on_error": "ignore"}, ValueError, "on_error"),
         ({"max_parallel": 0}, ValueError, "max_parallel"),
-        ({"use_docker": True}, ValueError, "planned"),
+        ({"use_docker": True, "container": "apptainer"}, ValueError, "planned"),
         ({"include_failed_units": True}, ValueError, "neither is written; set compile_to_npz or compile_to_mat"),
         ({"sorter": "rt_sort"}, SorterNotInstalledError, "yet"),
     ],

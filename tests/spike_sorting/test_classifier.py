@@ -138,6 +138,19 @@ RECORDED: dict[str, tuple[str, str, type[errors.SpikeSortingClassifiedError], di
         errors.DockerEnvironmentError,
         {"reason": "image_pull_failed"},
     ),
+    "docker elsewhere": (
+        "kilosort4",
+        ('docker.errors.APIError: 400 Client Error: Bad Request ("invalid mount config for type "bind": bind source '
+        'path does not exist: /data/culture")'),
+        errors.DockerEnvironmentError,
+        {"reason": "other"},
+    ),
+    "docker image without the program": (
+        "kilosort2",
+        "[FATAL tini (7)] exec ks2_compiled failed: No such file or directory",
+        errors.DockerEnvironmentError,
+        {"reason": "other"},
+    ),
     "docker without gpu": (
         "kilosort4",
         'docker.errors.APIError: 500 Server Error: could not select device driver "" with capabilities: [[gpu]]',

@@ -25,7 +25,7 @@ CHANGED: dict[str, dict[str, Any]] = {
         "bad_channels": None,
         "stim_times_ms": [10.0],
     },
-    "sort": {"kilosort_params": {"Th_learned": 7.5}, "freq_min": 301.0},
+    "sort": {"kilosort_params": {"Th_learned": 7.5}, "freq_min": 301.0, "use_docker": True},
     "waveforms": {
         "freq_max": 6001.0,
         "waveforms_ms_before": 1.5,
@@ -69,7 +69,7 @@ SEEDED = {"random_seed": 1}
 OF_OTHERS = ("figures", "rt_sort", "stimulation")
 """Groups that change how the report looks, that Kilosort4 does not know, or that nothing reads without stimulation."""
 OUTSIDE = {
-    *("stream_id", "hdf5_plugin_path", "sorter_name", "kilosort_path", "use_docker", "container"),
+    *("stream_id", "hdf5_plugin_path", "sorter_name", "kilosort_path", "container"),
     *("probe_path", "binary_fs", "binary_n_chan", "binary_dtype", "binary_offset"),
 }
 """In the recording's identity, in the name of the sorter, or about where things are; checked elsewhere."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from spikelab.spike_sorting._exceptions import DockerEnvironmentError
+from spikelab.spike_sorting.backends.containers.errors import advice_for
+from spikelab.spike_sorting.backends.containers.images import check_digest, how_to_get
+from spikelab.spike_sorting.backends.containers.runtime import Image
 from spikelab.spike_sorting.config import SortingPipelineConfig
 from spikelab.spike_sorting.preflight.batch import Batch
 from spikelab.spike_sorting.preflight.findings import Finding, of_error
@@ -13,11 +16,7 @@ _WHAT = {
     "daemon_down": "the Docker daemon does not answer",
     "permission_denied": "this user may not use the Docker daemon",
     "image_pull_failed": "the image is not on this machine",
-}
-_ADVICE = {
-    "client_missing": "pip install 'spikelab[docker]'",
-    "daemon_down": "Start Docker (systemctl start docker, or Docker Desktop) and check that `docker info` works.",
-    "permission_denied": "Add this user to the group docker (sudo usermod -aG docker $USER) and log in again.",
+    "other": "Docker cannot run a container",
 }
 
 
@@ -42,22 +41,17 @@ def _findings(batch: Batch, image: str | None, digest: str | None) -> list[Findi
     answer = batch.machine.docker(image)
     if answer.reason is not None:
         return [_cannot_run(answer.reason, answer, image)]
-    if digest is not None and image is None:
-        return [_unchecked(digest)]
-    found = answer.digests or ()
-    if digest is None or image is None or digest.rpartition("@")[2] in found:
+    if image is None:
         return []
-    msg = f"the image {image} has the digest {' or '.join(found)}; docker_image_expected_digest is {digest}"
-    advice = f"docker pull {image.partition('@')[0]}@{digest.rpartition('@')[2]}, or correct the expected digest."
-    return [of_error(DockerEnvironmentError(msg, reason="other"), advice=advice)]
-
-
-def _unchecked(digest: str) -> Finding:
-    message = f"docker_image_expected_digest is {digest}, and use_docker=True names no image to compare it with"
-    return Finding("docker-digest", "warning", message, "Name the image: use_docker='NAME:TAG'.")
+    try:
+        check_digest(Image(image, answer.digests or ()), digest)
+    except DockerEnvironmentError as error:
+        return [of_error(error)]
+    return []
 
 
 def _cannot_run(reason: str, answer: DockerAnswer, image: str | None) -> Finding:
     subject = f" ({image})" if reason == "image_pull_failed" else ""
     error = DockerEnvironmentError(f"{_WHAT[reason]}{subject}: {answer.detail}", reason=reason)
-    return of_error(error, advice=_ADVICE.get(reason, f"docker pull {image}"))
+    is_absent = reason == "image_pull_failed" and image is not None
+    return of_error(error, advice=how_to_get(str(image)) if is_absent else advice_for(reason))

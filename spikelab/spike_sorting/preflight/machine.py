@@ -15,8 +15,9 @@ from threading import Thread
 from typing import Any
 
 from spikelab.spike_sorting._exceptions import SorterNotInstalledError
-from spikelab.spike_sorting._settings import FrozenMap
 from spikelab.spike_sorting.backends import get_backend
+from spikelab.spike_sorting.backends.containers.errors import reason_of
+from spikelab.spike_sorting.backends.containers.images import DEFAULT_IMAGES
 from spikelab.spike_sorting.config import SortingPipelineConfig
 from spikelab.spike_sorting.supervision import host
 
@@ -294,21 +295,19 @@ def ask_docker(image: str | None) -> DockerAnswer:
     try:
         client = docker.from_env(timeout=_DOCKER_TIMEOUT_S)
     except (docker.errors.DockerException, OSError) as error:
-        return _unreachable(error)
+        return _refused(error)
     try:
         client.ping()
         return _image(client, image) if image else DockerAnswer()
-    except docker.errors.ImageNotFound as error:
-        return DockerAnswer("image_pull_failed", str(error))
     except (docker.errors.DockerException, OSError) as error:
-        return _unreachable(error)
+        return _refused(error)
     finally:
         client.close()
 
 
-def _unreachable(error: Exception) -> DockerAnswer:
-    denied = "permission denied" in str(error).lower() or "PermissionError" in str(error)
-    return DockerAnswer("permission_denied" if denied else "daemon_down", str(error))
+def _refused(error: Exception) -> DockerAnswer:
+    reason, _ = reason_of(error)
+    return DockerAnswer(reason, str(error))
 
 
 def _image(client: Any, name: str) -> DockerAnswer:
@@ -356,5 +355,5 @@ class Machine:
     torch: Callable[[], Torch] = ask_torch
     installed: Callable[[SortingPipelineConfig], SorterNotInstalledError | None] = check_installed
     docker: Callable[[str | None], DockerAnswer] = ask_docker
-    default_images: Mapping[str, str] = FrozenMap()
+    default_images: Mapping[str, str] = DEFAULT_IMAGES
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))

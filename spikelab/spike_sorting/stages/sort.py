@@ -34,10 +34,10 @@ def run(stage: StageRun) -> Summary:
     sorting = backend.read(output, recording.get_num_samples())
     write_spikes(stage.folder / "spikes.npz", sorting)
     return {
+        "version": version,
         **noted,
         "warnings": [*warnings, *(remark("sorter-advice", note).to_dict() for note in notes)],
         "sorter": backend.name,
-        "version": version,
         "n_units": int(sorting.unit_ids.size),
         "n_spikes": int(sorting.samples.size),
         "direct": not stage.job.run.binary.exists(),

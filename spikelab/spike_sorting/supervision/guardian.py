@@ -5,6 +5,8 @@ one thing: ``T`` terminate the worker, ``A`` abort it (it dumps its stacks), ``K
 pipe means that the orchestrator is gone, for whatever reason: then everything is killed. When the worker has
 ended, every process that it left behind is killed too, and STATUS_FILE says how it ended.
 
+``--afterwards JSON`` before STATUS_FILE is a command that ends what is no process below the worker: a container.
+
 Only the standard library is used, and nothing of ours: this file starts in milliseconds and must not fail.
 """
 
@@ -33,6 +35,8 @@ _TELL_S = 5.0
 _ROUND_S, _LONGEST_ROUND_S = 0.002, 0.1
 _KILL_S = 60.0
 """A process that ignores SIGKILL for so long hangs in the kernel; no further one will reach it."""
+AFTERWARDS_S = 60.0
+"""Time for the command that comes afterwards."""
 
 
 @dataclass(frozen=True)
@@ -54,19 +58,32 @@ class Process:
 
 def main(arguments: list[str]) -> int:
     """Run the command, kill what it leaves behind, and write how it ended."""
+    afterwards: list[str] = []
+    if arguments[0] == "--afterwards":
+        afterwards, arguments = json.loads(arguments[1]), arguments[2:]
     status_path, command = Path(arguments[0]), arguments[1:]
     # Before the first fork: what the worker forks twice becomes our child, not init's.
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     worker = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=_dies_with_us(), close_fds=False)
-    threading.Thread(target=_obey, args=(worker,), daemon=True).start()
+    leaving = threading.Lock()
+    threading.Thread(target=_obey, args=(worker, afterwards, leaving), daemon=True).start()
     returncode = worker.wait()
-    survivors = kill_descendants(os.getpid())
+    with leaving:
+        survivors = kill_descendants(os.getpid())
+        run_afterwards(afterwards)
     _tell(status_path, returncode, survivors)
     # Where the disk is full or dead, our own exit says as much as it can.
     return returncode if returncode >= 0 else SHELL_SIGNAL - returncode
 
 
-def _obey(worker: subprocess.Popen[bytes]) -> None:
+def run_afterwards(command: list[str]) -> None:
+    """Run `command`, for a limited time; what it prints goes where our own output goes."""
+    if command:
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            subprocess.run(command, stdin=subprocess.DEVNULL, timeout=AFTERWARDS_S, check=False)
+
+
+def _obey(worker: subprocess.Popen[bytes], afterwards: list[str], leaving: threading.Lock) -> None:
     """Do what the orchestrator asks, until it is gone."""
     signals = {b"T": signal.SIGTERM, b"A": signal.SIGABRT}
     try:
@@ -75,7 +92,10 @@ def _obey(worker: subprocess.Popen[bytes]) -> None:
                 worker.send_signal(signals[order])
             else:
                 kill_descendants(os.getpid())
-        kill_descendants(os.getpid())
+        # The main thread may be about it already; what comes afterwards is below us too, and must not be killed.
+        with leaving:
+            kill_descendants(os.getpid())
+            run_afterwards(afterwards)
     finally:
         # The main thread may wait for a worker that cannot die; there is nobody left whom that concerns.
         worker.kill()

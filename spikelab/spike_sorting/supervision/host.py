@@ -25,6 +25,11 @@ def utc_now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
 
 
+def host_name() -> str:
+    """Return the name by which this machine tells itself from others that share its folders."""
+    return socket.gethostname()
+
+
 def usable_cores() -> int:
     """Return the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
@@ -66,7 +71,7 @@ def process_card() -> dict[str, Any]:
     return {
         "pid": os.getpid(),
         "identity": process_identity(os.getpid()),
-        "hostname": socket.gethostname(),
+        "hostname": host_name(),
         "started_at": utc_now(),
     }
 
@@ -96,7 +101,7 @@ def _identity_without_proc(pid: int) -> str | None:
 
 def is_dead(card: Mapping[str, Any]) -> bool:
     """Return whether the process of `card` is proven gone: only one of this machine can be."""
-    if card.get("hostname") != socket.gethostname() or not isinstance(card.get("pid"), int):
+    if card.get("hostname") != host_name() or not isinstance(card.get("pid"), int):
         return False
     return process_identity(card["pid"]) != card.get("identity")
 

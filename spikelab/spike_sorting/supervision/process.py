@@ -84,6 +84,9 @@ class WorkerProcess:
         File in which the guardian writes how it ended; it does not exist yet.
     inherit : sequence of int, default ()
         Descriptors that it keeps, such as the run's locks.
+    afterwards : sequence of str, default ()
+        Program that ends what is no process below the worker, such as a container: run when the worker has ended, be it
+        that we are gone.
     """
 
     def __init__(
@@ -94,13 +97,16 @@ class WorkerProcess:
         log: IO[bytes],
         status_path: Path,
         inherit: Sequence[int] = (),
+        afterwards: Sequence[str] = (),
     ) -> None:
         self._status_path = status_path
         self._status_disk = Deadline(f"the disk of {status_path}", _TELL_S)
         self._cookie = environment.get(sweep.RUN_COOKIE)
+        self._afterwards = list(afterwards)
         self._is_abandoned = False
+        last = ["--afterwards", json.dumps(self._afterwards)] if afterwards else []
         self._guardian = subprocess.Popen(
-            [sys.executable, "-I", guardian.__file__, str(status_path), *command],
+            [sys.executable, "-I", guardian.__file__, *last, str(status_path), *command],
             env=dict(environment),
             stdin=subprocess.PIPE,
             bufsize=0,
@@ -204,6 +210,7 @@ class WorkerProcess:
         """The guardian left no word: it was killed, or its disk is full or dead; what is left is swept up."""
         if self._cookie is not None:
             sweep.kill_by_cookie(sweep.RUN_COOKIE, self._cookie)
+        guardian.run_afterwards(self._afterwards)
         # As a shell does, the guardian adds 128 to the number of the signal that ended the worker.
         return ExitStatus(returncode if returncode <= guardian.SHELL_SIGNAL else guardian.SHELL_SIGNAL - returncode)
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 MIN_INTERVAL_S = 0.2
+_IN_LINE = "spikelab-progress "
+"""Begins a line of output that tells of progress."""
 _MIN_DONE = 0.05
 """Before this share of a step is done, what is left of it is a guess."""
 
@@ -88,6 +92,41 @@ class ProgressFile:
         partial = self._path.with_suffix(".tmp")
         partial.write_text(json.dumps(asdict(progress)))
         partial.replace(self._path)
+
+
+class Reporter(Protocol):
+    """Takes how far a stage is."""
+
+    def report(self, step: str, fraction: float | None = None, n_spikes: int | None = None) -> None:
+        """Say where the stage is."""
+
+
+class ProgressLines:
+    """The side of a program that nobody shares files with: tells its progress in lines of its output."""
+
+    def __init__(self) -> None:
+        self._last_step: str | None = None
+        self._told_at = 0.0
+
+    def report(self, step: str, fraction: float | None = None, n_spikes: int | None = None) -> None:
+        """Say where the stage is; a new step is always told, the rest when the last is a while ago."""
+        now = time.monotonic()
+        if step == self._last_step and now - self._told_at < MIN_INTERVAL_S:
+            return
+        self._last_step, self._told_at = step, now
+        told = {"step": step, "fraction": fraction, "n_spikes": n_spikes}
+        sys.stdout.write(f"{_IN_LINE}{json.dumps(told)}\n")
+        sys.stdout.flush()
+
+
+def progress_in(line: str) -> Progress | None:
+    """Return the progress that `line` of another program's output tells of, or None."""
+    if not line.startswith(_IN_LINE):
+        return None
+    try:
+        return Progress("", **json.loads(line.removeprefix(_IN_LINE)))
+    except (ValueError, TypeError):
+        return None
 
 
 def read_progress(path: Path) -> Progress | None:

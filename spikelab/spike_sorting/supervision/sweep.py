@@ -34,10 +34,14 @@ def kill_by_cookie(variable: str, value: str) -> int:
 
 def with_cookie(variable: str, value: str) -> Iterator[Process]:
     """Yield the living processes whose environment holds ``variable=value``, but this one."""
-    wanted = f"{variable}={value}".encode()
     for process in living_processes():
-        if process.pid != os.getpid() and wanted in _environment(process.pid):
+        if process.pid != os.getpid() and has_cookie(process.pid, variable, value):
             yield process
+
+
+def has_cookie(pid: int, variable: str, value: str) -> bool:
+    """Return whether the process `pid` lives, visible to us, and carries ``variable=value``."""
+    return f"{variable}={value}".encode() in _environment(pid)
 
 
 def _environment(pid: int) -> list[bytes]:

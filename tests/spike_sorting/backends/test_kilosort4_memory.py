@@ -7,8 +7,9 @@ import sys
 
 import pytest
 
-from spikelab.spike_sorting.backends.kilosort4.memory import free_memory_bytes, in_memory_bytes
+from spikelab.spike_sorting.backends.kilosort4.memory import in_memory_bytes
 from spikelab.spike_sorting.supervision import host
+from spikelab.spike_sorting.supervision.memory import free_memory_bytes
 
 GB = 10**9
 

@@ -91,7 +91,7 @@ def test_default_image_is_that_of_the_sorter(make_batch: Make, make_job: Make) -
     asked: list[str | None] = []
     readings = {"docker": lambda image: asked.append(image) or DockerAnswer()}
     check_docker(make_batch(make_job(use_docker=True), default_images={"kilosort4": "spikelab/ks4"}, **readings))
-    check_docker(make_batch(make_job(use_docker=True), **readings))
+    check_docker(make_batch(make_job(use_docker=True), default_images={}, **readings))
     assert asked == ["spikelab/ks4", None]
 
 
@@ -113,13 +113,6 @@ def test_another_digest_is_an_error(make_batch: Make, make_job: Make) -> None:
     (found,) = check_docker(batch)
     assert DIGEST in found.message
     assert OTHER in found.message
-
-
-def test_digest_that_cannot_be_compared_is_told(make_batch: Make, make_job: Make) -> None:
-    """An expected digest without an image to compare it with is a warning, never silently taken as fulfilled."""
-    job = make_job(use_docker=True, docker_image_expected_digest=DIGEST)
-    (found,) = check_docker(make_batch(job, docker=lambda image: DockerAnswer()))
-    assert (found.code, found.level) == ("docker-digest", "warning")
 
 
 class _Daemon(BaseHTTPRequestHandler):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from spikelab.spike_sorting._exceptions import SorterNotInstalledError
 from spikelab.spike_sorting._settings import thaw
 from spikelab.spike_sorting.backends.base import Shortage, Shrunk, Sorting, SortJob
-from spikelab.spike_sorting.backends.binary import flat_binary
+from spikelab.spike_sorting.backends.binary import FlatBinary, flat_binary
+from spikelab.spike_sorting.backends.containers.images import container_settings
 from spikelab.spike_sorting.backends.kilosort2 import launch
 from spikelab.spike_sorting.backends.kilosort2.installation import find_installation
 from spikelab.spike_sorting.backends.kilosort2.parameters import (
@@ -50,6 +52,7 @@ class Kilosort2Backend:
             "params": thaw(config.sorter.sorter_params),
             "freq_min": config.recording.freq_min,
             "version": self.installed(config),
+            **container_settings(config),
         }
 
     def sort(self, job: SortJob) -> Mapping[str, Any]:
@@ -61,11 +64,14 @@ class Kilosort2Backend:
         launch.write_inputs(
             job.recording, params, job.folder, binary.path, with_scripts=installation.folder is not None
         )
-        launch.run(installation, job.folder, job.progress)
+        image: dict[str, Any] = {}
+        execute = partial(_in_container, job, binary, image) if job.config.sorter.use_docker else None
+        launch.run(installation, job.folder, job.progress, execute)
         _tidy(job.folder, keep_rez=bool(params["save_rez_to_mat"]))
         if params["keep_good_only"]:
             (job.folder / _GOOD_ONLY).touch()
         return {
+            **image,
             "batch_samples": batch_step(params),
             "warnings": [told.to_dict() for told in binary.remarks()],
         }
@@ -87,6 +93,21 @@ class Kilosort2Backend:
     def environment(self, config: SortingPipelineConfig) -> Mapping[str, str]:  # noqa: ARG002 - asked of every sorter
         """Return nothing: MATLAB needs no variable of its own."""
         return {}
+
+
+def _in_container(
+    job: SortJob, binary: FlatBinary, image: dict[str, Any], command: list[str], take: Callable[[str], None]
+) -> tuple[int, tuple[str, ...]]:
+    """Run the compiled Kilosort2 of an image; put the image into `image`."""
+    from spikelab.spike_sorting.backends.containers.running import run_contained
+
+    def on_line(line: str) -> bool:
+        take(line)
+        return False
+
+    ran = run_contained(job, command, reads=(binary.path,), on_line=on_line)
+    image["image"] = ran.image.to_dict()
+    return ran.exit_code, ran.tail
 
 
 def _defaults() -> dict[str, Any]:

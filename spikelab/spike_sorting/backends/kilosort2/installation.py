@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spikelab.spike_sorting._exceptions import SorterNotInstalledError
+from spikelab.spike_sorting.backends.containers.images import version_in_container
 from spikelab.spike_sorting.config import SorterConfig
 
 PATH_VARIABLE = "KILOSORT2_PATH"
@@ -38,13 +39,15 @@ class Installation:
 
 
 def find_installation(sorter: SorterConfig) -> Installation:
-    """Return what would run Kilosort2 here.
+    """Return what would run Kilosort2: here, or compiled in a container.
 
     Raises
     ------
     SorterNotInstalledError
         MATLAB or Kilosort2 is not where it is said to be, or nothing says where.
     """
+    if (image := version_in_container(sorter)) is not None:
+        return Installation(COMPILED, None, image)
     named = sorter.sorter_path or os.environ.get(PATH_VARIABLE)
     compiled = shutil.which(COMPILED)
     if named is None and compiled is not None:

@@ -8,7 +8,8 @@ import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from spikelab.spike_sorting._classifier import classify
 from spikelab.spike_sorting._exceptions import SorterCrashedError
 from spikelab.spike_sorting._settings import thaw
 from spikelab.spike_sorting.backends.kilosort2.installation import Installation
-from spikelab.spike_sorting.supervision.progress import ProgressFile
+from spikelab.spike_sorting.supervision.progress import Reporter
 
 LOG = "kilosort2.log"
 """What MATLAB printed, in the folder of the sorter."""
@@ -66,15 +67,38 @@ def write_inputs(recording: Any, params: Mapping[str, Any], folder: Path, binary
             shutil.copy(script, folder)
 
 
-def run(installation: Installation, folder: Path, progress: ProgressFile) -> None:
+Execute = Callable[[list[str], Callable[[str], None]], tuple[int, Sequence[str]]]
+"""Runs a program, and calls a function with each line that it prints; returns its exit code and the last lines."""
+
+
+def run(installation: Installation, folder: Path, progress: Reporter, execute: Execute | None = None) -> None:
     """Run Kilosort2 on the inputs in `folder`.
+
+    Parameters
+    ----------
+    installation : Installation
+        What runs it.
+    folder : Path
+        Folder of the sorter.
+    progress : Reporter
+        Where to say how far it is.
+    execute : callable or None, default None
+        Runs the program; None: as a child of this process.
 
     Raises
     ------
     SpikeSortingClassifiedError
         It failed: classified by what it printed, or SorterCrashedError.
     """
-    returncode, tail = _run(command(installation, folder), folder, progress)
+    execute = execute or partial(_run, folder)
+    with (folder / LOG).open("w", encoding="utf-8") as log:
+
+        def take(line: str) -> None:
+            log.write(f"{line}\n")
+            log.flush()
+            _report(line, progress)
+
+        returncode, tail = execute(command(installation, folder), take)
     if returncode == 0:
         return
     name = signal.Signals(-returncode).name if returncode < 0 else f"exit code {returncode}"
@@ -108,35 +132,31 @@ def _matlab_text(path: Path) -> str:
     return "'" + str(path).replace("'", "''") + "'"
 
 
-def _run(arguments: list[str], folder: Path, progress: ProgressFile) -> tuple[int, list[str]]:
-    """Run a program, its output in the log of the sorter and in that of the run; return its code and last lines."""
+def _run(folder: Path, arguments: list[str], take: Callable[[str], None]) -> tuple[int, list[str]]:
+    """Run a program in `folder`, its output in the log of the run as well; return its code and last lines."""
     tail: list[str] = []
     environment = {**os.environ, "MATLAB_SHELL": "/bin/sh"}  # MATLAB's copyfile fails where the user's shell is fish
-    with (
-        (folder / LOG).open("w", encoding="utf-8") as log,
-        subprocess.Popen(
-            arguments,
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-        ) as process,
-    ):
+    with subprocess.Popen(
+        arguments,
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+    ) as process:
         assert process.stdout is not None
         while line := process.stdout.readline(_LINE_CHARS):
-            log.write(line)
-            log.flush()
-            _log.info("%s", line.rstrip())
-            _report(line, progress)
-            tail = [*tail[-_TAIL_LINES:], line.rstrip()]
+            stripped = line.rstrip()
+            take(stripped)
+            _log.info("%s", stripped)
+            tail = [*tail[-_TAIL_LINES:], stripped]
     return process.returncode, tail
 
 
-def _report(line: str, progress: ProgressFile) -> None:
+def _report(line: str, progress: Reporter) -> None:
     """Say how far Kilosort2 is, where `line` tells."""
     for said, step in _STEPS:
         if said in line:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from spikelab.spike_sorting._classifier import classify
 from spikelab.spike_sorting._exceptions import InsufficientActivityError, SorterNotInstalledError
 from spikelab.spike_sorting._settings import thaw
 from spikelab.spike_sorting.backends.base import Shortage, Shrunk, Sorting, SortJob
 from spikelab.spike_sorting.backends.binary import FlatBinary, flat_binary
+from spikelab.spike_sorting.backends.containers.images import container_settings, version_in_container
 from spikelab.spike_sorting.backends.kilosort4 import advisor, ladder
-from spikelab.spike_sorting.backends.kilosort4.memory import free_memory_bytes, in_memory_bytes
+from spikelab.spike_sorting.backends.kilosort4.memory import in_memory_bytes
 from spikelab.spike_sorting.backends.kilosort4.parameters import (
     HARMLESS,
     OUR_NUMBERS,
@@ -25,10 +25,9 @@ from spikelab.spike_sorting.backends.kilosort4.parameters import (
     check_against_recording,
     check_parameters,
 )
+from spikelab.spike_sorting.backends.kilosort4.request import Request, torch_device
 from spikelab.spike_sorting.config import SortingPipelineConfig
-
-if TYPE_CHECKING:
-    from spikelab.spike_sorting.backends.kilosort4.steps import Request
+from spikelab.spike_sorting.supervision.memory import free_memory_bytes
 
 OLDEST, BELOW = (4, 1, 7), (4, 2)
 _SAID_BY_RECORDING = frozenset({"n_chan_bin", "fs"})
@@ -45,10 +44,10 @@ class Kilosort4Backend:
 
     name = "kilosort4"
 
-    def installed(self, config: SortingPipelineConfig) -> str | None:  # noqa: ARG002 - there is one, whatever the settings
-        """Return the installed version, or None."""
+    def installed(self, config: SortingPipelineConfig) -> str | None:
+        """Return the installed version, or the image that brings it, or None."""
         try:
-            return version("kilosort")
+            return version_in_container(config.sorter) or version("kilosort")
         except PackageNotFoundError:
             return None
 
@@ -58,7 +57,7 @@ class Kilosort4Backend:
         if found is None:
             msg = "Kilosort4 is not installed: pip install 'kilosort>=4.1.7,<4.2' torch"
             raise SorterNotInstalledError(msg, sorter=self.name, missing="kilosort")
-        if not OLDEST <= _numbers(found) < BELOW:
+        if not config.sorter.use_docker and not OLDEST <= _numbers(found) < BELOW:
             msg = f"kilosort {found} is installed; 4.1.7 and later 4.1 are tested: pip install 'kilosort>=4.1.7,<4.2'"
             raise SorterNotInstalledError(msg, sorter=self.name, missing="kilosort>=4.1.7,<4.2")
         return found
@@ -77,19 +76,21 @@ class Kilosort4Backend:
             "freq_min": config.recording.freq_min,
             "random_seed": config.execution.random_seed,
             "version": self.installed(config),
+            **container_settings(config),
         }
 
     def sort(self, job: SortJob) -> Mapping[str, Any]:
         """Sort ``job.recording`` and leave Kilosort4's files for Phy in ``job.folder``."""
-        from spikelab.spike_sorting.backends.kilosort4 import results, steps
+        from spikelab.spike_sorting.backends.kilosort4 import contained, results
 
         request, advice = sort_request(job)
-        with _explaining_silence(job), _log_file(job.folder / "kilosort4.log"):
-            replaced = steps.run_steps(request, job.progress, job.run.sorter_checkpoints)
+        run = contained.run_steps if job.config.sorter.use_docker else _run_steps
+        with _explaining_silence(job):
+            ran = run(job, request)
             results.require_spikes(job.folder, job.recording.get_num_samples())
         results.write_phy_params(job.folder, job.run.sorter_output, request.binary, request.fs_Hz)
         return {
-            "accelerated": list(replaced),
+            **ran,
             "recommended": advice.to_list(),
             "batch_samples": request.settings.get("batch_size", PARAMETERS["batch_size"].default),
             "notes": list(advice.warnings),
@@ -114,6 +115,15 @@ class Kilosort4Backend:
         return {**on_gpu, **on_host}
 
 
+def _run_steps(job: SortJob, request: Request) -> Mapping[str, Any]:
+    """Sort in this process; return which functions of upstream ours stood in for."""
+    from spikelab.spike_sorting.backends.kilosort4.logfile import log_file
+    from spikelab.spike_sorting.backends.kilosort4.steps import run_steps
+
+    with log_file(job.folder):
+        return {"accelerated": list(run_steps(request, job.progress, job.run.sorter_checkpoints))}
+
+
 def sort_request(job: SortJob) -> tuple[Request, advisor.Recommendations]:
     """Return what Kilosort4 is asked to do for `job`, and the advice in it: it stands where the user gave nothing.
 
@@ -122,7 +132,6 @@ def sort_request(job: SortJob) -> tuple[Request, advisor.Recommendations]:
     ValueError
         A parameter, or the probe, does not fit the recording.
     """
-    from spikelab.spike_sorting.backends.kilosort4.steps import Request
     from spikelab.spike_sorting.probes.dictionary import check_probe, probe_dictionary
 
     given = job.config.sorter.sorter_params
@@ -134,13 +143,14 @@ def sort_request(job: SortJob) -> tuple[Request, advisor.Recommendations]:
     advice = _advice(job.config, job.recording, probe)
     binary = flat_binary(job, job.recording_key())
     params = _in_own_units({**advice.values, **given}, binary)
+    device: Any = params.get("torch_device", "auto")
     request = Request(
         binary=binary,
         key=job.recording_key(),
         probe=probe,
         fs_Hz=fs_Hz,
         settings=kilosort_settings(params, job.config.recording.freq_min),
-        device=_device(params.get("torch_device", "auto")),
+        device=device if job.config.sorter.use_docker else torch_device(device),
         folder=job.folder,
         # Upstream's own seed is 1, so that our default seed of 0 gives upstream's result.
         seed=1 + job.config.execution.random_seed,
@@ -197,21 +207,12 @@ def _numbers(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in parts if part.isdigit())
 
 
-def _device(name: str) -> Any:
-    import torch
-
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
-
-
 def _without_channels(probe: dict[str, Any], bad_channels: Any) -> dict[str, Any]:
-    if not bad_channels:
-        return probe
-    from kilosort.io import remove_bad_channels
+    """Return `probe` without the contacts of the channels `bad_channels`; the file keeps them."""
+    import numpy as np
 
-    removed: dict[str, Any] = remove_bad_channels(probe, list(bad_channels))
-    return removed
+    kept = ~np.isin(probe["chanMap"], list(bad_channels or ()))
+    return {name: value if name == "n_chan" else np.asarray(value)[kept] for name, value in probe.items()}
 
 
 @contextmanager
@@ -226,20 +227,3 @@ def _explaining_silence(job: SortJob) -> Iterator[None]:
         if not isinstance(silent, InsufficientActivityError):
             raise
         raise explained(silent, job) from error
-
-
-@contextmanager
-def _log_file(path: Path) -> Iterator[None]:
-    """Write Kilosort4's own log to the file that its users expect, as well as to the run's log."""
-    logger = logging.getLogger("kilosort")
-    handler = logging.FileHandler(path, mode="w", encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(name)-12s %(levelname)-8s %(message)s"))
-    level = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(level)
-        handler.close()

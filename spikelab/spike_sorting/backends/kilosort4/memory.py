@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 
 from spikelab.spike_sorting._settings import memory_bytes
-from spikelab.spike_sorting.supervision import host
-from spikelab.spike_sorting.supervision.cgroup import MemoryGroup, memory_group
 
 _SHARE = 0.25
 """Part of the memory that these arrays may fill: some steps hold old ones and new ones, and parts of both."""
@@ -29,18 +27,3 @@ def in_memory_bytes(arrays_on_disk: bool | None, total_memory: str | int | None,
     # What a user allows cannot be had where it is not free.
     allowed = free_bytes // 2 if total_memory is None else min(memory_bytes(total_memory), free_bytes)
     return _SHARE * allowed
-
-
-def free_memory_bytes() -> int:
-    """Return the memory that this process can have: of the machine, and within every limit around it."""
-    group = memory_group()
-    limited = group.limited() if group is not None else []
-    return max(0, int(min([host.available_memory_bytes(), *map(_left_bytes, limited)])))
-
-
-def _left_bytes(group: MemoryGroup) -> float:
-    try:
-        limit = group.limit_bytes()
-        return math.inf if limit is None else limit - group.used_bytes()
-    except OSError:  # it was taken away, or may not be looked into
-        return math.inf

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from spikelab.spike_sorting.supervision.progress import ProgressFile
+from spikelab.spike_sorting.supervision.progress import Reporter
 
 Seen = Callable[[tuple[Any, ...], Any], None]
 
@@ -16,11 +16,11 @@ class StepProgress:
 
     Parameters
     ----------
-    progress : ProgressFile
+    progress : Reporter
         Where to say how far it is.
     """
 
-    def __init__(self, progress: ProgressFile) -> None:
+    def __init__(self, progress: Reporter) -> None:
         self._progress = progress
         self._step = ""
         self._passes: _Passes | None = None

@@ -8,7 +8,6 @@ a later attempt goes on from there.
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,7 +28,6 @@ from kilosort.run_kilosort import (
 
 from spikelab.spike_sorting._exceptions import InsufficientActivityError
 from spikelab.spike_sorting._settings import digest, thaw
-from spikelab.spike_sorting.backends.binary import FlatBinary
 from spikelab.spike_sorting.backends.kilosort4.checkpoints import Checkpoints
 from spikelab.spike_sorting.backends.kilosort4.kernels.grouping import cluster_groups
 from spikelab.spike_sorting.backends.kilosort4.kernels.joining import merge_clusters
@@ -37,77 +35,20 @@ from spikelab.spike_sorting.backends.kilosort4.kernels.replacement import VERIFI
 from spikelab.spike_sorting.backends.kilosort4.overview import make_overview
 from spikelab.spike_sorting.backends.kilosort4.parameters import OUR_NUMBERS
 from spikelab.spike_sorting.backends.kilosort4.progress import StepProgress
+from spikelab.spike_sorting.backends.kilosort4.request import UPSTREAM_LEAST, Request
 from spikelab.spike_sorting.backends.kilosort4.spilling import Spill, plain, row_by_row
 from spikelab.spike_sorting.backends.overview import OVERVIEW, write_overview
 from spikelab.spike_sorting.supervision import host
-from spikelab.spike_sorting.supervision.progress import ProgressFile
+from spikelab.spike_sorting.supervision.progress import Reporter
 
 _log = logging.getLogger(__name__)
 
 VERSION = 4
 """Raised by hand when a step leaves another state for the same input: older checkpoints are then passed over."""
-UPSTREAM_LEAST = 1000
-"""Spikes around a centre from which on upstream clusters them: a number in its source."""
 _KEPT = ("ops", "st", "tF", "clu", "Wall")
 """What passes from step to step and is kept; the open recording is rebuilt."""
 _PER_SPIKE = frozenset({"st", "tF", "clu"})
 """What of it grows with the recording."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """What Kilosort4 is asked to do.
-
-    Parameters
-    ----------
-    binary : FlatBinary
-        The recording.
-    key : str
-        What tells this recording from any other.
-    probe : mapping
-        Kilosort's probe dictionary.
-    fs_Hz : float
-        Sampling rate.
-    settings : mapping
-        Kilosort's settings that differ from its defaults.
-    device : torch.device
-        Where to compute.
-    folder : Path
-        Where to write the results.
-    seed : int
-        Seed of the random generators; upstream's own is 1.
-    do_CAR, invert_sign, clear_cache, save_preprocessed_copy : bool
-        Arguments of ``run_kilosort`` of these names.
-    in_memory_bytes : float
-        Spikes and their features that take more than this are read from the checkpoints as they are needed: less
-        memory, more time.
-    accelerated : bool
-        Whether functions of ours may stand in for upstream's.
-    min_spikes_to_cluster : int
-        Spikes around a centre from which on they are clustered; upstream's own number is 1,000.
-    density_below : int
-        Spikes around a centre below which their density decides, not upstream's graph; upstream has no such number.
-    censored_lag_ms : float
-        Lags up to this say nothing when clusters are merged (ms); 0 merges as upstream does.
-    """
-
-    binary: FlatBinary
-    key: str
-    probe: Mapping[str, Any]
-    fs_Hz: float
-    settings: Mapping[str, Any]
-    device: torch.device
-    folder: Path
-    seed: int = 1
-    do_CAR: bool = True
-    invert_sign: bool = False
-    clear_cache: bool = False
-    save_preprocessed_copy: bool = False
-    in_memory_bytes: float = math.inf
-    accelerated: bool = True
-    min_spikes_to_cluster: int = UPSTREAM_LEAST
-    density_below: int = 0
-    censored_lag_ms: float = 0.0
 
 
 @dataclass
@@ -130,14 +71,14 @@ class State:
     started_at: float = field(default_factory=host.wall_clock_s)
 
 
-def run_steps(request: Request, progress: ProgressFile, checkpoints: Path) -> tuple[str, ...]:
+def run_steps(request: Request, progress: Reporter, checkpoints: Path) -> tuple[str, ...]:
     """Sort as `request` says, from the last checkpoint on, and leave Kilosort4's files in its folder.
 
     Parameters
     ----------
     request : Request
         What to do.
-    progress : ProgressFile
+    progress : Reporter
         Where to say how far it is.
     checkpoints : Path
         Folder for the state after each step.
@@ -270,7 +211,7 @@ def step_keys(request: Request) -> list[str]:
     arguments = {name: getattr(request, name) for name in names}
     probe = {name: np.asarray(value).tolist() for name, value in request.probe.items()}
     # Sums in another order may differ in their last bit, so that kernels do not go on from each other's states.
-    versions = [VERSION, kilosort.__version__, request.device.type, replaced_names(request.accelerated)]
+    versions = [VERSION, kilosort.__version__, torch.device(request.device).type, replaced_names(request.accelerated)]
     keys, upstream = [], digest([arguments, probe, request.binary.dtype, versions])
     for name in STEPS:
         read = {key: value for key, value in settings.items() if _READ_FIRST_BY.get(key, _FIRST) == name}

@@ -1,0 +1,142 @@
+"""Docker, through its SDK."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from typing import Any
+
+from spikelab.spike_sorting.backends.containers.errors import explained, sdk
+from spikelab.spike_sorting.backends.containers.runtime import ContainerSpec, Ended, Image
+
+_ANSWER_S = 60
+"""The daemon may be busy with something large."""
+_LINE_BYTES = 10_000
+_LOG_OPTIONS = {"max-size": "10m", "max-file": "2"}
+"""The daemon's own copy of what a container prints; ours is the log of the run."""
+
+
+class DockerRuntime:
+    """Containers of the daemon that DOCKER_HOST names, or of this machine's.
+
+    Parameters
+    ----------
+    client : docker.DockerClient or None, default None
+        What speaks to the daemon; None makes one as the environment says.
+    """
+
+    def __init__(self, client: Any = None) -> None:
+        with explained():
+            self._client = client or sdk().from_env(timeout=_ANSWER_S)
+
+    def image(self, name: str) -> Image:
+        """Return the image `name`; raise DockerEnvironmentError (image_pull_failed) when it is not here."""
+        with explained():
+            found = self._client.images.get(name)
+        pulled = (digest.rpartition("@")[2] for digest in found.attrs.get("RepoDigests") or ())
+        return Image(name, (*pulled, str(found.id)))
+
+    def start(self, spec: ContainerSpec) -> DockerContainer:
+        """Return a container of `spec` that runs."""
+        with explained():
+            container = self._client.containers.create(spec.image, list(spec.command), **_options(spec))
+        started = DockerContainer(container)
+        try:
+            with explained():
+                container.start()
+                container.reload()
+        except BaseException:
+            started.remove()
+            raise
+        return started
+
+    def remove_labelled(self, labels: Mapping[str, str]) -> list[str]:
+        """Kill and remove all containers that carry all of `labels`; return their names."""
+        wanted = {"label": [f"{name}={value}" for name, value in labels.items()]}
+        with explained():
+            found = self._client.containers.list(all=True, filters=wanted, ignore_removed=True)
+        for container in found:
+            DockerContainer(container).remove()
+        return [str(container.name) for container in found]
+
+    def close(self) -> None:
+        """Close the connections to the daemon."""
+        self._client.close()
+
+
+class DockerContainer:
+    """A container.
+
+    Parameters
+    ----------
+    container : docker.models.containers.Container
+        It, as the SDK has it.
+    """
+
+    def __init__(self, container: Any) -> None:
+        self._container = container
+
+    @property
+    def pid(self) -> int | None:
+        """Its first process as the daemon counts; another one's where the daemon is on another machine."""
+        return self._container.attrs.get("State", {}).get("Pid") or None
+
+    def lines(self) -> Iterator[str]:
+        """Yield what it prints on both of its streams, line by line as it comes."""
+        with explained():
+            yield from _lines(self._container.logs(stream=True, follow=True))
+
+    def wait(self) -> Ended:
+        """Return how it ended."""
+        with explained():
+            code = int(self._container.wait()["StatusCode"])
+            self._container.reload()
+        return Ended(code, bool(self._container.attrs["State"].get("OOMKilled")))
+
+    def remove(self) -> None:
+        """Kill it if it still runs, and remove it; one that is gone, or that somebody else removes now, is no fault."""
+        errors = sdk().errors
+        with explained(), suppress(errors.NotFound):
+            try:
+                self._container.remove(force=True, v=True)
+            except errors.APIError as error:
+                if "is already in progress" not in str(error):
+                    raise
+
+
+def _options(spec: ContainerSpec) -> dict[str, Any]:
+    types = sdk().types
+    mounts = [
+        types.Mount(str(bind.target or bind.source), str(bind.source), type="bind", read_only=not bind.is_writable)
+        for bind in spec.binds
+    ]
+    gpus = [types.DeviceRequest(count=-1, capabilities=[["gpu"]])] if spec.with_gpus else []
+    # Without swap: a sort that swaps takes days, and one that is killed is tried again with smaller settings.
+    memory = {} if spec.memory_bytes is None else dict.fromkeys(("mem_limit", "memswap_limit"), spec.memory_bytes)
+    return {
+        "mounts": mounts,
+        "working_dir": str(spec.folder),
+        "environment": dict(spec.environment),
+        "labels": dict(spec.labels),
+        "user": spec.user,
+        "group_add": list(spec.groups),
+        "device_requests": gpus,
+        "network_mode": "none",
+        "init": True,
+        "security_opt": ["no-new-privileges"],
+        "log_config": types.LogConfig(type="json-file", config=_LOG_OPTIONS),
+        **memory,
+    }
+
+
+def _lines(chunks: Iterable[bytes]) -> Iterator[str]:
+    """Yield the lines in `chunks`, which end anywhere; one that does not end is cut now and then."""
+    left = b""
+    for chunk in chunks:
+        *whole, left = (left + chunk).split(b"\n")
+        yield from (line.decode("utf-8", errors="replace").rstrip("\r") for line in whole)
+        if len(left) > _LINE_BYTES:
+            yield left.decode("utf-8", errors="replace")
+            left = b""
+    if left:
+        yield left.decode("utf-8", errors="replace")
