@@ -20,7 +20,7 @@ MODULES = {"nvidia-ml-py": "pynvml", "scikit-learn": "sklearn"}
 
 WHERE = {
     "kilosort4": ("spike_sorting/backends/kilosort4/",),
-    "docker": ("spike_sorting/preflight/machine.py", "spike_sorting/backends/container/"),
+    "docker": ("spike_sorting/preflight/machine.py", "spike_sorting/backends/containers/"),
     "cluster": ("spike_sorting/cluster/",),
     "nwb": ("spikedata/nwb.py",),
     "pynapple": ("spikedata/pynapple.py",),
