@@ -17,6 +17,8 @@ else:
     import tomli as tomllib
 
 if TYPE_CHECKING:
+    import pytest
+
     from spikelab.spike_sorting.run_folder import RunFolder
     from spikelab.spike_sorting.supervision.process import ExitStatus
     from spikelab.spike_sorting.supervision.progress import Progress
@@ -104,6 +106,32 @@ def with_fake_sorter(**environment: str) -> dict[str, str]:
     """Return an environment in which the sorter "fake" is found, as a third party's would be."""
     path = os.pathsep.join(filter(None, [str(FAKE_SORTER), os.environ.get("PYTHONPATH")]))
     return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path, **environment}
+
+
+# ---------------------------------------------------------------------------------------------- MATLAB, by Octave
+
+KILOSORT2_STUB = Path(__file__).with_name("kilosort2_stub")
+_MATLAB = """#!/bin/sh
+# Takes what MATLAB takes, and has Octave do it.
+while [ $# -gt 0 ]; do
+  case "$1" in
+    -nosplash|-nodisplay) shift ;;
+    -batch) exec octave-cli --no-init-file --no-site-file --quiet --eval "$2" ;;
+    *) echo "matlab: unknown option $1" >&2; exit 2 ;;
+  esac
+done
+"""
+
+
+def put_matlab_on_path(folder: Path, patch: pytest.MonkeyPatch) -> Path:
+    """Make a program `matlab` in `folder`, which is Octave, and have it found first."""
+    folder.mkdir()
+    program = folder / "matlab"
+    program.write_text(_MATLAB, encoding="utf-8")
+    program.chmod(0o755)
+    patch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    patch.delenv("KILOSORT2_PATH", raising=False)
+    return program
 
 
 # -------------------------------------------------------------------------------------------- an NVIDIA driver

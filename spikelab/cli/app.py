@@ -45,7 +45,7 @@ def build_app() -> typer.Typer:
     for panel, commands in (
         (BEGIN, (doctor, demo)),
         (SORT, (estimate, preflight, sort, multistream)),
-        (LOOK, (streams, status, watch, report, clean)),
+        (LOOK, (streams, status, watch, report, compare, clean)),
     ):
         for command in commands:
             app.command(rich_help_panel=panel)(command)
@@ -228,6 +228,27 @@ def report(
     from spikelab.cli.look import tell_report
 
     raise typer.Exit(tell_report(folder))
+
+
+@exit_codes()
+def compare(
+    results: Annotated[
+        list[Path], typer.Argument(exists=True, help="Results folders of one recording, or files of saved SpikeData.")
+    ],
+    delta_ms: Annotated[float, typer.Option("--delta-ms", metavar="MS", help="Spikes this close are one spike.")] = 0.4,
+    min_agreement: Annotated[
+        float, typer.Option("--min-agreement", metavar="SHARE", help="Lowest agreement of units that match (0-1).")
+    ] = 0.5,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE.csv", dir_okay=False, help="Write the table of all units there."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare sorts of one recording, of any sorters: which units several of them have found."""
+    from spikelab.cli.compare import tell_agreement
+
+    raise typer.Exit(tell_agreement(results, delta_ms=delta_ms, min_agreement=min_agreement, out=out, as_json=as_json))
 
 
 @exit_codes()

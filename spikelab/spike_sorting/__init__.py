@@ -12,6 +12,7 @@ from spikelab._lazy import lazy_exports
 if TYPE_CHECKING:
     from spikelab.spike_sorting.api import estimate, load_results, sort_multistream, sort_recording, sort_stim_recording
     from spikelab.spike_sorting.backends.kilosort4.advisor import Recommendation, Recommendations, recommend_settings
+    from spikelab.spike_sorting.comparing import compare_results
     from spikelab.spike_sorting.config import SortingPipelineConfig
     from spikelab.spike_sorting.costs import Estimate, Range, Workload
     from spikelab.spike_sorting.outcome import RecordingResult, SortRunReport
@@ -60,6 +61,7 @@ _HOMES = {
     "SortingPipelineConfig": "config",
     "Workload": "costs",
     "check_probe": "probes.dictionary",
+    "compare_results": "comparing",
     "estimate": "api",
     "load_results": "api",
     "probe_dictionary": "probes.dictionary",
@@ -83,6 +85,7 @@ __all__ = [  # noqa: PLE0604 - the names of the errors are strings
     "SortingPipelineConfig",
     "Workload",
     "check_probe",
+    "compare_results",
     "estimate",
     "load_results",
     "probe_dictionary",

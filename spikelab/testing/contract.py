@@ -7,6 +7,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -33,6 +34,15 @@ _HARD_PLACE = "a \"quoted\" lab, o'hara's $HOME; 50 %"
 _STAGE_SAYS = {"sorter", "version", "n_units", "n_spikes", "direct"}
 """What the stage notes by itself."""
 _MOST_RUNGS = 500
+
+
+@dataclass(frozen=True, eq=False)
+class _Given:
+    """A recording on disk, the samples of its true spikes, and the files that it consists of."""
+
+    recording: Any
+    samples: NDArray[np.int64]
+    files: Mapping[Path, tuple[int, int]]
 
 
 class BackendContract:
@@ -114,15 +124,16 @@ class BackendContract:
 
     @pytest.fixture(scope="class")
     @classmethod
-    def recording(cls, folder: Path) -> tuple[Any, NDArray[np.int64]]:
-        """Return a recording on disk, and the samples of its true spikes."""
+    def given(cls, folder: Path) -> _Given:
+        """Return a recording on disk, and what is known of it."""
         truth = cls.simulate(4)
         trains = [truth.sorting.get_unit_spike_train(unit) for unit in truth.sorting.unit_ids]
-        return truth.recording.save(folder=folder / "recording", verbose=False), np.sort(np.concatenate(trains))
+        recording = truth.recording.save(folder=folder / "recording", verbose=False)
+        return _Given(recording, np.sort(np.concatenate(trains)), _state(folder / "recording"))
 
     @pytest.fixture(scope="class")
     @classmethod
-    def done(cls, folder: Path, recording: tuple[Any, Any]) -> Iterator[Sorted]:
+    def done(cls, folder: Path, given: _Given) -> Iterator[Sorted]:
         """Sort the recording once, from a folder of no importance, with a place for temporary files."""
         for name in ("here", "temporary"):
             (folder / name).mkdir()
@@ -131,7 +142,7 @@ class BackendContract:
             patch.setattr(tempfile, "tempdir", str(folder / "temporary"))
             patch.setenv("TMPDIR", str(folder / "temporary"))
             before = dict(os.environ)
-            done = sort(folder / "run", recording[0], cls.config())
+            done = sort(folder / "run", given.recording, cls.config())
             assert dict(os.environ) == before, "the environment of the process is no place for settings"
             yield done
 
@@ -209,9 +220,9 @@ class BackendContract:
         assert np.array_equal(np.unique(sorting.units), np.arange(sorting.unit_ids.size)), "units without spikes"
         assert np.unique(sorting.unit_ids).size == sorting.unit_ids.size
 
-    def test_its_spikes_are_where_they_were_put(self, done: Sorted, recording: tuple[Any, Any]) -> None:
+    def test_its_spikes_are_where_they_were_put(self, done: Sorted, given: _Given) -> None:
         """Times are samples of the recording: most spikes lie within half a millisecond of a true one."""
-        found, true = done.read().samples, recording[1]
+        found, true = done.read().samples, given.samples
         after = np.searchsorted(true, found).clip(1, true.size - 1)
         distance = np.minimum(np.abs(true[after] - found), np.abs(true[after - 1] - found))
         assert np.median(distance) / done.job.recording.sampling_frequency <= 0.5e-3
@@ -229,14 +240,13 @@ class BackendContract:
         assert all(progress.step for progress in done.seen)
         assert all(progress.fraction is None or 0 <= progress.fraction <= 1 for progress in done.seen)
 
-    def test_it_leaves_nothing_elsewhere(self, done: Sorted, folder: Path) -> None:
+    def test_it_leaves_nothing_elsewhere(self, done: Sorted, given: _Given, folder: Path) -> None:
         """Files are written into the run's intermediate folder, not beside the recording or where one happens to be."""
         assert {path.name for path in folder.iterdir()} <= {"recording", "here", "temporary", "run"}
         assert list((folder / "here").iterdir()) == []
         assert list((folder / "temporary").iterdir()) == []
-        assert [path.name for path in (folder / "run").iterdir()] == ["inter"]
-        newest = max(path.stat().st_mtime_ns for path in (folder / "recording").rglob("*"))
-        assert newest <= min(path.stat().st_mtime_ns for path in done.job.folder.rglob("*"))
+        assert [path.name for path in (folder / "run").iterdir()] == [done.job.run.inter.name]
+        assert _state(folder / "recording") == given.files
 
     def test_reading_changes_nothing(self, done: Sorted) -> None:
         """Results may lie in a folder in which nobody may write."""
@@ -262,18 +272,18 @@ class BackendContract:
             with one_row_less(file):
                 assert _same_or_refused(done, whole), f"{file.name} without its last row: other spikes are read"
 
-    def test_the_same_again_gives_the_same(self, done: Sorted, recording: tuple[Any, Any], tmp_path: Path) -> None:
+    def test_the_same_again_gives_the_same(self, done: Sorted, given: _Given, tmp_path: Path) -> None:
         """The same settings find the same spikes, wherever they do it."""
-        again = sort(tmp_path, recording[0], self.config())
+        again = sort(tmp_path, given.recording, self.config())
         assert _same(again.read(), done.read())
 
     def test_what_was_killed_half_way_ends_the_same(
-        self, done: Sorted, folder: Path, recording: tuple[Any, Any], tmp_path: Path
+        self, done: Sorted, folder: Path, given: _Given, tmp_path: Path
     ) -> None:
         """A sort whose process was killed, and that is called again, finds what an undisturbed one finds."""
         exited = killed_sort(tmp_path, folder / "recording", self.config(), *_half_way(done))
         assert exited.name == "SIGKILL", (tmp_path / "killed.log").read_text(encoding="utf-8")[-2000:]
-        assert _same(sort(tmp_path, recording[0], self.config()).read(), done.read())
+        assert _same(sort(tmp_path, given.recording, self.config()).read(), done.read())
 
     def test_a_silent_recording_is_told_as_such(self, tmp_path: Path) -> None:
         """A recording without a spike ends in the class of failures that are the recording's, with its report."""

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from support import FAKE_SORTER, REPOSITORY, tomllib
+from support import FAKE_SORTER, KILOSORT2_STUB, REPOSITORY, put_matlab_on_path, simulate_maxwell, tomllib
 
 from spikelab.testing import BackendContract
 
@@ -55,6 +56,49 @@ class TestKilosort4(BackendContract):
     def machine(cls) -> None:
         """It is not there in an installation without extras."""
         pytest.importorskip("kilosort")
+
+
+@pytest.fixture
+def recording(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file that the page's script sorts, where it is run; the fake sorter is there."""
+    simulate_maxwell(tmp_path / "session1.raw.h5", n_channels=8, duration_s=4, n_units=4, seed=3)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(FAKE_SORTER)
+    return tmp_path / "session1.raw.h5"
+
+
+def test_one_script_sorts_with_all_of_them(
+    recording: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    require_program: Callable[[str], Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The script of docs/comparing.md sorts with each sorter and compares them; called again, it sorts nothing."""
+    pytest.importorskip("kilosort")
+    require_program("octave-cli")
+    put_matlab_on_path(recording.parent / "matlab", monkeypatch)
+    page = (REPOSITORY / "docs" / "comparing.md").read_text(encoding="utf-8")
+    (script,) = re.findall(r"```python\n(.+?)```", page, re.DOTALL)
+    fast = "runner='inline', preflight=False, curate_first=False, curate_second=False, create_figures=False, n_jobs=1"
+    script = script.replace('"kilosort4": {}', '"kilosort4": {"kilosort_params": {"nblocks": 0}}, "fake": {}')
+    script = script.replace("/opt/Kilosort2", str(KILOSORT2_STUB)).replace("**settings", f"**settings, {fast}")
+    found: dict[str, Any] = {}
+    exec(script, found)
+    printed = capsys.readouterr().out
+    assert all(f"{sorter}: success\n" in printed for sorter in found["sorters"])
+    agreement = found["agreement"]
+    assert agreement.names == ["kilosort4", "fake", "kilosort2"]
+    assert agreement.n_found_by(3) == agreement.n_units["kilosort4"] > 1
+
+    places = [Path(folder) for folder in found["finished"]]
+    for place in places:
+        assert json.loads((place / "recording_report.json").read_text())["status"] == "success"
+        assert (place / "sorting_report.html").is_file()
+    before = {path: path.stat().st_mtime_ns for path in recording.parent.rglob("*.done.json")}
+    assert len(before) > 3 * len(places)
+    exec(script, found)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert found["agreement"].to_dict() == agreement.to_dict()
 
 
 def test_the_sorter_of_the_page_keeps_it(tmp_path: Path) -> None:

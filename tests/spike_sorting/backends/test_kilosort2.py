@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 import psutil
 import pytest
-from support import REPOSITORY, simulate_maxwell
+from support import KILOSORT2_STUB, REPOSITORY, put_matlab_on_path, simulate_maxwell
 
 from spikelab.spike_sorting import (
     HostOutOfMemoryError,
@@ -32,17 +32,6 @@ from spikelab.spike_sorting.backends.kilosort2.parameters import PARAMETERS, che
 from spikelab.spike_sorting.config import KILOSORT2, SorterConfig
 from spikelab.testing import BackendContract
 
-STUB = REPOSITORY / "tests" / "kilosort2_stub"
-SHIM = """#!/bin/sh
-# Takes what MATLAB takes, and has Octave do it.
-while [ $# -gt 0 ]; do
-  case "$1" in
-    -nosplash|-nodisplay) shift ;;
-    -batch) exec octave-cli --no-init-file --no-site-file --quiet --eval "$2" ;;
-    *) echo "matlab: unknown option $1" >&2; exit 2 ;;
-  esac
-done
-"""
 FAST: dict[str, Any] = {"sorter": "kilosort2", "preflight": False, "curate_first": False, "curate_second": False}
 
 
@@ -53,21 +42,10 @@ def matlab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, require_program: Cal
     return put_matlab_on_path(tmp_path / "matlab bin", monkeypatch)
 
 
-def put_matlab_on_path(folder: Path, patch: pytest.MonkeyPatch) -> Path:
-    """Make a program `matlab` in `folder`, which is Octave, and have it found first."""
-    folder.mkdir()
-    program = folder / "matlab"
-    program.write_text(SHIM, encoding="utf-8")
-    program.chmod(0o755)
-    patch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
-    patch.delenv("KILOSORT2_PATH", raising=False)
-    return program
-
-
 @pytest.fixture
 def kilosort2(tmp_path: Path) -> Path:
     """A folder with functions under Kilosort2's names, to be changed by the test."""
-    return Path(shutil.copytree(STUB, tmp_path / "Kilosort 2, o'hara's"))
+    return Path(shutil.copytree(KILOSORT2_STUB, tmp_path / "Kilosort 2, o'hara's"))
 
 
 def fails_with(folder: Path, text: str) -> None:
@@ -79,7 +57,7 @@ class TestContract(BackendContract):
     """Kilosort2 keeps the contract of all sorters."""
 
     sorter: ClassVar[str] = "kilosort2"
-    options: ClassVar[dict[str, Any]] = {"kilosort_path": str(STUB), "kilosort_params": {"NT": 16_384}}
+    options: ClassVar[dict[str, Any]] = {"kilosort_path": str(KILOSORT2_STUB), "kilosort_params": {"NT": 16_384}}
     result_files = (
         *("spike_times.npy", "spike_clusters.npy", "templates.npy", "channel_map.npy"),
         *("cluster_KSLabel.tsv", "cluster_ContamPct.tsv", "cluster_Amplitude.tsv"),
@@ -279,13 +257,13 @@ def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(SorterNotInstalledError, match="holds neither of"):
         find_installation(SorterConfig(sorter_name="kilosort2", sorter_path=str(tmp_path)))
     with pytest.raises(SorterNotInstalledError, match="no program 'matlab'") as no_matlab:
-        find_installation(SorterConfig(sorter_name="kilosort2", sorter_path=str(STUB)))
+        find_installation(SorterConfig(sorter_name="kilosort2", sorter_path=str(KILOSORT2_STUB)))
     assert no_matlab.value.missing == "matlab"
 
 
 def test_the_environment_names_it_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """KILOSORT2_PATH stands in for kilosort_path, and the commit that is checked out there is its version."""
-    folder = Path(shutil.copytree(STUB, tmp_path / "ks2"))
+    folder = Path(shutil.copytree(KILOSORT2_STUB, tmp_path / "ks2"))
     (folder / ".git" / "refs").mkdir(parents=True)
     (folder / ".git" / "HEAD").write_text("ref: refs/kilosort2\n")
     (folder / ".git" / "refs" / "kilosort2").write_text("abc123\n")
