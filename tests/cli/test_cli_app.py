@@ -12,6 +12,7 @@ from spikelab.cli.app import build_app
 
 COMMANDS = [
     "clean",
+    "compare",
     "demo",
     "doctor",
     "estimate",
