@@ -16,6 +16,7 @@ from spikelab.cli.options import (
     Assignments,
     CleanDryRun,
     ConfigFile,
+    DoctorFolders,
     DryRun,
     Folders,
     Intermediate,
@@ -252,15 +253,29 @@ def compare(
 
 
 @exit_codes()
-def doctor() -> None:
-    """Check this machine: what is installed, what is missing, what to do.  Exit code 0: Kilosort4 can sort here."""
-    from spikelab.cli.doctor import tell_health
+def doctor(
+    folders: DoctorFolders = None,
+    bundle: Annotated[
+        bool, typer.Option("--bundle", metavar="", help="Write a zip for a bug report into the current folder.")
+    ] = False,
+) -> None:
+    """Check this machine: what is installed, what is missing, what to do.  Exit code 0: Kilosort4 can sort here.
+
+    Sorts in and below the folders are looked at, too: which run, which a crash has left, what only takes room.
+
+    The bundle has what this says, versions, and of these sorts logs, settings, journals and reports. Home folders,
+    user and host names are taken out; names of recordings are not.
+    """
+    from spikelab.cli.doctor import bundle_up, tell_health
     from spikelab.cli.facts import gather
 
     console = make_console()
     with console.status("Looking around, and importing torch"):
-        facts = gather()
-    raise typer.Exit(tell_health(facts, console))
+        facts = gather(folders or [Path()])
+    code = tell_health(facts, console)
+    if bundle:
+        bundle_up(facts, console)
+    raise typer.Exit(code)
 
 
 @exit_codes()

@@ -152,6 +152,13 @@ def check_docker(facts: Facts) -> Finding:
     return Finding("Docker", found, "note", f"Only for sorters in containers: {advice}")
 
 
+def check_kilosort2(facts: Facts) -> Finding:
+    """Say whether Kilosort2 can run, in MATLAB or compiled."""
+    if facts.has_kilosort2 or facts.kilosort2 is None:
+        return Finding("Kilosort2, MATLAB", facts.kilosort2 or "not looked for")
+    return Finding("Kilosort2, MATLAB", "not ready", "note", f"Only for Kilosort2: {facts.kilosort2}.")
+
+
 def check_disk(facts: Facts) -> Finding:
     """Check the free disk here and for temporary files."""
     found = ", ".join(f"{free / GB:.0f} GB free in {folder}" for folder, free in facts.free_bytes.items())

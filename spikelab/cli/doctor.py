@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from io import StringIO
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -15,6 +17,7 @@ from spikelab.cli.checks import (
     check_docker,
     check_hdf5,
     check_kilosort,
+    check_kilosort2,
     check_memory,
     check_numpy,
     check_probeinterface,
@@ -25,14 +28,15 @@ from spikelab.cli.checks import (
 )
 from spikelab.cli.facts import Facts
 from spikelab.cli.gpu_check import check_gpu, has_foreign_gpu
-from spikelab.cli.output import ExitCode, say, say_table, say_whole
+from spikelab.cli.output import ExitCode, counted, make_console, say, say_table, say_whole
+from spikelab.cli.runs_check import check_runs
 
 _STYLES = {"ok": "green", "note": "yellow", "problem": "bold red"}
 
 
 def examine(facts: Facts) -> list[Finding]:
     """Return what every check says of `facts`."""
-    return [check(facts) for check in CHECKS]
+    return [*(check(facts) for check in CHECKS), *check_runs(facts)]
 
 
 def can_sort(facts: Facts) -> bool:
@@ -56,6 +60,18 @@ def tell_health(facts: Facts, console: Console) -> int:
             say_whole(console, f"    {command}")
     say(console, Text.assemble("\n", verdict(facts)))
     return ExitCode.DONE if can_sort(facts) else ExitCode.ENVIRONMENT
+
+
+def bundle_up(facts: Facts, console: Console) -> None:
+    """Write the bundle for a bug report into the current folder, and say where it is."""
+    from spikelab.cli.bundle import MOST_RUNS, write_bundle
+
+    told = make_console()
+    told.file = StringIO()
+    tell_health(facts, told)
+    path = write_bundle(Path.cwd(), facts, told.file.getvalue())
+    say(console, f"\nFor a bug report: {path.name}, with {counted(min(len(facts.runs), MOST_RUNS), 'sort')}.")
+    say(console, "Look through it before you send it: names of recordings and of folders are in it.")
 
 
 def verdict(facts: Facts) -> Text:
@@ -89,6 +105,7 @@ CHECKS: tuple[Callable[[Facts], Finding], ...] = (
     check_gpu,
     check_hdf5,
     check_docker,
+    check_kilosort2,
     check_disk,
     check_memory,
     check_cores,

@@ -10,10 +10,16 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
+from spikelab.cli.runs import Run, runs_below
+from spikelab.spike_sorting._exceptions import SorterNotInstalledError
+from spikelab.spike_sorting.backends.kilosort2.installation import find_installation
+from spikelab.spike_sorting.config import SorterConfig
 from spikelab.spike_sorting.preflight.machine import (
     DockerAnswer,
     Driver,
@@ -23,6 +29,7 @@ from spikelab.spike_sorting.preflight.machine import (
     read_driver,
 )
 from spikelab.spike_sorting.supervision import host
+from spikelab.spike_sorting.supervision.deadline import Deadline
 
 PACKAGES = ("numpy", "spikeinterface", "probeinterface", "torch", "kilosort", "docker")
 
@@ -55,6 +62,14 @@ class Facts:
         Plugin files in each folder of HDF5_PLUGIN_PATH; None when it is not set.
     docker : DockerAnswer or None
         Whether the Docker daemon answers; None where the package is not installed.
+    kilosort2 : str or None
+        What would run Kilosort2, or why nothing would; None where it was not looked for.
+    has_kilosort2 : bool
+        Whether something would.
+    runs : tuple of Run
+        Sorts in and below the folders that were asked for.
+    unseen : mapping of str to str
+        Of those folders, which could not be looked through, and why.
     free_bytes : mapping of str to int
         Free disk by folder.
     n_cores, n_usable_cores : int
@@ -73,6 +88,10 @@ class Facts:
     hidden_gpus: str | None = None
     hdf5_folders: Mapping[str, tuple[str, ...]] | None = None
     docker: DockerAnswer | None = None
+    kilosort2: str | None = None
+    has_kilosort2: bool = False
+    runs: tuple[Run, ...] = ()
+    unseen: Mapping[str, str] = field(default_factory=dict)
     free_bytes: Mapping[str, int] = field(default_factory=dict)
     n_cores: int = 1
     n_usable_cores: int = 1
@@ -80,14 +99,22 @@ class Facts:
     available_bytes: int = 0
 
 
-def gather() -> Facts:
-    """Return the readings of this machine; takes some seconds, because torch is imported in other processes."""
+def gather(folders: Sequence[Path] = ()) -> Facts:
+    """Return the readings of this machine; takes some seconds, because torch is imported in other processes.
+
+    Parameters
+    ----------
+    folders : sequence of Path, default ()
+        Where to look for sorts, and for room.
+    """
     import psutil
 
     versions = {name: _version(name) for name in (*PACKAGES, "spikelab")}
     with ThreadPoolExecutor() as pool:
         torch = pool.submit(ask_torch) if versions["torch"] else None
         kilosort = pool.submit(ask_kilosort) if torch and versions["kilosort"] else None
+    kilosort2, has_kilosort2 = ask_kilosort2()
+    runs, unseen = runs_below(folders)
     return Facts(
         python=platform.python_version(),
         executable=sys.executable,
@@ -99,7 +126,11 @@ def gather() -> Facts:
         hidden_gpus=os.environ.get("CUDA_VISIBLE_DEVICES"),
         hdf5_folders=hdf5_plugins(os.environ.get("HDF5_PLUGIN_PATH")),
         docker=ask_docker(None) if versions["docker"] else None,
-        free_bytes={str(folder): shutil.disk_usage(folder).free for folder in (Path.cwd(), tempfile.gettempdir())},
+        kilosort2=kilosort2,
+        has_kilosort2=has_kilosort2,
+        runs=runs,
+        unseen=unseen,
+        free_bytes=free_disk([Path.cwd(), Path(tempfile.gettempdir()), *folders]),
         n_cores=os.cpu_count() or 1,
         n_usable_cores=host.usable_cores(),
         memory_bytes=int(psutil.virtual_memory().total),
@@ -120,6 +151,25 @@ def ask_kilosort(command: Sequence[str] | None = None) -> str | None:
     lines = done.stderr.split("\n")
     told = [line.strip() for line in lines if line.strip()]
     return (told[-1] if told else f"exit {done.returncode}") if done.returncode else None
+
+
+def ask_kilosort2() -> tuple[str, bool]:
+    """Return what would run Kilosort2, or why nothing would, and whether something would."""
+    try:
+        found = find_installation(SorterConfig(sorter_name="kilosort2"))
+    except SorterNotInstalledError as error:
+        return str(error), False
+    where = f" with {found.folder} ({found.version[:10]})" if found.folder else ""
+    return f"{found.program}{where}", True
+
+
+def free_disk(folders: Sequence[Path]) -> dict[str, int]:
+    """Return the free bytes of each folder that answers."""
+    free: dict[str, int] = {}
+    for folder in dict.fromkeys(folder.absolute() for folder in folders):
+        with suppress(OSError):
+            free[str(folder)] = Deadline(f"the disk of {folder}").call(partial(shutil.disk_usage, folder)).free
+    return free
 
 
 def hdf5_plugins(variable: str | None) -> dict[str, tuple[str, ...]] | None:

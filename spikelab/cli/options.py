@@ -22,6 +22,10 @@ Folders = Annotated[
     list[Path],
     typer.Argument(exists=True, file_okay=False, help="Results folders of spikelab, or folders above them."),
 ]
+DoctorFolders = Annotated[
+    list[Path] | None,
+    typer.Argument(exists=True, file_okay=False, help="Folders with sorts.  (default: the current one)"),
+]
 Sorter = Annotated[
     str | None, typer.Option("--sorter", metavar="NAME", help="Sorter, for its preset.  (default: kilosort4)")
 ]

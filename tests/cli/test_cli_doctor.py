@@ -229,8 +229,8 @@ def test_the_output_keeps_commands_in_one_piece():
     assert "/env/bin/python -m pip install 'kilosort<4.2,>=4.1.7'\n" in console.file.getvalue()
 
 
-def test_the_doctor_says_of_this_machine_what_the_backend_says(spikelab_process):
-    """On a real machine the exit code is 0 where Kilosort4 is installed as tested, and 3 where it is not."""
+def test_the_doctor_says_of_this_machine_what_the_backend_says(spikelab_process, tmp_path):
+    """On a real machine the exit code is 0 where Kilosort4 is installed as tested, else 3; with a bundle, too."""
     from spikelab.spike_sorting._exceptions import SorterNotInstalledError
     from spikelab.spike_sorting.backends import get_backend
 
@@ -239,7 +239,9 @@ def test_the_doctor_says_of_this_machine_what_the_backend_says(spikelab_process)
         expected = 0
     except SorterNotInstalledError:
         expected = 3
-    done = spikelab_process("doctor")
+    done = spikelab_process("doctor", "--bundle", cwd=tmp_path)
     assert done.returncode == expected, done.stdout
-    for part in ("Python", version("numpy"), "torch", "GPU", "disk", "memory"):
+    for part in ("Python", version("numpy"), "torch", "GPU", "MATLAB", "disk", "memory"):
         assert part in done.stdout
+    (bundle,) = tmp_path.iterdir()
+    assert f"For a bug report: {bundle.name}, with 0 sorts." in done.stdout
