@@ -8,12 +8,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from spikelab.spike_sorting._settings import thaw
+from spikelab.spike_sorting.backends.pass_band import filtered
 from spikelab.spike_sorting.config import SortingPipelineConfig
 from spikelab.spike_sorting.stages.compiled import compiled_arrays, parts_of, waveform_arrays
 from spikelab.spike_sorting.stages.load import read_recording
 from spikelab.spike_sorting.stages.stage import StageRun, Summary
 from spikelab.spike_sorting.stages.unit_figures import FOLDER, write_unit_figures
-from spikelab.spike_sorting.stages.waveforms import filtered
 
 if TYPE_CHECKING:
     from spikelab.spikedata import SpikeData

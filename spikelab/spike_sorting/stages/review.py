@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from spikelab.spike_sorting.backends.pass_band import filtered
 from spikelab.spike_sorting.config import SortingPipelineConfig
 from spikelab.spike_sorting.samples.glance import glance_at
 from spikelab.spike_sorting.stages.load import read_recording
 from spikelab.spike_sorting.stages.stage import StageRun, Summary
-from spikelab.spike_sorting.stages.waveforms import filtered
 from spikelab.spike_sorting.suspicions.evidence import Evidence
 from spikelab.spike_sorting.suspicions.registry import suspicions_of
 from spikelab.spike_sorting.suspicions.signal import crossings_in

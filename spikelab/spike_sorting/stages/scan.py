@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from spikelab.spike_sorting.backends.pass_band import filtered
 from spikelab.spike_sorting.config import SortingPipelineConfig
 from spikelab.spike_sorting.samples.crossings import crossings
 from spikelab.spike_sorting.stages.load import read_recording
 from spikelab.spike_sorting.stages.stage import StageRun, Summary
-from spikelab.spike_sorting.stages.waveforms import filtered
 
 VERSION = 1
 _N_GLANCES = 24

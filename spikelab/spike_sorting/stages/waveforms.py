@@ -9,6 +9,7 @@ from spikelab.spike_sorting._exceptions import InsufficientActivityError
 from spikelab.spike_sorting._settings import thaw
 from spikelab.spike_sorting.backends.base import Sorting
 from spikelab.spike_sorting.backends.binary import job_kwargs
+from spikelab.spike_sorting.backends.pass_band import filtered
 from spikelab.spike_sorting.config import SortingPipelineConfig
 from spikelab.spike_sorting.stages.load import read_recording
 from spikelab.spike_sorting.stages.sort import read_spikes
@@ -58,17 +59,6 @@ def run(stage: StageRun) -> Summary:
     # Unlike np.save, Python's own write tells when the end of a file did not reach a full disk.
     (stage.folder / UNFILTERED).write_bytes(templates.getbuffer())
     return {"n_units": int(spikes.unit_ids.size), "extensions": list(wanted)}
-
-
-def filtered(recording: Any, config: SortingPipelineConfig) -> Any:
-    """Return `recording` in uV and band-passed, lazily: gain and offset are applied here and nowhere else."""
-    from spikeinterface.preprocessing import bandpass_filter, highpass_filter, scale_to_uV
-
-    scaled = scale_to_uV(recording)
-    low, high = config.recording.freq_min, config.recording.freq_max
-    if high < 0.49 * recording.sampling_frequency:
-        return bandpass_filter(scaled, freq_min=low, freq_max=high, dtype="float32")
-    return highpass_filter(scaled, freq_min=low, dtype="float32")
 
 
 def extensions(config: SortingPipelineConfig) -> dict[str, dict[str, Any]]:

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from spikelab.simulation import GroundTruth, simulate_recording
+from spikelab.spike_sorting.backends.pass_band import filtered
 from spikelab.spike_sorting.config import KILOSORT4
 from spikelab.spike_sorting.remarks import CODES
 from spikelab.spike_sorting.samples.glance import glance_at
-from spikelab.spike_sorting.stages.waveforms import filtered
 from spikelab.spike_sorting.suspicions import signal, trains, units
 from spikelab.spike_sorting.suspicions.evidence import Crossings, Evidence
 from spikelab.spike_sorting.suspicions.registry import CHECKS, suspicions_of
