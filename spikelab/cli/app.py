@@ -23,6 +23,7 @@ from spikelab.cli.options import (
     OnError,
     OnErrorOption,
     Parallel,
+    Probe,
     Recording,
     Recordings,
     Results,
@@ -31,7 +32,7 @@ from spikelab.cli.options import (
 )
 from spikelab.cli.output import exit_codes, make_console, say
 
-BEGIN, SORT, LOOK = "Begin here", "Sort", "Look"
+BEGIN, SORT, LOOK, PREPARE = "Begin here", "Sort", "Look", "Prepare"
 
 
 def build_app() -> typer.Typer:
@@ -47,6 +48,7 @@ def build_app() -> typer.Typer:
         (BEGIN, (doctor, demo)),
         (SORT, (estimate, preflight, sort, multistream)),
         (LOOK, (streams, status, watch, report, compare, clean)),
+        (PREPARE, (train_detector,)),
     ):
         for command in commands:
             app.command(rich_help_panel=panel)(command)
@@ -293,3 +295,25 @@ def demo(
 
     default_s = QUICK_S if quick else FULL_S
     raise typer.Exit(run_demo(folder.absolute(), default_s if duration is None else duration))
+
+
+@exit_codes()
+def train_detector(
+    folder: Annotated[Path, typer.Argument(file_okay=False, help="New folder for the model.")],
+    results: Annotated[
+        list[Path] | None,
+        typer.Argument(exists=True, file_okay=False, help="Results folders of spikelab, whose spikes to learn from."),
+    ] = None,
+    simulated: Annotated[
+        Probe | None, typer.Option("--simulated", help="Learn from simulated recordings of this kind of probe, too.")
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option("--seconds", metavar="S", min=2.0, help="Seconds read of each recording.")
+    ] = 30.0,
+    steps: Annotated[int, typer.Option("--steps", metavar="N", min=1, help="Steps of training.")] = 1000,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Decides everything random.")] = 0,
+) -> None:
+    """Train the detection model of RT-Sort on sorted or simulated recordings, in minutes and without a GPU."""
+    from spikelab.cli.training import Training, train
+
+    raise typer.Exit(train(Training(folder.absolute(), tuple(results or ()), simulated, seconds, steps, seed)))

@@ -16,6 +16,13 @@ class OnError(str, Enum):
     CONTINUE = "continue"
 
 
+class Probe(str, Enum):
+    """Kinds of probes that detection models are for."""
+
+    MEA = "mea"
+    NEUROPIXELS = "neuropixels"
+
+
 Recording = Annotated[Path, typer.Argument(exists=True, help="Recording: a file or a folder.")]
 Recordings = Annotated[list[Path], typer.Argument(exists=True, help="Recordings, or folders of recordings.")]
 Folders = Annotated[

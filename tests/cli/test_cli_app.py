@@ -22,6 +22,7 @@ COMMANDS = [
     "sort",
     "status",
     "streams",
+    "train-detector",
     "watch",
 ]
 SETTINGS = ["diff", "init", "show"]
@@ -30,7 +31,8 @@ SETTINGS = ["diff", "init", "show"]
 def test_help_lists_exactly_the_commands_there_are(spikelab):
     """Every command stands in the help with what it does, and nothing else does."""
     said = spikelab("--help").output
-    assert sorted(command.callback.__name__ for command in build_app().registered_commands) == COMMANDS
+    names = (command.callback.__name__.replace("_", "-") for command in build_app().registered_commands)
+    assert sorted(names) == COMMANDS
     for command in (*COMMANDS, "config"):
         assert f" {command} " in said
 

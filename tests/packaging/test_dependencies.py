@@ -20,6 +20,7 @@ MODULES = {"nvidia-ml-py": "pynvml", "scikit-learn": "sklearn"}
 
 WHERE = {
     "kilosort4": ("spike_sorting/backends/kilosort4/",),
+    "rtsort": ("spike_sorting/backends/rt_sort/",),
     "docker": ("spike_sorting/preflight/machine.py", "spike_sorting/backends/containers/"),
     "cluster": ("spike_sorting/cluster/",),
     "nwb": ("spikedata/nwb.py",),
@@ -97,7 +98,10 @@ def test_every_dependency_is_pinned_once(python: str) -> None:
                 pins.setdefault(re.sub(r"[-_.]+", "-", pin.name).lower(), []).append(pin)
     assert not [name for name, found in pins.items() if len(found) > 1]
 
-    for line in [*PROJECT["dependencies"], *chain.from_iterable(map(_of_extra, ("kilosort4", "docker", "dev")))]:
+    for line in [
+        *PROJECT["dependencies"],
+        *chain.from_iterable(map(_of_extra, ("kilosort4", "rtsort", "docker", "dev"))),
+    ]:
         wanted = Requirement(line)
         if wanted.marker is None or wanted.marker.evaluate({"python_version": python}):
             (pin,) = pins[re.sub(r"[-_.]+", "-", wanted.name).lower()]
