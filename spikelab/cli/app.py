@@ -194,9 +194,20 @@ def status(folders: Folders, as_json: AsJson = False) -> None:
 @exit_codes()
 def watch(
     folders: Folders,
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port to serve on.  (default: a free one)")] = 0,
+    port: Annotated[
+        int,
+        typer.Option(
+            "--port",
+            metavar="PORT",
+            min=0,
+            max=65535,
+            show_default=False,
+            help="Port to serve on.  (default: the same for the same folders, where it is free)",
+        ),
+    ] = 0,
     host: Annotated[
-        str, typer.Option("--host", help="Address to serve on; any but a loopback one needs a token.")
+        str,
+        typer.Option("--host", metavar="ADDRESS", help="Address to serve on; any but a loopback one needs a token."),
     ] = "127.0.0.1",
     open_browser: Annotated[bool, typer.Option("--open", metavar="", help="Open the page in a browser.")] = False,
 ) -> None:

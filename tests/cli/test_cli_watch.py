@@ -140,6 +140,9 @@ def test_a_batch_is_watched_from_its_first_recording_to_its_death(batch, tmp_pat
                 assert words in seen
             assert "warn above 85, stop above 92 %" in page.wait_for("stop above")
             assert "stages.stage: stage sort" in page.wait_for("stage sort")
+            with (results / "first.raw.h5" / "sorting.log").open("a") as log:
+                log.write("<script>document.title = 'owned'</script>\n")
+            page.wait_for("<script>document.title = 'owned'</script>")
             assert page.evaluate("document.title") == "1 of 4 recordings sorted, 1 running"
             kinds = "[...document.querySelectorAll('details.rec')].map((one) => [one.className, one.open])"
             assert page.evaluate(kinds) == [

@@ -12,6 +12,8 @@ from spikelab.spike_sorting.report.sorting_log import STAGES
 
 Event = Mapping[str, Any]
 
+_FIRST_STAGES: Mapping[str, str] = {"prepare": "load", "finish": "waveforms"}
+"""Of phases: a worker that has not begun yet has no stage."""
 _COLLAPSED = "throughput_collapsed"
 
 
@@ -24,6 +26,7 @@ def of_last_run(events: Sequence[Event], held_since: str | None) -> list[Event]:
 
 def stage_track(current: str | None, now: str) -> tuple[tuple[str, str], ...]:
     """Return each stage of a sort with where it stands, `now` for the current one."""
+    current = _FIRST_STAGES.get(current or "", current)
     if current not in STAGES:
         return tuple((name, "todo") for name in STAGES)
     position = STAGES.index(current)

@@ -122,13 +122,20 @@ def holder_of(folder: Path) -> dict[str, Any] | None:
     """
     path = folder / LOCK_NAME
     try:
-        descriptor = os.open(path, os.O_RDWR)
+        descriptor = _opened(path)
     except FileNotFoundError:
         return None
     try:
         return None if lock_descriptor(descriptor, blocking=False) else read_card(path)
     finally:
         os.close(descriptor)
+
+
+def _opened(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR)
+    except PermissionError:  # a colleague's: it can be looked at, where the file system locks what is only read
+        return os.open(path, os.O_RDONLY)
 
 
 def _write_card(descriptor: int, run_id: str | None) -> None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -20,6 +21,7 @@ from spikelab.spike_sorting.supervision.lock import LOCK_NAME, hold, holder_of, 
 _HOLDER = """
 import subprocess, sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from spikelab.spike_sorting.supervision.lock import hold
 with hold([Path(folder) for folder in sys.argv[2:]]) as descriptors:
     if sys.argv[1] == "with child":
@@ -150,3 +152,22 @@ def test_a_card_that_cannot_be_read_is_no_obstacle(card: str, tmp_path: Path) ->
         with pytest.raises(ConcurrentSortError, match="holder unknown"), hold([tmp_path]):
             pytest.fail("held")
     assert read_card(tmp_path / "absent") == {}
+
+
+@pytest.mark.skipif(not hasattr(os, "seteuid"), reason="this system has no other user to be")
+def test_a_colleague_who_may_only_read_sees_the_holder() -> None:
+    """Whoever may read a folder is told who holds it, and that nobody does."""
+    with TemporaryDirectory() as made:
+        folder, me = Path(made), os.geteuid()
+        folder.chmod(0o755)
+        with hold([folder]):
+            (folder / LOCK_NAME).chmod(0o444)
+            if me == 0:
+                os.seteuid(65534)
+            try:
+                held = holder_of(folder)
+            finally:
+                os.seteuid(me)
+        assert held is not None
+        assert held["pid"] == os.getpid()
+        assert holder_of(folder) is None
