@@ -147,6 +147,24 @@ _NEW_GPU = (
     ),
 )
 
+KILOSORT2_FUNCTIONS = (
+    *("preprocessDataSub", "clusterSingleBatches", "learnAndSolve8b", "find_merges"),
+    *("splitAllClusters", "set_cutoff", "rezToPhy"),
+)
+"""What SpikeInterface's script calls; other versions of Kilosort have some of them, and the same entry file."""
+
+
+def _undefined(names: str) -> str:
+    """Return a pattern for what MATLAB, of any year, and Octave say of a function that they do not find."""
+    of_matlab = rf"(?:Undefined function(?: or variable)?|Unrecognized function or variable) '?(?:{names})\b"
+    return rf"{of_matlab}|'(?:{names})' undefined"
+
+
+def _product(evidence: str) -> Mapping[str, str]:
+    found = re.search(r"must be licensed, installed, and enabled:\s*(\S.*)", evidence)
+    return {"missing": found[1].strip() if found else "Parallel Computing Toolbox"}
+
+
 _MATLAB = (
     Signature(
         errors.SorterNotInstalledError,
@@ -157,10 +175,29 @@ _MATLAB = (
     ),
     Signature(
         errors.SorterNotInstalledError,
-        (r"Undefined function (?:or variable )?'?mex\w+|'mex\w+' undefined|Invalid MEX-file",),
+        (_undefined(r"mex[A-Z]\w*") + "|Invalid MEX-file",),
         "Kilosort2's CUDA code is not compiled for this MATLAB: run mexGPUall in its folder CUDA",
         ("kilosort2",),
         details=FrozenMap({"missing": "compiled CUDA code of Kilosort2"}),
+    ),
+    Signature(
+        errors.SorterNotInstalledError,
+        (_undefined("|".join(KILOSORT2_FUNCTIONS)),),
+        "the folder that kilosort_path names is not that of Kilosort2, or not all of it: clone its branch kilosort2",
+        ("kilosort2",),
+        details=FrozenMap({"missing": "Kilosort2, branch kilosort2"}),
+    ),
+    Signature(
+        errors.SorterNotInstalledError,
+        (
+            (
+                "product must be licensed, installed, and enabled|requires Parallel Computing Toolbox|"
+                + _undefined("gpuArray|gpuDevice")
+            ),
+        ),
+        "MATLAB lacks a toolbox that Kilosort2 needs: install it, or have it licensed",
+        ("kilosort2",),
+        read=_product,
     ),
 )
 
@@ -188,7 +225,12 @@ _RESOURCES = (
     ),
     Signature(
         errors.HostOutOfMemoryError,
-        (r"\b_?(?:Array)?MemoryError|Unable to allocate|Cannot allocate memory|can't allocate memory",),
+        (
+            (
+                r"\b_?(?:Array)?MemoryError|Unable to allocate|Cannot allocate memory|can't allocate memory"
+                r"|\bOut of memory\.|exceeds maximum array size preference|out of memory or dimension too large"
+            ),
+        ),
         "the machine ran out of memory",
     ),
 )

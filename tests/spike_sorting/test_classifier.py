@@ -38,6 +38,15 @@ KS2_BATCHES = """\
 9.31 sec, 1 / 275 batches, 3 units, nspks: 4.2000, mu: 10.1, nst0: 4, merges: 0.0000, 0.0000
 21.50 sec, 101 / 275 batches, {units} units, nspks: {spikes}, mu: 14.0, nst0: 31, merges: 0.0000, 0.0000
 """
+KS2_OCTAVE = """\
+Time   0s. Determining good channels..
+NchanTOT = 8
+found 0 bad channels
+Time   1s. Finished preprocessing 1 batches.
+time 1.00, compared 1 / 1 batches
+----------------------------------------"""
+OCTAVE_END = "error: ignoring const execution_exception& while preparing to exit\n"
+"""The end of every log of Octave, also after success."""
 KS2_KERNEL = """\
 Error using gpuArray/bsxfun
 An unexpected error occurred trying to launch a kernel. The CUDA error was:
@@ -92,6 +101,43 @@ RECORDED: dict[str, tuple[str, str, type[errors.SpikeSortingClassifiedError], di
         KS2_BUSY + "Undefined function 'mexThSpkPC' for input arguments of type 'double'.",
         errors.SorterNotInstalledError,
         {"missing": "compiled CUDA code of Kilosort2"},
+    ),
+    "Kilosort2 that is not compiled, newer MATLAB": (
+        "kilosort2",
+        KS2_BUSY + "Unrecognized function or variable 'mexSVDsmall2'.",
+        errors.SorterNotInstalledError,
+        {"missing": "compiled CUDA code of Kilosort2"},
+    ),
+    "Kilosort2 that is not compiled, Octave": (
+        "kilosort2",
+        KS2_OCTAVE + "'mexGetSpikes2' undefined near line 2, column 1" + OCTAVE_END,
+        errors.SorterNotInstalledError,
+        {"missing": "compiled CUDA code of Kilosort2"},
+    ),
+    "another Kilosort, Octave": (
+        "kilosort2",
+        KS2_OCTAVE + "'learnAndSolve8b' undefined near line 78, column 15" + OCTAVE_END,
+        errors.SorterNotInstalledError,
+        {"missing": "Kilosort2, branch kilosort2"},
+    ),
+    "another Kilosort": (
+        "kilosort2",
+        KS2_BUSY + "Undefined function or variable 'clusterSingleBatches'.",
+        errors.SorterNotInstalledError,
+        {},
+    ),
+    "MATLAB without GPU arrays, Octave": (
+        "kilosort2",
+        KS2_OCTAVE + "'gpuArray' undefined near line 2, column 3" + OCTAVE_END,
+        errors.SorterNotInstalledError,
+        {"missing": "Parallel Computing Toolbox"},
+    ),
+    "MATLAB without a toolbox": (
+        "kilosort2",
+        (KS2_BUSY + "To use 'zscore', the following product must be licensed, installed, and enabled:\n"
+        "  Statistics and Machine Learning Toolbox\n"),
+        errors.SorterNotInstalledError,
+        {"missing": "Statistics and Machine Learning Toolbox"},
     ),
     "docker package": (
         "kilosort2",
@@ -228,6 +274,24 @@ RECORDED: dict[str, tuple[str, str, type[errors.SpikeSortingClassifiedError], di
         "kilosort4",
         ("RuntimeError: [enforce fail at alloc_cpu.cpp:118] err == 0. DefaultCPUAllocator: can't allocate memory: you "
         "tried to allocate 8000000000 bytes. Error code 12 (Cannot allocate memory)"),
+        errors.HostOutOfMemoryError,
+        {},
+    ),
+    "memory, MATLAB": (
+        "kilosort2",
+        KS2_BUSY + 'Error using zeros\nOut of memory. Type "help memory" for your options.',
+        errors.HostOutOfMemoryError,
+        {},
+    ),
+    "memory, MATLAB's own limit": (
+        "kilosort2",
+        KS2_BUSY + "Requested 1000000x1000000 (7450.6GB) array exceeds maximum array size preference (15.9GB).",
+        errors.HostOutOfMemoryError,
+        {},
+    ),
+    "memory, Octave": (
+        "kilosort2",
+        KS2_OCTAVE + "out of memory or dimension too large for Octave's index type" + OCTAVE_END,
         errors.HostOutOfMemoryError,
         {},
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -25,11 +26,13 @@ from spikelab.spike_sorting import (
     SortRunReport,
     sort_recording,
 )
+from spikelab.spike_sorting._signatures import KILOSORT2_FUNCTIONS
 from spikelab.spike_sorting.backends.kilosort2.backend import Kilosort2Backend
 from spikelab.spike_sorting.backends.kilosort2.installation import Installation, find_installation
-from spikelab.spike_sorting.backends.kilosort2.launch import command
+from spikelab.spike_sorting.backends.kilosort2.launch import command, run
 from spikelab.spike_sorting.backends.kilosort2.parameters import PARAMETERS, check_parameters
 from spikelab.spike_sorting.config import KILOSORT2, SorterConfig
+from spikelab.spike_sorting.supervision.progress import ProgressFile
 from spikelab.testing import BackendContract
 
 FAST: dict[str, Any] = {"sorter": "kilosort2", "preflight": False, "curate_first": False, "curate_second": False}
@@ -146,7 +149,7 @@ def test_a_silent_channel_does_not_shift_the_others(tmp_path: Path, matlab: Path
     [
         ("found 0 good channels", NoGoodChannelsError),
         ("License checkout failed. License Manager Error -1", SorterNotInstalledError),
-        ("Out of memory. Cannot allocate memory for an array", HostOutOfMemoryError),
+        ("Out of memory. Type HELP MEMORY for your options.", HostOutOfMemoryError),
         ("Undefined function mexWtW2", SorterNotInstalledError),
         ("an index is out of bounds", SorterCrashedError),
     ],
@@ -167,11 +170,39 @@ def test_what_matlab_says_decides_what_the_failure_is(
     assert said in report.read_text(encoding="utf-8")
 
 
+def test_memory_that_runs_out_is_answered_with_shorter_batches(tmp_path: Path, matlab: Path, kilosort2: Path) -> None:
+    """After a canary that says little, a sort that runs out of memory is done with a shorter NT; lost spikes are told.
+
+    The stub runs out with long batches, and loses spikes where batches meet, as Kilosort2 does.
+    """
+    matching = kilosort2 / "learnAndSolve8b.m"
+    found = "    rez.st3 = sortrows(spikes);\n"
+    runs_out = (
+        "if rez.ops.NT > 4000\n error('Out of memory on device. To view more detail, use ''gpuDevice()''.');\nend\n"
+    )
+    at_border = "place = mod(spikes(:, 1) - 1 + 50, rez.ops.NT - rez.ops.ntbuff);\nspikes = spikes(place > 100, :);\n"
+    matching.write_text(matching.read_text().replace(found, runs_out + at_border + found))
+    file = tmp_path / "a.raw.h5"
+    simulate_maxwell(file, n_units=12)
+    canary = {"canary_first_n_s": 1.0, "canary_min_recording_s": 5.0, "oom_retry_factor": 0.05}
+    report = SortRunReport()
+    sort_recording([file], kilosort_path=str(kilosort2), out_report=report, **canary, **FAST)
+    (record,) = report.records
+    assert record.status == "success"
+    assert {told.code for told in record.warnings} == {"canary-failed", "retried-smaller"}
+    assert "tried again with NT = 3264: the result may differ" in " ".join(told.message for told in record.warnings)
+    assert [(one.phase, one.status) for one in record.attempts] == [
+        *(("prepare", "success"), ("sort", "oom_gpu"), ("sort", "success"), ("finish", "success")),
+    ]
+    assert "batch-borders" in {told.code for told in record.suspicions}
+
+
 def test_matlab_dies_with_its_caller(tmp_path: Path, matlab: Path, kilosort2: Path) -> None:
-    """Whoever kills the process that sorts leaves no MATLAB behind."""
-    pid_file = tmp_path / "pid"
+    """Whoever kills the process that sorts leaves no MATLAB behind, and nothing that MATLAB has started."""
+    pid_file, child_file = tmp_path / "pid", tmp_path / "child"
     (kilosort2 / "learnAndSolve8b.m").write_text(
-        f"function rez = learnAndSolve8b(rez)\nfile = fopen('{pid_file}', 'w'); fprintf(file, '%d\\n', getpid());"
+        f"function rez = learnAndSolve8b(rez)\nsystem('sleep 600 & echo $! > {child_file}');"
+        f" file = fopen('{pid_file}', 'w'); fprintf(file, '%d\\n', getpid());"
         " fclose(file);\nwhile true\n pause(1);\nend\nend\n"
     )
     file = tmp_path / "a.raw.h5"
@@ -180,9 +211,10 @@ def test_matlab_dies_with_its_caller(tmp_path: Path, matlab: Path, kilosort2: Pa
     script = f"from spikelab import sort_recording; sort_recording([{str(file)!r}], **{options!r})"
     with subprocess.Popen([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": str(REPOSITORY)}) as caller:
         octave = psutil.Process(wait_for(lambda: pid_file.exists() and int(pid_file.read_text() or 0)))
+        child = psutil.Process(int(child_file.read_text()))
         caller.kill()
-        octave.wait(timeout=30)
-    assert not octave.is_running()
+        _, alive = psutil.wait_procs([octave, child], timeout=30)
+    assert alive == []
 
 
 def wait_for(ready: Callable[[], Any], timeout_s: float = 90) -> Any:
@@ -194,7 +226,30 @@ def wait_for(ready: Callable[[], Any], timeout_s: float = 90) -> Any:
     return said
 
 
+@pytest.mark.parametrize(
+    "script, name", [("exit 139", "SIGSEGV"), ("kill -9 $$", "SIGKILL"), ("exit 9", "exit code 9")]
+)
+def test_the_exit_of_matlab_has_a_name(tmp_path: Path, script: str, name: str) -> None:
+    """A signal is told by its name, also where a shell between has made a number of it: retries go by it."""
+    program = tmp_path / "matlab"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    progress = ProgressFile(tmp_path / "progress.json", "sort")
+    with pytest.raises(SorterCrashedError) as caught:
+        run(Installation(str(program), tmp_path, ""), tmp_path, progress)
+    assert caught.value.exit_name == name
+
+
 # ------------------------------------------------------------------------------------------- what goes in
+
+
+def test_the_functions_are_those_of_spikeinterface_s_script() -> None:
+    """What is looked for in the folder of Kilosort2 is what the script calls, and nothing less."""
+    from spikeinterface.sorters.external import kilosort2
+
+    script = Path(kilosort2.__file__).with_name("kilosort2_master.m").read_text(encoding="utf-8")
+    called = set(re.findall(r"^\s*(?:rez\s*=\s*)?(\w+)\((?:rez|ops)\b", script, re.MULTILINE))
+    assert called == set(KILOSORT2_FUNCTIONS)
 
 
 def test_parameters_are_those_of_spikeinterface() -> None:
@@ -247,7 +302,7 @@ def test_no_shell_reads_the_names_of_folders() -> None:
 # ---------------------------------------------------------------------------------------- where it is
 
 
-def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_missing_is_named(tmp_path: Path, kilosort2: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No path, a wrong path and no MATLAB are told apart, each with what to do."""
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("KILOSORT2_PATH", raising=False)
@@ -256,9 +311,25 @@ def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert nowhere.value.missing == "kilosort_path"
     with pytest.raises(SorterNotInstalledError, match="holds neither of"):
         find_installation(SorterConfig(sorter_name="kilosort2", sorter_path=str(tmp_path)))
+    (kilosort2 / "clusterSingleBatches.m").unlink()
+    with pytest.raises(SorterNotInstalledError, match="lacks clusterSingleBatches"):
+        find_installation(SorterConfig(sorter_name="kilosort2", sorter_path=str(kilosort2)))
     with pytest.raises(SorterNotInstalledError, match="no program 'matlab'") as no_matlab:
         find_installation(SorterConfig(sorter_name="kilosort2", sorter_path=str(KILOSORT2_STUB)))
     assert no_matlab.value.missing == "matlab"
+
+
+def test_cuda_code_that_is_not_compiled_is_named(kilosort2: Path, matlab: Path) -> None:
+    """Where Kilosort2's CUDA code lies, it is compiled for this machine, or that is said before hours are lost."""
+    (kilosort2 / "CUDA").mkdir()
+    for name in ("mexWtW2.cu", "mexWtW2.mexw64"):
+        (kilosort2 / "CUDA" / name).touch()
+    sorter = SorterConfig(sorter_name="kilosort2", sorter_path=str(kilosort2))
+    with pytest.raises(SorterNotInstalledError, match="run mexGPUall") as caught:
+        find_installation(sorter)
+    assert caught.value.missing == "compiled CUDA code of Kilosort2"
+    (kilosort2 / "CUDA" / "mexWtW2.mexa64").touch()
+    assert find_installation(sorter).folder == kilosort2
 
 
 def test_the_environment_names_it_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

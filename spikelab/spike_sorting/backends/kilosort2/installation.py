@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from spikelab.spike_sorting._exceptions import SorterNotInstalledError
+from spikelab.spike_sorting._signatures import KILOSORT2_FUNCTIONS
 from spikelab.spike_sorting.backends.containers.images import version_in_container
 from spikelab.spike_sorting.config import SorterConfig
 
@@ -16,6 +18,12 @@ PATH_VARIABLE = "KILOSORT2_PATH"
 COMPILED = "ks2_compiled"
 """Kilosort2 as one program, which needs MATLAB's free runtime alone."""
 _ENTRIES = ("main_kilosort.m", "master_kilosort.m")
+_CUDA = (
+    *("mexThSpkPC", "mexClustering2", "mexDistances2", "mexGetSpikes2"),
+    *("mexMPnu8", "mexSVDsmall2", "mexWtW2"),
+)
+"""What its functions call of the code that mexGPUall compiles."""
+_COMPILED_SUFFIX = {"linux": ".mexa64", "win32": ".mexw64"}
 _GET_IT = "get it with: git clone --branch kilosort2 https://github.com/MouseLand/Kilosort"
 
 
@@ -76,7 +84,34 @@ def _checked(folder: Path) -> Path:
     if os.pathsep in str(folder):
         msg = f"{folder}: MATLAB cannot search a folder with {os.pathsep!r} in its name; move Kilosort2 to another one"
         raise SorterNotInstalledError(msg, sorter="kilosort2", missing="kilosort_path")
+    _check_version(folder)
+    _check_compiled(folder)
     return folder
+
+
+def _check_version(folder: Path) -> None:
+    there = {path.stem for path in folder.rglob("*.m")}
+    if absent := [name for name in KILOSORT2_FUNCTIONS if name not in there]:
+        msg = (
+            f"{folder} is not Kilosort2: it lacks {', '.join(f'{name}.m' for name in absent)}; is it another version "
+            f"of Kilosort? {_GET_IT}"
+        )
+        raise SorterNotInstalledError(msg, sorter="kilosort2", missing="Kilosort2, branch kilosort2")
+
+
+def _check_compiled(folder: Path) -> None:
+    """Raise where there is CUDA code that is not compiled; elsewhere it may lie where MATLAB alone knows."""
+    suffix = _COMPILED_SUFFIX.get(sys.platform)
+    if suffix is None:
+        return
+    compiled = {path.stem for path in folder.rglob(f"*{suffix}")}
+    absent = [name for name in _CUDA if (folder / "CUDA" / f"{name}.cu").is_file() and name not in compiled]
+    if absent:
+        msg = (
+            f"the CUDA code of Kilosort2 in {folder / 'CUDA'} is not compiled for this machine: there is no "
+            f"{absent[0]}{suffix}; run mexGPUall in that folder, in MATLAB"
+        )
+        raise SorterNotInstalledError(msg, sorter="kilosort2", missing="compiled CUDA code of Kilosort2")
 
 
 def _commit(folder: Path) -> str | None:

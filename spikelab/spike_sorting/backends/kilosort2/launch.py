@@ -101,7 +101,7 @@ def run(installation: Installation, folder: Path, progress: Reporter, execute: E
         returncode, tail = execute(command(installation, folder), take)
     if returncode == 0:
         return
-    name = signal.Signals(-returncode).name if returncode < 0 else f"exit code {returncode}"
+    name = _exit_name(returncode)
     last = next((line.strip("- ") for line in reversed(tail) if line.strip("- ")), "it printed nothing")
     crash = SorterCrashedError(
         f"Kilosort2 ended with {name}: {last}",
@@ -111,6 +111,13 @@ def run(installation: Installation, folder: Path, progress: Reporter, execute: E
         log_tail="\n".join(tail),
     )
     raise classify(_NAME, folder, RuntimeError(last)) or crash
+
+
+def _exit_name(returncode: int) -> str:
+    """Return the exit in words; MATLAB is started by a shell script, and a shell adds 128 to a signal."""
+    number = -returncode if returncode < 0 else returncode - 128
+    known = {one.value: one.name for one in signal.Signals}
+    return known.get(number, f"exit code {returncode}")
 
 
 def command(installation: Installation, folder: Path) -> list[str]:
