@@ -6,8 +6,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pytest
 
     from spikelab.spike_sorting.run_folder import RunFolder
+    from spikelab.spike_sorting.supervision.gpu import GpuSample
     from spikelab.spike_sorting.supervision.process import ExitStatus
     from spikelab.spike_sorting.supervision.progress import Progress
 
@@ -135,6 +136,41 @@ def put_matlab_on_path(folder: Path, patch: pytest.MonkeyPatch) -> Path:
 
 
 # -------------------------------------------------------------------------------------------- an NVIDIA driver
+
+
+@dataclass
+class FakeGpus:
+    """A driver of so many GPUs, in the place of NVML; None: it does not answer. Those in `lost` fall off the bus."""
+
+    n: int | None
+    lost: Collection[int] = ()
+    used_bytes: Mapping[int, int] = field(default_factory=dict)
+    has_uuids: bool = True
+
+    def count(self) -> int:
+        return self._answer(self.n)
+
+    def uuid(self, index: int) -> str:
+        return self._answer(f"GPU-{index}{index}{index}" if self.has_uuids and self.n is not None else None)
+
+    def index_of(self, cuda_index: int, visible_devices: str | None) -> int:
+        name = (visible_devices or "").split(",")[cuda_index]
+        return [self.uuid(k) for k in range(self.n or 0)].index(name)
+
+    def sample(self, index: int) -> GpuSample:
+        from spikelab.spike_sorting.supervision.gpu import GpuSample
+
+        return GpuSample(index, used_bytes=self.used_bytes.get(index, 0), is_lost=index in self.lost)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _answer(self, value: Any) -> Any:
+        if value is None:
+            msg = "the driver does not answer"
+            raise TimeoutError(msg)
+        return value
+
 
 FAKE_DRIVER = r"""
 #include <stdio.h>

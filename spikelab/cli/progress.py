@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -17,14 +19,19 @@ from rich.table import Table
 from rich.text import Text
 
 from spikelab.cli.outcomes import outcome_lines
-from spikelab.cli.output import counted, say, seconds_text
+from spikelab.cli.output import bytes_text, counted, say, seconds_text
 from spikelab.spike_sorting.jobs import Job
 from spikelab.spike_sorting.outcome import Outcome
 from spikelab.spike_sorting.supervision.progress import Progress
+from spikelab.spike_sorting.work import Use
 
 PLAIN_INTERVAL_S = 10.0
 _WIDE = 100
 """Columns of a terminal from which on there is room for bars."""
+
+GB = 1e9
+NOTHING = Use()
+"""What is known of the machine before a worker has been looked at."""
 
 Clock = Callable[[], float]
 
@@ -32,8 +39,8 @@ Clock = Callable[[], float]
 class Display(Protocol):
     """Tells a person how far the recordings are; called from several threads."""
 
-    def progress(self, job: Job, progress: Progress) -> None:
-        """Take note of how far `job` is."""
+    def progress(self, job: Job, progress: Progress, use: Use = NOTHING) -> None:
+        """Take note of how far `job` is, and of what it takes."""
         ...
 
     def outcome(self, job: Job, outcome: Outcome) -> None:
@@ -93,15 +100,16 @@ class PlainLines:
         self._told: dict[Path, tuple[Progress, float]] = {}
         self._lock = RLock()
 
-    def progress(self, job: Job, progress: Progress) -> None:
-        """Print where `job` is, unless that was said a moment ago."""
+    def progress(self, job: Job, progress: Progress, use: Use = NOTHING) -> None:
+        """Print where `job` is, unless that was said a moment ago; the GPU with it, where it has one."""
         with self._lock:
             now = self._clock()
             told = self._told.get(job.run.results)
             if told is not None and not _is_news(told[0], progress, now - told[1]):
                 return
             self._told[job.run.results] = (progress, now)
-            say(self._console, f"{self._labels[job.run.results]}: {position_text(progress)}")
+            on_gpu = f" on {use.gpu}" if use.gpu else ""
+            say(self._console, f"{self._labels[job.run.results]}{on_gpu}: {position_text(progress)}")
 
     def outcome(self, job: Job, outcome: Outcome) -> None:
         """Print what came of `job`."""
@@ -139,11 +147,14 @@ class Row:
         Clock when it was first seen.
     progress : Progress
         Where it is.
+    use : Use
+        What it takes of the machine.
     """
 
     label: str
     started: float
     progress: Progress
+    use: Use = NOTHING
 
 
 class LiveTable:
@@ -162,46 +173,50 @@ class LiveTable:
     def __init__(self, console: Console, jobs: Sequence[Job], clock: Clock = time.monotonic) -> None:
         self._console = console
         self._labels = labels(jobs)
+        self._short = short_labels(jobs)
         self._clock = clock
         self._started = clock()
         self._rows: dict[Path, Row] = {}
-        self._n_done = 0
+        self._n_done = self._n_found = 0
         self._lock = RLock()
         self._live = Live(console=console, get_renderable=self.table, transient=True, refresh_per_second=4)
 
-    def progress(self, job: Job, progress: Progress) -> None:
+    def progress(self, job: Job, progress: Progress, use: Use = NOTHING) -> None:
         """Take note of where `job` is; the table shows it at its next refresh."""
         with self._lock:
             now = self._clock()
             row = self._rows.get(job.run.results)
             if row is None:
-                row = Row(self._labels[job.run.results], now, progress)
-            self._rows[job.run.results] = replace(row, progress=progress)
+                row = Row(self._short[job.run.results], now, progress)
+            self._rows[job.run.results] = replace(row, progress=progress, use=use)
 
     def outcome(self, job: Job, outcome: Outcome) -> None:
         """Print what came of `job` above the table, and take it out of the table."""
         with self._lock:
             self._rows.pop(job.run.results, None)
             self._n_done += 1
+            self._n_found += not outcome.result.attempts
         say(self._console, Text("\n").join(outcome_lines(self._labels[job.run.results], job, outcome)))
 
     def table(self) -> Group:
         """Return the table as it is now, and a line on the whole batch below it."""
         with self._lock:
-            now, rows, n_done = self._clock(), list(self._rows.values()), self._n_done
-        is_wide = self._console.width >= _WIDE
-        table = Table(box=None, pad_edge=False, expand=True)
-        for heading in ("recording", "doing"):
-            table.add_column(heading, no_wrap=True, overflow="ellipsis", ratio=1)
-        for heading in ("", "spikes", "elapsed", "step left"):
-            table.add_column(heading, justify="right", no_wrap=True)
-        for row in rows:
-            table.add_row(*_cells(row, now, with_bar=is_wide))
-        done = f"{n_done} of {counted(len(self._labels), 'recording')} done"
-        spent = seconds_text(now - self._started)
+            now, rows = self._clock(), [self._rows[key] for key in self._labels if key in self._rows]
+            below = Text(f"{self._on_the_whole(now, rows)}. Ctrl-C stops; the same command continues.", style="dim")
         # Not a caption: that would reach the last column, where the echo of Ctrl-C breaks the line.
-        below = Text(f"{done}, {spent}. Ctrl-C stops; the same command continues.", style="dim")
-        return Group(table, below) if rows else Group(below)
+        return Group(_drawn(rows, now, is_wide=self._console.width >= _WIDE), below) if rows else Group(below)
+
+    def _on_the_whole(self, now: float, rows: Sequence[Row]) -> str:
+        spent_s, n_sorted = now - self._started, self._n_done - self._n_found
+        said = [f"{self._n_done} of {counted(len(self._labels), 'recording')} done", seconds_text(spent_s)]
+        if n_sorted and self._n_done < len(self._labels):
+            # Those in flight are half done, on average.
+            left = len(self._labels) - self._n_done - len(rows) / 2
+            said.append(f"about {seconds_text(spent_s * left / (n_sorted + len(rows) / 2))} left")
+        free = [row.use.disk_free_gb for row in rows if row.use.disk_free_gb is not None]
+        if free:
+            said.append(f"{bytes_text(min(free) * GB)} of disk free")
+        return ", ".join(said)
 
     def __enter__(self) -> LiveTable:
         self._live.start()
@@ -213,21 +228,51 @@ class LiveTable:
         self._live.stop()
 
 
+def short_labels(jobs: Sequence[Job]) -> dict[Path, str]:
+    """Return "[3/24] well003" of each job: what all names begin with, as the wells of a plate do, says nothing."""
+    names = [job.name for job in jobs]
+    prefix = os.path.commonprefix(names)  # noqa: RUF071 - of names, not of paths
+    shared = "" if prefix in names else re.sub(r"[A-Za-z0-9]*$", "", prefix)
+    return {key: label.replace(f"] {shared}", "] ", 1) for key, label in labels(jobs).items()}
+
+
+def _drawn(rows: Sequence[Row], now: float, *, is_wide: bool) -> Table:
+    table = Table(box=None, pad_edge=False, expand=True)
+    for heading, ratio in (("recording", 2), ("doing", 3)):
+        table.add_column(heading, no_wrap=True, overflow="ellipsis", ratio=ratio)
+    headings = ("", "spikes", "elapsed", "step left", "RAM", "GPU")
+    shown = [heading for heading in headings if is_wide or heading != "elapsed"]
+    for heading in shown:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        cells = dict(zip(headings, _cells(row, now, with_bar=is_wide), strict=True))
+        table.add_row(Text(row.label), _doing(row.progress), *(cells[heading] for heading in shown))
+    return table
+
+
 def _cells(row: Row, now: float, *, with_bar: bool) -> tuple[Text | Table, ...]:
-    progress = row.progress
+    progress, use = row.progress, row.use
     return (
-        Text(row.label),
-        _doing(progress),
         _share(progress.fraction, with_bar=with_bar),
         Text(f"{progress.n_spikes:,}" if progress.n_spikes else ""),
         Text(seconds_text(now - row.started)),
         Text(seconds_text(progress.left_s) if progress.left_s is not None else ""),
+        Text(bytes_text(use.ram_gb * GB) if use.ram_gb is not None else ""),
+        Text(_on_gpu(use)),
     )
 
 
 def _doing(progress: Progress) -> Text:
     text = Text(f"{progress.warning}; " if progress.warning else "", style="yellow")
     return text.append(f"{progress.stage}: {progress.step}" if progress.step else progress.stage, style="default")
+
+
+def _on_gpu(use: Use) -> str:
+    """Return "1: 12 GB", the number of the GPU and what the recording has of its memory."""
+    if use.gpu is None:
+        return ""
+    number = use.gpu.removeprefix("GPU ")
+    return number if use.vram_gb is None else f"{number}: {bytes_text(use.vram_gb * GB)}"
 
 
 def _share(fraction: float | None, *, with_bar: bool) -> Text | Table:

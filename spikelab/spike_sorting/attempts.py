@@ -27,6 +27,7 @@ from spikelab.spike_sorting.forecast.throughput import Lag, Throughput
 from spikelab.spike_sorting.outcome import SUCCESS, Attempt, describe_error
 from spikelab.spike_sorting.remarks import remark
 from spikelab.spike_sorting.retries import Failure, decide
+from spikelab.spike_sorting.schedule import fitted, gpu_environment, has_another_gpu, turn
 from spikelab.spike_sorting.sources import plugin_environment
 from spikelab.spike_sorting.stages.stage import Phase
 from spikelab.spike_sorting.supervision import host
@@ -34,11 +35,11 @@ from spikelab.spike_sorting.supervision.monitor import Trip
 from spikelab.spike_sorting.supervision.process import EXIT_DISK_FULL, ExitStatus, WorkerProcess
 from spikelab.spike_sorting.supervision.progress import Progress, read_progress
 from spikelab.spike_sorting.supervision.publish import publish_json
+from spikelab.spike_sorting.supervision.slots import Device, Slot
 from spikelab.spike_sorting.supervision.sweep import RUN_COOKIE
 from spikelab.spike_sorting.watch import (
     Watch,
     disk_full,
-    gpu_in_use,
     kernel_out_of_memory,
     stop_for,
     watching,
@@ -58,13 +59,14 @@ def run_phase(work: Work, phase: Phase) -> None:
     Exception
         What the last worker failed with.
     """
-    config, failures = work.job.config, []
+    config, failures = fitted(work), []
     while True:
         failure = _attempt(work, phase, config)
         if failure is None:
             return
         failures.append(failure)
-        retry = decide(config, phase, failures, _extent_um(work), asked=work.job.config)
+        another_gpu = has_another_gpu(work, phase, config, failure.error)
+        retry = decide(config, phase, failures, _extent_um(work), asked=work.job.config, another_gpu=another_gpu)
         if retry is None:
             raise failure.error
         config = retry.config
@@ -74,37 +76,44 @@ def run_phase(work: Work, phase: Phase) -> None:
 
 @dataclass(frozen=True)
 class _Orders:
-    """What a worker is started with: its folder, its environment, and the file that it prints into."""
+    """What a worker is started with: its folder, its environment, the file that it prints into, and what it holds."""
 
     folder: Path
     environment: Mapping[str, str]
     log: IO[bytes]
+    inherited: tuple[int, ...]
     may_leave_containers: bool = False
 
 
 def _attempt(work: Work, phase: Phase, config: SortingPipelineConfig) -> Failure | None:
-    """Let one worker do the unfinished stages of `phase`; return what it failed with."""
-    started, gpu_index = time.monotonic(), gpu_in_use(config, phase)
-    if gpu_index is not None:
-        work.devices.check(gpu_index)
-    failure, exit_name = _supervised(work, phase, config, gpu_index)
-    if failure is not None and isinstance(failure.error, (GpuLostError, UnkillableProcessError)):
-        _set_aside(gpu_index, failure.error, work)
+    """Let one worker do the unfinished stages of `phase` when it is its turn; return what it failed with."""
+    with turn(work, phase, config) as slot:
+        started = time.monotonic()
+        failure, exit_name = _supervised(work, phase, config, slot)
+        if (
+            slot is not None
+            and failure is not None
+            and isinstance(failure.error, (GpuLostError, UnkillableProcessError))
+        ):
+            _set_aside(slot.device, failure.error, work)
     status = describe_error(failure.error)["status"] if failure else SUCCESS
     seconds = round(time.monotonic() - started, 3)
-    work.attempts.append(Attempt(phase, exit_name, seconds, status, failure.step if failure else None))
+    step, gpu = failure.step if failure else None, slot.device.label if slot else None
+    work.attempts.append(Attempt(phase, exit_name, seconds, status, step, gpu))
     work.note("worker_ended", phase=phase, exit=exit_name, wall_time_s=seconds, status=status)
     return failure
 
 
 def _supervised(
-    work: Work, phase: Phase, config: SortingPipelineConfig, gpu_index: int | None
+    work: Work, phase: Phase, config: SortingPipelineConfig, slot: Slot | None
 ) -> tuple[Failure | None, str]:
     """Start a worker, stay with it until it has ended, and return what it failed with and how it ended."""
-    orders = work.patiently(lambda: _prepare(work, phase, config))
+    orders = work.patiently(lambda: _prepare(work, phase, config, slot))
+    device = None if slot is None else slot.device
+    on_gpu = {} if device is None else {"gpu": device.label, "gpu_key": device.key}
     try:
-        with _started(work, orders) as worker, watching(work, config, phase, worker, gpu_index) as watch:
-            work.note("worker_started", phase=phase, attempt=orders.folder.name)
+        with _started(work, orders) as worker, watching(work, config, phase, worker, device) as watch:
+            work.note("worker_started", phase=phase, attempt=orders.folder.name, **on_gpu)
             exited, trip = _wait(worker, watch, work)
             work.keep_peaks(watch.monitor.peaks)
             return _failure_of(work, phase, watch, exited, trip, orders.folder), exited.name
@@ -112,15 +121,17 @@ def _supervised(
         return Failure(error), "unkillable"
 
 
-def _prepare(work: Work, phase: Phase, config: SortingPipelineConfig) -> _Orders:
+def _prepare(work: Work, phase: Phase, config: SortingPipelineConfig, slot: Slot | None) -> _Orders:
     """Write down what the next worker is to do, and make room for it."""
     run = work.job.run
     folder = run.new_attempt()
     described = {"phase": phase, "job": replace(work.job, config=config).to_dict(), "keys": dict(work.keys)}
     publish_json(folder / "job.json", described)
     run.progress.unlink(missing_ok=True)
+    environment = {**_environment(work, config), **gpu_environment(config, slot)}
+    held = work.locks if slot is None else (*work.locks, slot.descriptor)
     in_container = phase == "sort" and bool(config.sorter.use_docker)
-    return _Orders(folder, _environment(work, config), run.log.open("ab"), in_container)
+    return _Orders(folder, environment, run.log.open("ab"), held, in_container)
 
 
 def _started(work: Work, orders: _Orders) -> WorkerProcess:
@@ -130,7 +141,7 @@ def _started(work: Work, orders: _Orders) -> WorkerProcess:
             environment=orders.environment,
             log=log,
             status_path=orders.folder / "status.json",
-            inherit=work.locks,
+            inherit=orders.inherited,
             afterwards=sweep_command(work.job.run.container_note) if orders.may_leave_containers else (),
         )
 
@@ -149,11 +160,11 @@ def _wait(worker: WorkerProcess, watch: Watch, work: Work) -> tuple[ExitStatus, 
         trip = None if work.stop.is_set() else watch.poll_when_due()
         if work.stop.is_set() or trip is not None:
             return _stop(worker, trip, work), trip
-        _look_at_progress(work, throughput)
+        _look_at_progress(work, throughput, watch)
     return exited, None
 
 
-def _look_at_progress(work: Work, throughput: Throughput) -> None:
+def _look_at_progress(work: Work, throughput: Throughput, watch: Watch) -> None:
     """Tell the observer how far the worker is, and everybody when it falls far behind the estimate."""
     is_due = throughput.is_due(time.monotonic())
     if work.observer is None and not is_due:
@@ -165,7 +176,7 @@ def _look_at_progress(work: Work, throughput: Throughput) -> None:
         _note_lag(work, lag)
     if work.observer is not None:
         said = f"{throughput.lag.times:.2g} times as long as estimated" if throughput.lag else None
-        work.observer(work.job, replace(progress, warning=said))
+        work.observer(work.job, replace(progress, warning=said), watch.use())
 
 
 def _note_lag(work: Work, lag: Lag) -> None:
@@ -187,11 +198,10 @@ def _stop(worker: WorkerProcess, trip: Trip | None, work: Work) -> ExitStatus:
     return exited
 
 
-def _set_aside(gpu_index: int | None, error: SpikeSortingClassifiedError, work: Work) -> None:
+def _set_aside(device: Device, error: SpikeSortingClassifiedError, work: Work) -> None:
     """Use the GPU no more in this batch: what hangs there would be in the way of every further recording."""
-    if gpu_index is not None:
-        work.devices.set_aside(gpu_index, error)
-        work.note("gpu_set_aside", gpu=gpu_index, reason=str(error))
+    work.resources.slots.set_aside(device, error)
+    work.note("gpu_set_aside", gpu=device.index, gpu_key=device.key, reason=str(error))
 
 
 def _failure_of(

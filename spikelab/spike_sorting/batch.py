@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,11 +25,12 @@ from spikelab.spike_sorting.preflight.run import findings_on, look_at_batch
 from spikelab.spike_sorting.remarks import Remark
 from spikelab.spike_sorting.report import write_batch_report
 from spikelab.spike_sorting.roster import announced
-from spikelab.spike_sorting.supervision.arbiter import MemoryArbiter
+from spikelab.spike_sorting.schedule import in_flight
 from spikelab.spike_sorting.supervision.awake import stay_awake
 from spikelab.spike_sorting.supervision.deadline import Deadline, unanswered
-from spikelab.spike_sorting.supervision.devices import Devices
 from spikelab.spike_sorting.supervision.disk import ask_disks
+from spikelab.spike_sorting.supervision.resources import Resources
+from spikelab.spike_sorting.supervision.slots import GpuSlots
 
 _log = logging.getLogger(__name__)
 
@@ -47,6 +49,7 @@ def run_jobs(
     observer: Observer | None = None,
     on_outcome: Callable[[Job, Outcome], None] | None = None,
     on_findings: Callable[[list[Finding]], None] | None = None,
+    slots: GpuSlots | None = None,
 ) -> list[Outcome]:
     """Check jobs, run them, and return one outcome each, in order.
 
@@ -57,13 +60,16 @@ def run_jobs(
     on_error : {"raise", "continue"}, default "raise"
         Whether the first failure ends the batch and is raised.
     max_parallel : int or None, default None
-        Recordings in flight at once; None means 1.
+        Recordings in flight at once, as far as cores and memory allow. None: one more than there are GPUs, so that
+        each GPU sorts while another recording is loaded or measured; 1 on the CPU.
     out_report : SortRunReport or None, default None
         Gets the records, for failures too.
     observer, on_outcome : callable or None, default None
         Told of progress, and of each outcome as it comes.
     on_findings : callable or None, default None
         Told what the checks before the start have found; None: the log is.
+    slots : GpuSlots or None, default None
+        The GPUs; None for those of this machine.
     """
     if on_error not in {"raise", "continue"}:
         msg = f"on_error must be 'raise' or 'continue', got {on_error!r}"
@@ -71,7 +77,8 @@ def run_jobs(
     if max_parallel is not None and max_parallel < 1:
         msg = f"max_parallel must be at least 1, got {max_parallel}"
         raise ValueError(msg)
-    n_parallel = max_parallel or 1
+    slots = slots or GpuSlots()
+    n_parallel = in_flight(jobs, max_parallel, slots)
     report = out_report if out_report is not None else SortRunReport()
     try:
         jobs = _checked(jobs, on_error, n_parallel, on_findings or _log_findings)
@@ -80,8 +87,9 @@ def run_jobs(
             report.add(_not_started(job, error))
         raise
     keep_awake = any(job.config.execution.prevent_system_sleep for job in jobs)
-    with stay_awake(keep_awake), announced(_places(jobs), n_parallel):
-        outcomes = _run_all(jobs, on_error, n_parallel, observer, on_outcome)
+    with stay_awake(keep_awake), announced(_places(jobs), n_parallel), closing(slots.driver):
+        flight = _Flight(Resources.for_batch(slots, n_parallel), on_error, observer, on_outcome)
+        outcomes = flight.run(jobs)
     for outcome in outcomes:
         report.add(outcome.result)
     _report_batch(jobs, [outcome.result for outcome in outcomes])
@@ -154,38 +162,55 @@ def _log_findings(findings: list[Finding]) -> None:
         _log.log(levels[finding.level], "%s: %s %s", finding.subject, finding.message, finding.advice)
 
 
-def _run_all(
-    jobs: Sequence[Job],
-    on_error: OnError,
-    n_parallel: int,
-    observer: Observer | None,
-    on_outcome: Callable[[Job, Outcome], None] | None,
-) -> list[Outcome]:
-    stop, ended, arbiter, devices = Event(), Event(), MemoryArbiter(), Devices()
+class _Flight:
+    """The recordings of a batch, side by side; what becomes of one touches no other.
 
-    def one(job: Job) -> Outcome:
-        if ended.is_set() or stop.is_set():
+    Parameters
+    ----------
+    resources : Resources
+        What they share.
+    on_error : {"raise", "continue"}
+        Whether none begins any more after the first failure.
+    observer, on_outcome : callable or None
+        Told of progress, and of each outcome as it comes.
+    """
+
+    def __init__(
+        self,
+        resources: Resources,
+        on_error: OnError,
+        observer: Observer | None,
+        on_outcome: Callable[[Job, Outcome], None] | None,
+    ) -> None:
+        self._resources, self._on_error = resources, on_error
+        self._observer, self._on_outcome = observer, on_outcome
+        self._stop, self._ended = Event(), Event()
+
+    def run(self, jobs: Sequence[Job]) -> list[Outcome]:
+        """Return one outcome per job, in order."""
+        with ThreadPoolExecutor(max_workers=self._resources.n_parallel, thread_name_prefix="spikelab") as pool:
+            futures: list[Future[Outcome]] = []
+            try:
+                futures += [pool.submit(self._one, job) for job in jobs]
+                return [future.result() for future in futures]
+            except KeyboardInterrupt:
+                # Workers are stopped by their own threads; what is finished stays finished.
+                self._stop.set()
+                return [_interrupted(future) for future in futures]
+            except BaseException:
+                # Something else, such as a signal that raises SystemExit: it does not wait for the night.
+                self._stop.set()
+                raise
+
+    def _one(self, job: Job) -> Outcome:
+        if self._ended.is_set() or self._stop.is_set():
             return _skipped(job)
-        outcome = run_recording(job, observer=observer, stop=stop, arbiter=arbiter, devices=devices)
-        if outcome.error is not None and on_error == "raise":
-            ended.set()
-        if on_outcome is not None:
-            on_outcome(job, outcome)
+        outcome = run_recording(job, observer=self._observer, stop=self._stop, resources=self._resources)
+        if outcome.error is not None and self._on_error == "raise":
+            self._ended.set()
+        if self._on_outcome is not None:
+            self._on_outcome(job, outcome)
         return outcome
-
-    with ThreadPoolExecutor(max_workers=n_parallel, thread_name_prefix="spikelab") as pool:
-        futures: list[Future[Outcome]] = []
-        try:
-            futures += [pool.submit(one, job) for job in jobs]
-            return [future.result() for future in futures]
-        except KeyboardInterrupt:
-            # Workers are stopped by their own threads; what is finished stays finished.
-            stop.set()
-            return [_interrupted(future) for future in futures]
-        except BaseException:
-            # Something else ends this call, such as a signal that raises SystemExit: it does not wait for the night.
-            stop.set()
-            raise
 
 
 def _interrupted(future: Future[Outcome]) -> Outcome:

@@ -36,6 +36,8 @@ class Attempt:
         "success", or the status of the error.
     step : str or None
         What it was doing when it failed.
+    gpu : str or None
+        GPU that it had: "GPU 1", by the number that the driver gives it.
     """
 
     phase: str
@@ -43,6 +45,7 @@ class Attempt:
     wall_time_s: float
     status: str
     step: str | None = None
+    gpu: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,14 +25,14 @@ from spikelab.spike_sorting.conclusion import conclude, failed, found, tidy
 from spikelab.spike_sorting.jobs import Job
 from spikelab.spike_sorting.outcome import Outcome, RecordingResult, SortRunReport
 from spikelab.spike_sorting.remarks import remark
-from spikelab.spike_sorting.run_folder import EXPORT, RunFolder
+from spikelab.spike_sorting.run_folder import EXPORT
+from spikelab.spike_sorting.schedule import turn
 from spikelab.spike_sorting.stages import assemble, curate, export, load, review, sort, waveforms
 from spikelab.spike_sorting.stages.stage import Phase, Stage, ensure, stage_keys
 from spikelab.spike_sorting.supervision import host
-from spikelab.spike_sorting.supervision.arbiter import MemoryArbiter
-from spikelab.spike_sorting.supervision.devices import Devices
 from spikelab.spike_sorting.supervision.lock import hold
 from spikelab.spike_sorting.supervision.publish import publish_json
+from spikelab.spike_sorting.supervision.resources import Resources
 from spikelab.spike_sorting.work import Observer, Work
 
 __all__ = ["PHASES", "STAGES", "Observer", "RecordingResult", "SortRunReport", "is_finished", "run_recording"]
@@ -66,8 +66,7 @@ def run_recording(
     *,
     observer: Observer | None = None,
     stop: threading.Event | None = None,
-    arbiter: MemoryArbiter | None = None,
-    devices: Devices | None = None,
+    resources: Resources | None = None,
 ) -> Outcome:
     """Sort one recording, or find that it is sorted already; always return an outcome.
 
@@ -79,10 +78,8 @@ def run_recording(
         Called a few times a second with the progress.
     stop : Event or None, default None
         When set, the worker is stopped and the outcome is "interrupted".
-    arbiter : MemoryArbiter or None, default None
-        Shared by recordings in flight together: the largest is stopped first when memory is short.
-    devices : Devices or None, default None
-        Shared by all recordings of a batch: GPUs that are not used any more.
+    resources : Resources or None, default None
+        Shared by recordings in flight together; None: it is alone.
     """
     work = Work(
         job,
@@ -92,8 +89,7 @@ def run_recording(
         observer,
         stop or threading.Event(),
         remarks=list(job.remarks),
-        arbiter=arbiter,
-        devices=devices or Devices(),
+        resources=resources or Resources(),
     )
     try:
         _check_places(work)
@@ -212,7 +208,8 @@ def _is_finished(work: Work) -> bool:
 def _run_phase(work: Work, phase: Phase) -> None:
     """Do the unfinished stages of `phase`, in workers, or in this process for debugging."""
     if work.job.config.execution.runner == "inline":
-        run_stages(work.job, work.keys, phase)
+        with turn(work, phase, work.job.config):
+            run_stages(work.job, work.keys, phase)
     else:
         run_phase(work, phase)
 
@@ -235,7 +232,7 @@ def _open_run(work: Work) -> None:
     # What lies in the results folder no longer is what these settings give; without a report, nothing is fine.
     run.forget([EXPORT])
     run.remove_reports()
-    work.n_threads = _threads(run)
+    work.n_threads = _threads(work)
     publish_json(run.config_used, _config_used(work))
     run.progress.unlink(missing_ok=True)
     work.note("run_started", run_id=work.run_id, recording=job.path, sorter=job.config.sorter.sorter_name)
@@ -244,10 +241,12 @@ def _open_run(work: Work) -> None:
         work.note("estimated", wall_time_s=wall_time_s, stages_s=stages_s)
 
 
-def _threads(run: RunFolder) -> int:
+def _threads(work: Work) -> int:
     """Return how many threads each worker has: as many as in an earlier call, since sums depend on them."""
-    before = run.threads_used()
-    return before if before is not None and before <= host.usable_cores() else host.free_cores()
+    before = work.job.run.threads_used()
+    if before is not None and before <= host.usable_cores():
+        return before
+    return work.resources.n_threads or host.free_cores()
 
 
 def _config_used(work: Work) -> dict[str, Any]:

@@ -199,6 +199,11 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "A container of an earlier run of these folders may still be there, and Docker could not be asked.",
             "Start Docker and sort again, or look for it: docker ps --filter label=spikelab.run",
         ),
+        "retried-elsewhere": Code(
+            "run",
+            "A GPU was lost, and the sort went on from its last step on another one.",
+            "Look at that GPU, its power and the driver's log (dmesg), before it is used again.",
+        ),
         "retried-unchanged": Code(
             "run", "A worker died without a reason that is known, and did its work in a second try.", "Read the log."
         ),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from spikelab.spike_sorting._exceptions import (
+    GpuLostError,
     GpuMemoryWatchdogError,
     GPUOutOfMemoryError,
     ResourceSortFailure,
@@ -76,6 +77,7 @@ def decide(
     extent_um: tuple[float, float] = (0.0, 0.0),
     *,
     asked: SortingPipelineConfig | None = None,
+    another_gpu: bool = False,
 ) -> Retry | None:
     """Return the next attempt at `phase` after these `failures`, or None when the last one is final.
 
@@ -91,8 +93,12 @@ def decide(
         Width and height of the array (um).
     asked : SortingPipelineConfig or None, default None
         Settings that the user asked for; None for `config`.
+    another_gpu : bool, default False
+        Whether there is a GPU left, where the last failure was the loss of one.
     """
     last = failures[-1]
+    if isinstance(last.error, GpuLostError):
+        return _elsewhere(config, last) if another_gpu else None
     if last.is_crash:
         return _once_more(config, failures)
     if not last.is_shortage or sum(f.is_shortage for f in failures) > config.execution.oom_retry_max:
@@ -106,6 +112,11 @@ def decide(
 
 def _whose(error: BaseException) -> Literal["gpu", "host"]:
     return "gpu" if isinstance(error, (GPUOutOfMemoryError, GpuMemoryWatchdogError)) else "host"
+
+
+def _elsewhere(config: SortingPipelineConfig, lost: Failure) -> Retry:
+    found = f"{lost.error}; the sort went on from its last step on another GPU"
+    return Retry(config, remark("retried-elsewhere", found), {})
 
 
 def _once_more(config: SortingPipelineConfig, failures: Sequence[Failure]) -> Retry | None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,18 +20,17 @@ from spikelab.spike_sorting._exceptions import (
 from spikelab.spike_sorting.backends.containers.leftovers import processes
 from spikelab.spike_sorting.config import SortingPipelineConfig
 from spikelab.spike_sorting.jobs import Job
-from spikelab.spike_sorting.preflight.batch import wanted_device
 from spikelab.spike_sorting.run_folder import RunFolder
 from spikelab.spike_sorting.stages.stage import Phase
 from spikelab.spike_sorting.supervision.curve import CurveWriter
 from spikelab.spike_sorting.supervision.disk import disk_report
-from spikelab.spike_sorting.supervision.gpu import NvmlGpu
 from spikelab.spike_sorting.supervision.monitor import Monitor, MonitorEvent, Trip
 from spikelab.spike_sorting.supervision.process import ExitStatus, WorkerProcess
 from spikelab.spike_sorting.supervision.publish import publish_json
 from spikelab.spike_sorting.supervision.readings import SystemReadings
 from spikelab.spike_sorting.supervision.sensors import Watched, build_sensors
-from spikelab.spike_sorting.work import Work
+from spikelab.spike_sorting.supervision.slots import Device
+from spikelab.spike_sorting.work import Use, Work
 
 POLL_S = 1.0
 _FULL_BYTES = 1 << 20
@@ -53,11 +51,14 @@ class Watch:
         What the sensors ask.
     oom_kills_before : int or None
         How often the kernel had killed for lack of memory when the worker began.
+    device : Device or None, default None
+        The GPU that the worker has.
     """
 
     monitor: Monitor
     readings: SystemReadings
     oom_kills_before: int | None
+    device: Device | None = None
     _polled_s: float = float("-inf")
 
     def poll_when_due(self) -> Trip | None:
@@ -67,6 +68,16 @@ class Watch:
             return None
         self._polled_s = now
         return self.monitor.poll()
+
+    def use(self) -> Use:
+        """Return what the worker took when it was looked at last."""
+        last = self.monitor.last
+        return Use(
+            gpu=None if self.device is None else self.device.label,
+            ram_gb=last.get("run_ram_gb"),
+            vram_gb=last.get("gpu_own_gb"),
+            disk_free_gb=last.get("disk_free_inter_gb"),
+        )
 
     def full_folder(self, folders: Iterable[Path]) -> Path | None:
         """Return one of `folders` on whose volume nothing can be written any more, or None."""
@@ -88,13 +99,12 @@ class Watch:
 
 @contextmanager
 def watching(
-    work: Work, config: SortingPipelineConfig, phase: Phase, worker: WorkerProcess, gpu_index: int | None
+    work: Work, config: SortingPipelineConfig, phase: Phase, worker: WorkerProcess, device: Device | None
 ) -> Iterator[Watch]:
     """Watch `worker`, and the GPU that it uses, inside the ``with`` block."""
-    run, arbiter = work.job.run, work.arbiter
+    run, arbiter = work.job.run, work.resources.arbiter
     contained = partial(processes, run.container_note)
     readings = SystemReadings(worker.pid, run.log, run.progress, more=contained)
-    gpu = NvmlGpu()
     watched = Watched(
         pid=worker.pid,
         log_path=run.log,
@@ -103,22 +113,21 @@ def watching(
         results_folder=run.results,
         sorter=config.sorter.sorter_name,
         recording_min=work.patiently(run.recorded_s) / 60,
-        gpu_index=gpu_index,
+        gpu_index=None if device is None else device.index,
         phase=phase,
     )
     curve = work.patiently(lambda: CurveWriter(run.curve, clock=time.monotonic))
     monitor = Monitor(
-        build_sensors(config.execution, watched, readings, gpu, arbiter=arbiter),
+        build_sensors(config.execution, watched, readings, work.resources.slots.driver, arbiter=arbiter),
         clock=time.monotonic,
         on_event=lambda event: _to_journal(work, event),
         curve=curve,
     )
     try:
         with arbiter.member(worker.pid) if arbiter is not None else nullcontext():
-            yield Watch(monitor, readings, readings.oom_kills())
+            yield Watch(monitor, readings, readings.oom_kills(), device)
     finally:
         curve.flush()
-        gpu.close()
 
 
 def stop_for(worker: WorkerProcess, trip: Trip) -> ExitStatus:
@@ -173,39 +182,6 @@ def _explain_disk(error: DiskExhaustionError, run: RunFolder, started_free_gb: f
     with suppress(OSError):
         publish_json(path, report)
         error.report = str(path)
-
-
-def gpu_in_use(config: SortingPipelineConfig, phase: Phase, gpu: NvmlGpu | None = None) -> int | None:
-    """Return the GPU that a worker uses, as NVML counts, or None where it uses none or that cannot be told.
-
-    Parameters
-    ----------
-    config : SortingPipelineConfig
-        Settings of the worker.
-    phase : str
-        What it does.
-    gpu : NvmlGpu or None, default None
-        The driver; None for that of this machine.
-    """
-    device = wanted_device(config)
-    if phase != "sort" or device == "cpu":
-        return None
-    _, _, number = device.partition(":")
-    with closing(gpu or NvmlGpu()) as driver:
-        if not _has_gpus(driver):
-            return None
-        try:
-            return driver.index_of(int(number or 0), os.environ.get("CUDA_VISIBLE_DEVICES"))
-        except (OSError, ValueError):
-            return None
-
-
-def _has_gpus(driver: NvmlGpu) -> bool:
-    """Return whether there are GPUs; a driver that does not answer has some, and they may be in trouble."""
-    try:
-        return driver.count() > 0
-    except OSError:
-        return True
 
 
 def _to_journal(work: Work, event: MonitorEvent) -> None:

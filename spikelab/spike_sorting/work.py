@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,17 +18,37 @@ from spikelab.spike_sorting.jobs import Job
 from spikelab.spike_sorting.outcome import Attempt
 from spikelab.spike_sorting.remarks import Remark
 from spikelab.spike_sorting.stages.stage import Phase, Stage
-from spikelab.spike_sorting.supervision.arbiter import MemoryArbiter
 from spikelab.spike_sorting.supervision.deadline import Deadline, NoAnswerError
-from spikelab.spike_sorting.supervision.devices import Devices
 from spikelab.spike_sorting.supervision.disk import ask_disks
 from spikelab.spike_sorting.supervision.notes import Notes
-from spikelab.spike_sorting.supervision.progress import Progress, read_progress
+from spikelab.spike_sorting.supervision.progress import Progress, ProgressFile, read_progress
+from spikelab.spike_sorting.supervision.resources import Resources
 
 T = TypeVar("T")
 
-Observer = Callable[[Job, Progress], None]
-"""Told now and then how far a recording is."""
+
+@dataclass(frozen=True)
+class Use:
+    """What a recording has of the machine at the moment; None where that is not known.
+
+    Parameters
+    ----------
+    gpu : str or None
+        Its GPU.
+    ram_gb, vram_gb : float or None
+        Memory of its processes, and on the GPU (GB).
+    disk_free_gb : float or None
+        What is left where it writes (GB).
+    """
+
+    gpu: str | None = None
+    ram_gb: float | None = None
+    vram_gb: float | None = None
+    disk_free_gb: float | None = None
+
+
+Observer = Callable[[Job, Progress, Use], None]
+"""Told now and then how far a recording is, and what it takes."""
 
 _LEAST_S = 10.0
 """A busy disk may take so long, however short ``io_stall_s`` is."""
@@ -63,10 +84,8 @@ class Work:
         What deserves a warning although it was overcome.
     peaks : dict
         The worst readings so far, by sensor.
-    arbiter : MemoryArbiter or None
-        Decides between the runs in flight when memory is short.
-    devices : Devices
-        GPUs that the batch no longer uses.
+    resources : Resources
+        What it shares with other recordings in flight.
     n_threads : int
         Threads of each worker.
     """
@@ -83,8 +102,7 @@ class Work:
     attempts: list[Attempt] = field(default_factory=list)
     remarks: list[Remark] = field(default_factory=list)
     peaks: dict[str, float] = field(default_factory=dict)
-    arbiter: MemoryArbiter | None = None
-    devices: Devices = field(default_factory=Devices)
+    resources: Resources = field(default_factory=Resources)
     n_threads: int = 1
 
     def __post_init__(self) -> None:
@@ -117,6 +135,14 @@ class Work:
             return self._glance.call(lambda: read_progress(self.job.run.progress))
         except OSError:
             return None
+
+    def say_waiting(self, phase: Phase, text: str) -> None:
+        """Tell those who watch that `phase` cannot begin yet, and what it waits for."""
+        self.note("waiting", phase=phase, reason=text)
+        with suppress(OSError):
+            self.patiently(lambda: ProgressFile(self.job.run.progress, phase).report(text))
+        if self.observer is not None:
+            self.observer(self.job, Progress(phase, text), Use())
 
     @property
     def _patience_s(self) -> float:

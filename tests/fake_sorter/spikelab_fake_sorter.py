@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-_QUIET = ("behaviour", "attempts", "batch_size", "seconds", "megabytes", "place", "how")
+_QUIET = ("behaviour", "attempts", "batch_size", "seconds", "megabytes", "place", "how", "torch_device")
 """Parameters that change nothing in what is found."""
 
 
@@ -42,7 +42,7 @@ class FakeSorter:
     def settings(self, config: Any) -> Mapping[str, Any]:
         return {key: value for key, value in config.sorter.sorter_params.items() if key not in _QUIET}
 
-    def sort(self, job: Any) -> None:
+    def sort(self, job: Any) -> Mapping[str, str]:
         import numpy as np
 
         params = job.config.sorter.sorter_params
@@ -58,6 +58,8 @@ class FakeSorter:
         np.save(job.folder / "samples.npy", sample + 1)
         np.save(job.folder / "channels.npy", channel)
         job.progress.report("threshold", 1.0, len(sample))
+        seen = os.environ.get("CUDA_VISIBLE_DEVICES")
+        return {} if seen is None else {"cuda_visible_devices": seen}
 
     def read(self, folder: Path, n_samples: int) -> Any:
         import numpy as np

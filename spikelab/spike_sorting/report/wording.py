@@ -189,8 +189,11 @@ def recommended_rows(facts: Facts) -> Rows:
 
 
 def attempt_rows(facts: Facts) -> Rows:
-    """Return the worker processes: (phase, how it ended, time, status)."""
-    return [(a.phase, a.exit_name, duration(a.wall_time_s), a.status) for a in facts.result.attempts]
+    """Return the worker processes: (phase and GPU, how it ended, time, status)."""
+    return [
+        (f"{a.phase} on {a.gpu}" if a.gpu else a.phase, a.exit_name, duration(a.wall_time_s), a.status)
+        for a in facts.result.attempts
+    ]
 
 
 def log_tail(facts: Facts) -> str:

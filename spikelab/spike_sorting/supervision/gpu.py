@@ -142,6 +142,16 @@ class NvmlGpu:
         name = listed[cuda_index]
         return int(name) if name.isdigit() else self._deadline.call(lambda: self._index_of_uuid(name))
 
+    def uuid(self, index: int) -> str:
+        """Return what tells the GPU `index` from all others, as CUDA_VISIBLE_DEVICES takes it.
+
+        Raises
+        ------
+        OSError
+            The driver does not tell, or does not answer.
+        """
+        return self._deadline.call(lambda: self._uuid(index))
+
     def close(self) -> None:
         """Let the driver go; it is asked again when needed."""
         if self._is_open:
@@ -190,11 +200,14 @@ class NvmlGpu:
                 return 0
             raise
 
-    def _index_of_uuid(self, beginning: str) -> int:
+    def _uuid(self, index: int) -> str:
         nvml = self._open()
+        uuid = self._ask(nvml.nvmlDeviceGetUUID, self._ask(nvml.nvmlDeviceGetHandleByIndex, index))
+        return uuid.decode() if isinstance(uuid, bytes) else str(uuid)
+
+    def _index_of_uuid(self, beginning: str) -> int:
         for index in range(self._count()):
-            uuid = self._ask(nvml.nvmlDeviceGetUUID, self._ask(nvml.nvmlDeviceGetHandleByIndex, index))
-            if (uuid.decode() if isinstance(uuid, bytes) else str(uuid)).startswith(beginning):
+            if self._uuid(index).startswith(beginning):
                 return index
         msg = f"the driver knows no GPU {beginning}"
         raise OSError(msg)

@@ -12,6 +12,7 @@ import select
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
@@ -55,6 +56,13 @@ def available_memory_bytes() -> int:
     return int(psutil.virtual_memory().available)
 
 
+def total_memory_bytes() -> int:
+    """Return the memory of the machine."""
+    import psutil
+
+    return int(psutil.virtual_memory().total)
+
+
 def give_back_memory() -> None:
     """Return what this process has freed to the system, where its C library can be told to.
 
@@ -64,6 +72,11 @@ def give_back_memory() -> None:
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none
         if trim is not None:
             trim(0)
+
+
+def shared_folder() -> Path:
+    """Return the folder in which every user of this machine may leave files for all others, whatever TMPDIR says."""
+    return Path("/tmp") if IS_POSIX else Path(os.environ.get("PROGRAMDATA", tempfile.gettempdir()))
 
 
 def process_card() -> dict[str, Any]:

@@ -61,7 +61,7 @@ def _hold_one(folder: Path, run_id: str | None) -> Iterator[int]:
         if not (_locked_within(descriptor, path, _GLANCE_S) or _taken_from_the_dead(descriptor, path)):
             raise _held_by_another(path)
         _end_survivors(read_card(path))
-        _write_card(descriptor, run_id)
+        write_card(descriptor, run_id)
         yield descriptor
     finally:
         _release(descriptor, path)
@@ -96,7 +96,7 @@ def _end_survivors(card: Mapping[str, Any]) -> bool:
 def _locked_within(descriptor: int, path: Path, seconds: float) -> bool:
     """Try to take the lock for so long; return whether it is ours."""
     waited = 0.0
-    while not _is_locked_now(descriptor, path):
+    while not take(descriptor, path):
         if waited >= seconds:
             return False
         time.sleep(_POLL_S)
@@ -104,7 +104,14 @@ def _locked_within(descriptor: int, path: Path, seconds: float) -> bool:
     return True
 
 
-def _is_locked_now(descriptor: int, path: Path) -> bool:
+def take(descriptor: int, path: Path) -> bool:
+    """Take the lock `path`, open as `descriptor`, if nobody holds it; return whether it is ours.
+
+    Raises
+    ------
+    EnvironmentSortFailure
+        The file system keeps no locks.
+    """
     try:
         return lock_descriptor(descriptor, blocking=False)
     except OSError as error:
@@ -122,7 +129,7 @@ def holder_of(folder: Path) -> dict[str, Any] | None:
     """
     path = folder / LOCK_NAME
     try:
-        descriptor = _opened(path)
+        descriptor = opened(path)
     except FileNotFoundError:
         return None
     try:
@@ -131,14 +138,16 @@ def holder_of(folder: Path) -> dict[str, Any] | None:
         os.close(descriptor)
 
 
-def _opened(path: Path) -> int:
+def opened(path: Path, flags: int = 0) -> int:
+    """Return a descriptor of a lock file that exists, also of one that only others may write."""
     try:
-        return os.open(path, os.O_RDWR)
+        return os.open(path, os.O_RDWR | flags)
     except PermissionError:  # a colleague's: it can be looked at, where the file system locks what is only read
-        return os.open(path, os.O_RDONLY)
+        return os.open(path, os.O_RDONLY | flags)
 
 
-def _write_card(descriptor: int, run_id: str | None) -> None:
+def write_card(descriptor: int, run_id: str | None) -> None:
+    """Write into the lock file who holds it; only for its holder."""
     os.ftruncate(descriptor, 0)
     os.lseek(descriptor, 0, os.SEEK_SET)
     os.write(descriptor, json.dumps({**host.process_card(), "run_id": run_id}).encode())

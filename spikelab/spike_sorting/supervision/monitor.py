@@ -157,11 +157,17 @@ class Monitor:
         self._told_blindness: set[str] = set()
         self._first: dict[str, float] = {}
         self._peaks: dict[str, float] = {}
+        self._last: Mapping[str, float | None] = {}
 
     @property
     def first(self) -> Mapping[str, float]:
         """The first value of each sensor."""
         return MappingProxyType(self._first)
+
+    @property
+    def last(self) -> Mapping[str, float | None]:
+        """The value of each sensor at the last poll, None where it saw nothing."""
+        return MappingProxyType(self._last)
 
     @property
     def peaks(self) -> Mapping[str, float]:
@@ -187,6 +193,7 @@ class Monitor:
                 self._trip = Trip(sensor.name, reading, sensor.error(reading), self._now_s)
             else:
                 self._tell_changes(sensor, memory, reading)
+        self._last = values
         if self._curve is not None:
             self._curve(values)
         if self._trip is not None:

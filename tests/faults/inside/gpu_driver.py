@@ -19,7 +19,7 @@ def main(
     jobs = [job, after] if after else [job]
     for each in jobs:
         nemesis.with_load_done(template, each["inter"])
-    os.environ["LD_LIBRARY_PATH"] = driver
+    os.environ.update(LD_LIBRARY_PATH=driver, SPIKELAB_GPU_LOCKS=driver)
     Path(driver, "gpu.txt").write_text(HEALTHY)
     script = nemesis.start_sort(jobs=jobs)
     nemesis.wait_until(lambda: nemesis.is_misbehaving(script, job["inter"]), 30, "misbehaviour")
