@@ -39,7 +39,7 @@ def sort_recording(
     max_parallel: int | None = None,
     **overrides: Any,
 ) -> list[SpikeData | None]:
-    """Sort recordings one after another and return their curated units.
+    """Sort recordings, several at once where that helps, and return their curated units in order.
 
     Calling again with the same arguments continues where the last call stopped, and returns at once what is
     finished.
@@ -60,7 +60,8 @@ def sort_recording(
     on_error : {"raise", "continue"}, default "raise"
         Raise the first failure, or try every recording and return None in place of failed ones.
     max_parallel : int or None, default None
-        Recordings in flight at once; None means 1.
+        Recordings in flight at once, as far as cores and memory allow; each GPU has one sort at a time. None: one more
+        than there are GPUs, so that each sorts while another recording is loaded or measured; on the CPU 1.
     **overrides : object
         Settings by flat name, such as ``snr_min=6.0``.
 
