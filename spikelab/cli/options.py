@@ -57,7 +57,8 @@ OnErrorOption = Annotated[
 UnusedOnError = Annotated[OnError, typer.Option("--on-error", hidden=True)]
 """Taken where it means nothing, so that the options of a sort fit."""
 Parallel = Annotated[
-    int | None, typer.Option("--parallel", metavar="N", min=1, help="Recordings in flight at once.  (default: GPUs + 1)")
+    int | None,
+    typer.Option("--parallel", metavar="N", min=1, help="Recordings in flight at once.  (default: GPUs + 1)"),
 ]
 DryRun = Annotated[
     bool,

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,9 @@ from support import FakeGpus, simulate_maxwell, with_fake_sorter
 
 from spikelab.spike_sorting._exceptions import GpuLostError, UnkillableProcessError
 from spikelab.spike_sorting.config import KILOSORT2, KILOSORT4, SortingPipelineConfig
+from spikelab.spike_sorting.costs import Estimate, Range, Workload
 from spikelab.spike_sorting.jobs import Job
 from spikelab.spike_sorting.pipeline import STAGES
-from spikelab.spike_sorting.preflight.projection import Projection
 from spikelab.spike_sorting.run_folder import RunFolder
 from spikelab.spike_sorting.schedule import (
     devices_for,
@@ -36,7 +37,12 @@ from spikelab.spike_sorting.supervision.resources import Resources
 from spikelab.spike_sorting.supervision.slots import GpuSlots
 from spikelab.spike_sorting.work import Work
 
-LARGE = Projection(disk_inter_gb=1, disk_results_gb=1, ram_gb=6, vram_gb=1, finish_ram_gb=2)
+LARGE = Estimate(
+    name="a", results_folder="a", workload=Workload("kilosort4", "cuda", 384, 3e4, 3600.0, 5.0, tracks_drift=False),
+    crossings_Hz=5.0, probe_s=30.0, wall_time_s=Range(1, 2, 3), stages_s={},
+    disk_inter_gb=Range(1, 1, 1), disk_results_gb=Range(1, 1, 1), ram_gb=Range(5, 6, 8), vram_gb=None, n_former_runs=0,
+)  # fmt: skip
+"""6 GB for the sort, 2 GB for what comes after it."""
 
 
 def on(device: str, **settings: Any) -> SortingPipelineConfig:
@@ -50,8 +56,8 @@ def a_job(folder: Path, config: SortingPipelineConfig = KILOSORT4, name: str = "
     return Job(name, Source((str(folder / name),)), run, config)
 
 
-def a_work(job: Job, resources: Resources, projection: Projection | None = None, **more: Any) -> Work:
-    return Work(job, STAGES, "run", time.monotonic(), resources=resources, projection=projection, **more)
+def a_work(job: Job, resources: Resources, estimate: Estimate | None = None, **more: Any) -> Work:
+    return Work(replace(job, estimate=estimate), STAGES, "run", time.monotonic(), resources=resources, **more)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +113,7 @@ def test_how_many_are_in_flight(tmp_path: Path, asked: int | None, devices: str,
 
 
 def test_what_a_phase_takes(tmp_path: Path) -> None:
-    """Cores and memory come from the projection and the settings; without a projection it is an equal share."""
+    """Cores and memory come from the estimate and the settings; without an estimate it is an equal share."""
     resources = Resources(GpuSlots(FakeGpus(0)), None, Budget(4, 16e9), 4)
     known = a_work(a_job(tmp_path), resources, LARGE, n_threads=3)
     config = fitted(known)
