@@ -44,7 +44,7 @@ AFTER_MS = (0.5, 10.0)
 WINDOW_MS = 30.0
 """Slow tails outlast 10 ms; SpikeInterface's templates get as long a window."""
 DEVELOPMENT_SEED = 3
-"""The constants of the method were chosen on it: figures for the documents come from any other."""
+"""The constants of the method were chosen on it and 11: figures for the documents come from any other."""
 MODES = ("zeros", "linear", "cubic", "median")
 
 

@@ -1,6 +1,7 @@
 """The curve that an artifact's tail follows: the stiffest one that leaves nothing but noise and spikes.
 
-First one polynomial, then with it the exponentials that all channels share, then ever shorter pieces of polynomials.
+First one polynomial, then with it the exponentials that all channels share, exactly or nearly, then ever shorter pieces
+of polynomials.
 
 Every tail has the same number of samples, so that one projection serves all channels. Spikes that ride on the tail
 are left out of the fit, sample by sample, by weights of 0; tails cut short by the next pulse are as well.
@@ -15,7 +16,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from spikelab.stim_sorting._modes import decays, shared_rates
+from spikelab.stim_sorting._modes import products, refined_rates, shared_rates, strongest_tails, tail_basis
 
 Floats = npt.NDArray[np.floating]
 Mask = npt.NDArray[np.bool_]
@@ -47,25 +48,35 @@ _EARLY_MISFIT = 4.0
 left out concern a few blocks, a curve that is too stiff concerns most; and their mean in the first blocks."""
 _CLEARLY_LESS = 0.6
 _N_ROUNDS = 4
-_N_EXPONENTIALS = (2, 4)
-"""One oscillation, or two decays; then twice as many."""
+_N_REFINED = 2
+"""How often shared rates are refined: spikes move the first guess."""
 _RIDGE = 1e-6
 _SMOOTHING = 3e-4
 
 
 @dataclass(frozen=True)
-class Step:
-    """A stiffness to try: by exponentials that the tails share, `number` of them, or by the pieces of a curve."""
+class Pieces:
+    """The curve in pieces, by its number in `_KNOTS_MS`."""
 
-    shared: bool
     number: int
 
 
-_STEPS = (
-    Step(shared=False, number=0),
-    *(Step(shared=True, number=number) for number in _N_EXPONENTIALS),
-    *(Step(shared=False, number=number) for number in range(1, len(_KNOTS_MS))),
+@dataclass(frozen=True)
+class Shared:
+    """Exponentials that the tails share, an oscillation counting as two, and their derivatives by the rates."""
+
+    n_exponentials: int
+    n_derivatives: int = 0
+
+
+_STEPS: tuple[Pieces | Shared, ...] = (
+    Pieces(0),
+    Shared(2),
+    Shared(2, n_derivatives=2),
+    Shared(4),
+    *(Pieces(number) for number in range(1, len(_KNOTS_MS))),
 )
+"""What is tried, in order. One oscillation, or two decays; the same where channels differ; then twice as many."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,23 +118,26 @@ def make_level(n_samples: int, fs_Hz: float, order: int, number: int) -> Level:
     bends = np.diff(np.eye(n_functions), n=min(3, n_functions - 1), axis=0)
     smoothing = _SMOOTHING * n_samples / n_functions * (bends.T @ bends + 1e-3 * np.eye(n_functions))
     projection = basis @ np.linalg.inv(basis.T @ basis + smoothing)
-    products = (basis[:, :, None] * basis[:, None, :]).reshape(n_samples, -1)
-    return Level(basis, projection, products, smoothing)
+    return Level(basis, projection, products(basis), smoothing)
 
 
-def _shared_level(
-    tails: Floats, known: Mask, noise: Floats, fs_Hz: float, order: int, n_exponentials: int
-) -> Level | None:
+def _shared_level(tails: Floats, known: Mask, noise: Floats, fs_Hz: float, order: int, step: Shared) -> Level | None:
     """Return the polynomial and the exponentials that the tails share, or None if they share none."""
-    rates = shared_rates(tails, known, noise, fs_Hz, n_exponentials)
+    rates = shared_rates(tails, known, noise, fs_Hz, step.n_exponentials)
     if rates.size == 0:
         return None
-    n_samples = tails.shape[1]
-    powers = np.polynomial.legendre.legvander(np.linspace(-1, 1, n_samples), order)
-    basis = np.linalg.qr(np.concatenate([decays(rates, n_samples), powers], axis=1))[0]
-    smoothing = _RIDGE * np.eye(basis.shape[1])
-    products = (basis[:, :, None] * basis[:, None, :]).reshape(n_samples, -1)
-    return Level(basis, basis / (1 + _RIDGE), products, smoothing)
+    some = strongest_tails(tails, known, noise, fs_Hz)
+    whole: Mask = np.all(known[some], axis=1)
+    for _ in range(_N_REFINED):
+        level = _level_of(tail_basis(rates, tails.shape[1], order, 0))
+        _, used = _robust_fit(tails[some], known[some], whole, noise[some], level, fs_Hz)
+        rates = refined_rates(rates, tails[some], used, noise[some], fs_Hz, order)
+    return _level_of(tail_basis(rates, tails.shape[1], order, step.n_derivatives))
+
+
+def _level_of(basis: Floats) -> Level:
+    """Return the level of orthonormal functions."""
+    return Level(basis, basis / (1 + _RIDGE), products(basis), _RIDGE * np.eye(basis.shape[1]))
 
 
 def fit_tails(tails: Floats, known: Mask, noise: Floats, fs_Hz: float, order: int) -> tuple[Floats, Floats]:
@@ -156,8 +170,8 @@ def fit_tails(tails: Floats, known: Mask, noise: Floats, fs_Hz: float, order: in
         if pending.size == 0:
             break
         level: Level | None
-        if step.shared:
-            level = _shared_level(tails[pending], known[pending], noise[pending], fs_Hz, order, step.number)
+        if isinstance(step, Shared):
+            level = _shared_level(tails[pending], known[pending], noise[pending], fs_Hz, order, step)
         else:
             level = make_level(tails.shape[1], fs_Hz, order, step.number)
         if level is None:

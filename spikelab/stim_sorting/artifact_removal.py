@@ -158,7 +158,9 @@ def remove_stim_artifacts(
     for correction in _corrections(reader, plan, rails):
         here = slice(correction.start, correction.start + correction.curve.shape[1])
         apply(correction.curve, correction.blanked, cleaned[:, here])
-        blanked[:, here] |= correction.blanked
+        # Sample by sample: whole windows would take the memory of all of the mask.
+        channels, samples = np.nonzero(correction.blanked)
+        blanked[channels, correction.start + samples] = True
     return cleaned, blanked
 
 

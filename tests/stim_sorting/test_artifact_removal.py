@@ -177,6 +177,19 @@ def test_tails_can_be_followed_beyond_the_window():
     assert left[1] < 3 * NOISE_UV < left[0]
 
 
+def test_a_curve_that_runs_away_is_cut_off():
+    """No curve goes farther from the baseline than poly_clamp_factor times the RMS of its tail."""
+    decay = 3_000 * np.exp(-np.arange(400) / 40)
+    traces = np.random.default_rng(0).normal(0, NOISE_UV, (4, 8_000))
+    traces[:, 4_000:4_400] += decay
+    largest = {}
+    for factor in (0.5, 10.0):
+        cleaned, blanked = remove_stim_artifacts(traces, [200.0], FS_HZ, poly_clamp_factor=factor)
+        largest[factor] = np.abs(traces - cleaned)[~blanked].max()
+    rms = np.sqrt(np.mean(traces[:, 4_000:4_200] ** 2, axis=1)).max()
+    assert largest[0.5] <= 0.5 * rms < rms < largest[10.0]
+
+
 def test_integers_stay_integers():
     """Integer samples are cleaned to the nearest integer."""
     truth = stimulated()

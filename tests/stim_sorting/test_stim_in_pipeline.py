@@ -7,6 +7,7 @@ import pytest
 from support import FAST
 
 from spikelab import SpikeData
+from spikelab.curation import curate_by_isi_violations
 from spikelab.simulation import add_stim_artifacts, simulate_recording, write_maxwell
 from spikelab.spike_sorting import SortRunReport, sort_recording, sort_stim_recording
 from spikelab.spike_sorting import stim_sorting as documented
@@ -149,6 +150,17 @@ def test_windows_and_joints_move_blanked_periods():
     assert [tuple(period) for period in joined.metadata["blanked_ms"]] == [(20.0, 30.0), (120.0, 130.0)]
     assert joined.metadata["stim_times_ms"] == [21.0, 121.0]
     assert joined.observed_ms == 180.0
+
+
+def test_violations_count_the_time_in_which_spikes_are_seen():
+    """The ISI criterion by Hill is over the length without the blanked periods."""
+    seen, whole = (
+        SpikeData([[5.0, 6.0, 60.0]], length=100.0, metadata=metadata)
+        for metadata in ({"blanked_ms": [(20.0, 30.0)]}, {})
+    )
+    ratio_seen, ratio_whole = (curate_by_isi_violations(sd, method="hill")[1]["metric"][0] for sd in (seen, whole))
+    assert ratio_seen == pytest.approx(0.9 * ratio_whole)
+    assert ratio_whole > 0
 
 
 def test_histogram_and_latency():

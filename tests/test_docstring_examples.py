@@ -11,7 +11,7 @@ from support import REPOSITORY
 PACKAGE = REPOSITORY / "spikelab"
 MODULES = [
     ".".join(path.relative_to(REPOSITORY).with_suffix("").parts)
-    for folder in ("spikedata", "curation")
+    for folder in ("spikedata", "curation", "simulation", "stim_sorting")
     for path in sorted((PACKAGE / folder).rglob("*.py"))
     if ">>>" in path.read_text(encoding="utf-8")
 ] + ["spikelab.spike_sorting.backends.kilosort4.advisor"]
