@@ -99,7 +99,8 @@ function figures(rec) {
   const told = [];
   if (rec.kind === "running" && rec.fraction !== null) told.push(percent(rec.fraction));
   if (rec.n_spikes) told.push(`${rec.n_spikes.toLocaleString("en")} spikes`);
-  if (rec.elapsed_s !== null) told.push(rec.kind === "running" ? seconds(rec.elapsed_s) : `took ${seconds(rec.elapsed_s)}`);
+  if (rec.kind === "running" && rec.elapsed_s !== null) told.push(seconds(rec.elapsed_s));
+  else if (rec.elapsed_s >= 1) told.push(`took ${seconds(rec.elapsed_s)}`);
   if (rec.kind === "running" && rec.left_s !== null) told.push(`${roughly(rec.left_s)} left`);
   else if (rec.step_left_s !== null) told.push(`${seconds(rec.step_left_s)} left of this step`);
   return told.join(" · ");
