@@ -92,6 +92,17 @@ def test_labels_are_where_the_troughs_are():
         assert len(inside) == len(labels) >= len(spikes) - 2
 
 
+def test_the_unit_of_the_traces_makes_no_difference():
+    """A recording without gains, or of another gain, has the labels and scaled traces that it has in microvolts."""
+    truth = tiny(4, n_units=2, gain_uV=0.5)
+    bare = truth.recording.select_channels(truth.recording.channel_ids)
+    bare.delete_property("gain_to_uV")
+    assert not bare.has_scaleable_traces()
+    known, unknown = labelled(truth), labelled((bare, truth.sorting))
+    np.testing.assert_allclose(unknown.traces, known.traces, atol=1e-3)
+    np.testing.assert_array_equal(unknown.clear.samples, known.clear.samples)
+
+
 def test_curves_count_what_is_found_and_what_is_false():
     """Of three troughs two are found before the first false detection, and none that is faint counts as false."""
     n_samples, troughs = 2000, np.array([100, 500, 900])
@@ -114,10 +125,11 @@ def test_curves_count_what_is_found_and_what_is_false():
         (list, ValueError, "at least one"),
         (lambda: [simulate_recording("tetrode", duration_s=2.0, n_units=0)], InsufficientActivityError, "no unit"),
         (lambda: [tiny(0, duration_s=2.0), tiny(0, duration_s=2.0, fs_Hz=30_000.0)], ValueError, "20000 Hz, 30000 Hz"),
+        (lambda: [tiny(0, duration_s=0.5)], ValueError, "at least 1 s"),
         (lambda: [(1, 2)], ValueError, "recording, sorting"),
         (lambda: [REPOSITORY], ValueError, "results folder"),
     ],
-    ids=["nothing", "silence", "two rates", "no recording", "no results"],
+    ids=["nothing", "silence", "two rates", "half a second", "no recording", "no results"],
 )
 def test_what_cannot_be_learnt_from_is_refused(tmp_path, sources, error, match):
     """Sources that cannot be used are an error that says why, and leave no folder."""

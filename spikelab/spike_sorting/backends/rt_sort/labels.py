@@ -24,7 +24,7 @@ Ints = npt.NDArray[np.int64]
 
 _BEFORE_MS, _AFTER_MS = 1.0, 3.0
 _FEWEST_SPIKES = 10
-_FILTERED_S = 5.0
+_FILTERED_S, _SHORTEST_S = 5.0, 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +114,7 @@ def read_labelled(source: Source, extent: Extent, rng: np.random.Generator) -> L
     RecordingUnreadableError
         The recording of a results folder is no longer there.
     ValueError
-        It is none of these.
+        It is none of these, shorter than a second, or silent.
     """
     recording, trains = _opened(source)
     channels = np.sort(rng.permutation(recording.get_num_channels())[: extent.n_channels])
@@ -155,15 +155,20 @@ def _opened_results(folder: Path) -> tuple[Any, list[Ints]]:
 
 def _read(recording: Any, channels: Ints, duration_s: float) -> npt.NDArray[np.float32]:
     """Return band-passed traces without their medians, shape (n_channels, n_samples)."""
-    fs_Hz = float(recording.sampling_frequency)
+    fs_Hz, chosen = float(recording.sampling_frequency), recording.select_channels(recording.channel_ids[channels])
+    if not chosen.has_scaleable_traces():
+        # In which unit the traces are makes no difference: they are divided by their own range.
+        chosen.set_channel_gains(1.0)
+        chosen.set_channel_offsets(0.0)
     n_samples = min(int(recording.get_num_samples()), round(duration_s * fs_Hz))
-    lazy = filtered(recording, RT_SORT_MEA)
+    if n_samples < _SHORTEST_S * fs_Hz:
+        msg = f"expected at least {_SHORTEST_S:g} s to learn from, found {n_samples / fs_Hz:.2g} s of {recording}"
+        raise ValueError(msg)
+    lazy, block = filtered(chosen, RT_SORT_MEA), round(_FILTERED_S * fs_Hz)
     traces = np.empty((len(channels), n_samples), dtype=np.float32)
-    block = round(_FILTERED_S * fs_Hz)
     for start in range(0, n_samples, block):
         end = min(n_samples, start + block)
-        read = lazy.get_traces(start_frame=start, end_frame=end, channel_ids=recording.channel_ids[channels])
-        traces[:, start:end] = read.T
+        traces[:, start:end] = lazy.get_traces(start_frame=start, end_frame=end).T
     traces -= np.median(traces, axis=1, keepdims=True)
     return traces
 

@@ -105,7 +105,8 @@ def train_detector(
     Raises
     ------
     ValueError
-        There are no sources, they are none of the above, they have different sampling rates, or the folder is taken.
+        There are no sources, they are none of the above, shorter than a second or silent, they have different sampling
+        rates, or the folder is taken.
     InsufficientActivityError
         No unit has a clear trough on any channel.
     RecordingUnreadableError
@@ -124,7 +125,7 @@ def train_detector(
     ...     sorted(path.name for path in training.folder.iterdir())
     ['init_dict.json', 'state_dict.pt', 'training.json']
     """
-    started_s, folder = time.process_time(), Path(folder)
+    started_s, folder = time.process_time(), Path(folder).absolute()
     _check_call(sources, folder, n_steps)
     recordings = _read(sources, duration_s, n_channels, seed)
 
