@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import shutil
-import signal
-import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from spikelab.spike_sorting._classifier import classify
-from spikelab.spike_sorting._exceptions import SorterCrashedError
 from spikelab.spike_sorting._settings import thaw
+from spikelab.spike_sorting.backends.child import Execute, as_child, check_ended, run_logged
 from spikelab.spike_sorting.backends.kilosort2.installation import Installation
 from spikelab.spike_sorting.supervision.progress import Reporter
 
 LOG = "kilosort2.log"
 """What MATLAB printed, in the folder of the sorter."""
 _NAME = "kilosort2"
-_TAIL_LINES = 30
-_LINE_CHARS = 10_000
 _BATCHES = re.compile(r"(\d+) / (\d+) batches(?:, \d+ units)?")
 _STEPS = (
     ("Determining good channels", "looking for good channels"),
@@ -35,8 +29,6 @@ _STEPS = (
     ("Saving results to Phy", "saving"),
 )
 """What Kilosort2 prints, and what it does from there on."""
-
-_log = logging.getLogger(__name__)
 
 
 def write_inputs(recording: Any, params: Mapping[str, Any], folder: Path, binary: Path, *, with_scripts: bool) -> None:
@@ -67,10 +59,6 @@ def write_inputs(recording: Any, params: Mapping[str, Any], folder: Path, binary
             shutil.copy(script, folder)
 
 
-Execute = Callable[[list[str], Callable[[str], None]], tuple[int, Sequence[str]]]
-"""Runs a program, and calls a function with each line that it prints; returns its exit code and the last lines."""
-
-
 def run(installation: Installation, folder: Path, progress: Reporter, execute: Execute | None = None) -> None:
     """Run Kilosort2 on the inputs in `folder`.
 
@@ -90,34 +78,12 @@ def run(installation: Installation, folder: Path, progress: Reporter, execute: E
     SpikeSortingClassifiedError
         It failed: classified by what it printed, or SorterCrashedError.
     """
-    execute = execute or partial(_run, folder)
-    with (folder / LOG).open("w", encoding="utf-8") as log:
-
-        def take(line: str) -> None:
-            log.write(f"{line}\n")
-            log.flush()
-            _report(line, progress)
-
-        returncode, tail = execute(command(installation, folder), take)
-    if returncode == 0:
-        return
-    name = _exit_name(returncode)
-    last = next((line.strip("- ") for line in reversed(tail) if line.strip("- ")), "it printed nothing")
-    crash = SorterCrashedError(
-        f"Kilosort2 ended with {name}: {last}",
-        sorter=_NAME,
-        exit_name=name,
-        log_path=str(folder / LOG),
-        log_tail="\n".join(tail),
+    # MATLAB's copyfile fails where the user's shell is fish.
+    in_child = partial(as_child, folder, {**os.environ, "MATLAB_SHELL": "/bin/sh"})
+    ended = run_logged(
+        command(installation, folder), folder / LOG, execute or in_child, lambda line: _report(line, progress)
     )
-    raise classify(_NAME, folder, RuntimeError(last)) or crash
-
-
-def _exit_name(returncode: int) -> str:
-    """Return the exit in words; MATLAB is started by a shell script, and a shell adds 128 to a signal."""
-    number = -returncode if returncode < 0 else returncode - 128
-    known = {one.value: one.name for one in signal.Signals}
-    return known.get(number, f"exit code {returncode}")
+    check_ended(ended, _NAME, "Kilosort2", folder / LOG)
 
 
 def command(installation: Installation, folder: Path) -> list[str]:
@@ -137,30 +103,6 @@ def command(installation: Installation, folder: Path) -> list[str]:
 
 def _matlab_text(path: Path) -> str:
     return "'" + str(path).replace("'", "''") + "'"
-
-
-def _run(folder: Path, arguments: list[str], take: Callable[[str], None]) -> tuple[int, list[str]]:
-    """Run a program in `folder`, its output in the log of the run as well; return its code and last lines."""
-    tail: list[str] = []
-    environment = {**os.environ, "MATLAB_SHELL": "/bin/sh"}  # MATLAB's copyfile fails where the user's shell is fish
-    with subprocess.Popen(
-        arguments,
-        cwd=folder,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-    ) as process:
-        assert process.stdout is not None
-        while line := process.stdout.readline(_LINE_CHARS):
-            stripped = line.rstrip()
-            take(stripped)
-            _log.info("%s", stripped)
-            tail = [*tail[-_TAIL_LINES:], stripped]
-    return process.returncode, tail
 
 
 def _report(line: str, progress: Reporter) -> None:
