@@ -264,6 +264,12 @@ class SorterNotInstalledError(EnvironmentSortFailure):
     sorter: str | None
     missing: str | None
 
+    def __init__(self, message: str, **details: Any) -> None:
+        super().__init__(message, **details)
+        if self.sorter == "rt_sort":
+            # The class's own is about programs that RT-Sort has no use for.
+            vars(self)["advice"] = "Build its environment with `spikelab rt-sort-env FOLDER`, and set rt_sort_python."
+
 
 # ------------------------------------------------------------------ resource: the job was too big right now
 

@@ -65,8 +65,15 @@ def run_phase(work: Work, phase: Phase) -> None:
         if failure is None:
             return
         failures.append(failure)
-        another_gpu = has_another_gpu(work, phase, config, failure.error)
-        retry = decide(config, phase, failures, _extent_um(work), asked=work.job.config, another_gpu=another_gpu)
+        retry = decide(
+            config,
+            phase,
+            failures,
+            _extent_um(work),
+            asked=work.job.config,
+            another_gpu=has_another_gpu(work, phase, config, failure.error),
+            duration_s=work.patiently(work.job.run.recorded_s),
+        )
         if retry is None:
             raise failure.error
         config = retry.config

@@ -53,6 +53,7 @@ _WHOLE_RECORDING: dict[str, Any] = {
     "gain_to_uv": None,
     "offset_to_uv": None,
     "bad_channels": None,
+    "rt_sort_recording_window_ms": None,
 }
 
 SCAN = Stage("scan", "scan", scan.VERSION, scan.settings, scan.run)

@@ -189,6 +189,11 @@ CODES: Mapping[str, Code] = MappingProxyType(
         ),
         # --------------------------------------------------------------------------------- told by the run
         "sorter-advice": Code("run", "The sorter or its settings ask for attention."),
+        "rt-sort-small-model": Code(
+            "run",
+            "RT-Sort worked with the small detection model that comes with spikelab.",
+            "Name a model that was trained for your kind of probe in rt_sort_model_path.",
+        ),
         "retried-smaller": Code(
             "run",
             "Memory ran out, and the step was done again with smaller settings.",

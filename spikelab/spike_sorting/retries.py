@@ -78,6 +78,7 @@ def decide(
     *,
     asked: SortingPipelineConfig | None = None,
     another_gpu: bool = False,
+    duration_s: float = 0.0,
 ) -> Retry | None:
     """Return the next attempt at `phase` after these `failures`, or None when the last one is final.
 
@@ -95,6 +96,8 @@ def decide(
         Settings that the user asked for; None for `config`.
     another_gpu : bool, default False
         Whether there is a GPU left, where the last failure was the loss of one.
+    duration_s : float, default 0.0
+        Length of the recording (s), where known.
     """
     last = failures[-1]
     if isinstance(last.error, GpuLostError):
@@ -104,7 +107,7 @@ def decide(
     if not last.is_shortage or sum(f.is_shortage for f in failures) > config.execution.oom_retry_max:
         return None
     wanted = (asked or config).sorter.sorter_params
-    shortage = Shortage(_whose(last.error), last.step, config.execution.oom_retry_factor, extent_um, wanted)
+    shortage = Shortage(_whose(last.error), last.step, config.execution.oom_retry_factor, extent_um, wanted, duration_s)
     is_sorter = phase == "sort" and last.step != COPYING
     shrunk = _smaller_sort(config, shortage) if is_sorter else _fewer_jobs(config, shortage)
     return None if shrunk is None else Retry(shrunk.config, _remark(last, shrunk), shrunk.changed)

@@ -13,6 +13,7 @@ from spikelab.spike_sorting.config import BACKENDS_GROUP
 _HOMES = {
     "kilosort2": ("spikelab.spike_sorting.backends.kilosort2.backend", "Kilosort2Backend"),
     "kilosort4": ("spikelab.spike_sorting.backends.kilosort4.backend", "Kilosort4Backend"),
+    "rt_sort": ("spikelab.spike_sorting.backends.rt_sort.backend", "RTSortBackend"),
 }
 
 

@@ -86,6 +86,8 @@ class Shortage:
         Width and height of the array (um).
     asked : mapping
         Parameters of the sorter that the user asked for, before anything was made smaller.
+    duration_s : float, default 0.0
+        Length of the recording (s), where known.
     """
 
     of: Literal["gpu", "host"]
@@ -93,6 +95,7 @@ class Shortage:
     factor: float
     extent_um: tuple[float, float] = (0.0, 0.0)
     asked: Mapping[str, Any] = FrozenMap()
+    duration_s: float = 0.0
 
 
 @dataclass(frozen=True)

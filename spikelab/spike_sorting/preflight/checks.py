@@ -16,6 +16,7 @@ from spikelab.spike_sorting.preflight import (
     limits,
     memory,
     recording,
+    rt_sort,
     selftest,
     sorter,
 )
@@ -28,6 +29,7 @@ RecordingCheck = Callable[[RecordingFacts], list[Finding]]
 
 BATCH_CHECKS: tuple[BatchCheck, ...] = (
     sorter.check_sorter,
+    rt_sort.check_rt_sort,
     docker.check_docker,
     gpu.check_gpu,
     memory.check_vram,
@@ -45,6 +47,7 @@ RECORDING_CHECKS: tuple[RecordingCheck, ...] = (
     recording.check_readable,
     recording.check_settings_fit,
     sorter.check_params_fit,
+    rt_sort.check_window,
     recording.check_segments,
     recording.check_axes,
     recording.check_complete,

@@ -14,7 +14,11 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from spikelab.spike_sorting._exceptions import SorterNotInstalledError
+from spikelab.spike_sorting._exceptions import (
+    ModelLoadingError,
+    SorterNotInstalledError,
+    SpikeSortingClassifiedError,
+)
 from spikelab.spike_sorting.backends import get_backend
 from spikelab.spike_sorting.backends.containers.errors import reason_of
 from spikelab.spike_sorting.backends.containers.images import DEFAULT_IMAGES
@@ -286,6 +290,23 @@ def check_installed(config: SortingPipelineConfig) -> SorterNotInstalledError | 
     return None
 
 
+def check_rt_sort(config: SortingPipelineConfig) -> SpikeSortingClassifiedError | None:
+    """Return why RT-Sort cannot begin, asked of its interpreter (seconds: it imports torch); None where it can."""
+    from spikelab.spike_sorting.backends.rt_sort import launch
+    from spikelab.spike_sorting.backends.rt_sort.installation import find_provider
+    from spikelab.spike_sorting.backends.rt_sort.model import choose_model
+
+    try:
+        provider = find_provider(config)
+        model = choose_model(config, provider)
+        model.check()
+    except SorterNotInstalledError:
+        return None  # said by `check_installed`
+    except ModelLoadingError as error:
+        return error
+    return launch.check(config, provider, model)
+
+
 def ask_docker(image: str | None) -> DockerAnswer:
     """Return whether the Docker daemon answers, and what it says of `image`; nothing is pulled."""
     try:
@@ -339,6 +360,8 @@ class Machine:
         -> `Torch`.
     installed : callable
         Settings -> why their sorter cannot run, or None.
+    rt_sort : callable
+        Settings -> why RT-Sort cannot begin with them, or None.
     docker : callable
         Name of an image or None -> `DockerAnswer`.
     default_images : mapping of str to str
@@ -354,6 +377,7 @@ class Machine:
     driver: Callable[[], Driver | None] = read_driver
     torch: Callable[[], Torch] = ask_torch
     installed: Callable[[SortingPipelineConfig], SorterNotInstalledError | None] = check_installed
+    rt_sort: Callable[[SortingPipelineConfig], SpikeSortingClassifiedError | None] = check_rt_sort
     docker: Callable[[str | None], DockerAnswer] = ask_docker
     default_images: Mapping[str, str] = DEFAULT_IMAGES
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))

@@ -50,8 +50,9 @@ _CPU_BATCHES, _GPU_BATCHES = 20, 53
 _BATCH_SAMPLES = 60_000
 _GPU_BASE_BYTES = 1_000_000_000
 
-_WORKING_COPIES = {"kilosort2": 1, "rt_sort": 3}
-"""Copies of the recording at 2 bytes a sample that a sorter itself writes: filtered data; traces and model outputs."""
+_WORKING_COPIES = {"kilosort2": 1, "rt_sort": 6}
+"""Copies of the recording at 2 bytes a sample that a sorter itself writes: filtered data; for RT-Sort, filtered traces
+of 4 bytes, those that it scales, twice, those that its model sees, and what that says of them."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def project(job: Job, header: Header, free_bytes: int | None = None) -> Projecti
     """
     config = job.config
     input_copy = _raw_bytes(header) if job.in_memory is not None else 0.0
-    binary, checkpoints = _binary_bytes(header), _checkpoint_bytes(header, config)
+    binary, checkpoints = _binary_bytes(header, config), _checkpoint_bytes(header, config)
     inter = input_copy + binary + checkpoints + _sorter_bytes(header, config) + _analyzer_bytes(header, config)
     transient = checkpoints + (0.0 if config.execution.keep_binary else binary)
     return Projection(
@@ -115,9 +116,10 @@ def _raw_bytes(header: Header) -> float:
     return float(header.n_samples) * header.n_channels * np.dtype(header.dtype).itemsize
 
 
-def _binary_bytes(header: Header) -> float:
-    """Return the size of the flat binary copy, which has 16 bits: none where the source is one."""
-    return 0.0 if header.is_flat_binary else 2.0 * header.n_samples * header.n_channels
+def _binary_bytes(header: Header, config: SortingPipelineConfig) -> float:
+    """Return the size of the flat binary copy, which has 16 bits: none where the source is one, or none is read."""
+    is_made = not header.is_flat_binary and config.sorter.sorter_name != "rt_sort"
+    return 2.0 * header.n_samples * header.n_channels if is_made else 0.0
 
 
 def _n_spikes(header: Header) -> float:

@@ -54,6 +54,7 @@ def make_machine() -> Callable[..., Machine]:
             "driver": lambda: None,
             "torch": _never_asked,
             "installed": lambda name: None,
+            "rt_sort": lambda config: None,
             "docker": _never_asked,
             "environment": {},
         }
