@@ -3,6 +3,7 @@
 PYTHON ?= python3
 JOBS ?= 2
 VENV := .venv
+RTSORT := .rtsort-venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.spikelab-is-installed
 
@@ -10,7 +11,7 @@ MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint types format faults gpu-check bench bench-kilosort bench-accuracy bench-curation docs wheel clean
+.PHONY: help demo test test-rtsort lint types format faults gpu-check bench bench-kilosort bench-accuracy bench-curation docs wheel clean
 
 help:  ## this list
 	@echo "make TARGET, where TARGET is one of"
@@ -38,6 +39,10 @@ types: $(STAMP)  ## static types
 
 format: $(STAMP)  ## format, and repair what can be repaired
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
+
+test-rtsort: $(STAMP)  ## build the environment of RT-Sort in .rtsort-venv (1.4 GB), and sort with it for real
+	@$(BIN)/spikelab rt-sort-env $(RTSORT)
+	@OMP_NUM_THREADS=1 SPIKELAB_RTSORT_PYTHON=$(CURDIR)/$(RTSORT)/bin/python $(BIN)/python -m pytest -m rtsort -s $(ARGS)
 
 faults: $(STAMP)  ## the promises about crashes, full disks and lost power: kills, cuts and starves on purpose
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/faults -m "" \

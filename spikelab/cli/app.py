@@ -48,7 +48,7 @@ def build_app() -> typer.Typer:
         (BEGIN, (doctor, demo)),
         (SORT, (estimate, preflight, sort, multistream)),
         (LOOK, (streams, status, watch, report, compare, clean)),
-        (PREPARE, (train_detector,)),
+        (PREPARE, (rt_sort_env, train_detector)),
     ):
         for command in commands:
             app.command(rich_help_panel=panel)(command)
@@ -328,3 +328,13 @@ def train_detector(
     from spikelab.cli.training import Training, train
 
     raise typer.Exit(train(Training(folder.absolute(), tuple(results or ()), simulated, seconds, steps, seed)))
+
+
+@exit_codes()
+def rt_sort_env(
+    folder: Annotated[Path, typer.Argument(help="Folder to build it in; a new one, or one that was begun.")],
+) -> None:
+    """Build the environment in which RT-Sort runs, and check it; say how to use it."""
+    from spikelab.cli.rt_sort_env import build
+
+    raise typer.Exit(build(folder.expanduser().absolute()))

@@ -44,7 +44,8 @@ def file(tmp_path_factory):
         ({"max_parallel": 0}, ValueError, "max_parallel"),
         ({"use_docker": True, "container": "apptainer"}, ValueError, "planned"),
         ({"include_failed_units": True}, ValueError, "neither is written; set compile_to_npz or compile_to_mat"),
-        ({"sorter": "rt_sort"}, SorterNotInstalledError, "yet"),
+        ({"sorter": "rt_sort"}, SorterNotInstalledError, "no package with RT-Sort"),
+        ({"sorter": "rt_sort", "rt_sort_params": {"loose": 1}}, ValueError, "no parameter 'loose'"),
     ],
 )
 def test_a_wrong_call_is_refused_before_anything_runs(file, call, error, said):
@@ -60,7 +61,6 @@ def test_every_setting_is_read_or_refused():
     code = [path for path in package.rglob("*.py") if path.name not in {"config.py", "_not_yet.py"}]
     text = "\n".join(path.read_text() for path in code)
     later = {
-        "rt_sort_",
         "docker_image",
         "kilosort_path",
         "figures",

@@ -117,19 +117,40 @@ def _copy(job: SortJob, key: str, dtypes: Sequence[str]) -> FlatBinary:
         marker.unlink(missing_ok=True)
         scaling = None if dtype == name else choose_scaling(recording)
         counts: list[int] = []
-        publish_with(path, lambda partial: counts.append(_write(job, partial, dtype, scaling)))
+        publish_with(path, lambda partial: counts.append(write_samples(job, recording, partial, dtype, scaling)))
         done = {**wanted, "step": scaling.step if scaling else 1.0, "n_saturated": sum(counts)}
         publish_json(marker, done)
     return FlatBinary(path, dtype, n_channels, done["step"], done["n_saturated"])
 
 
-def _write(job: SortJob, path: Path, dtype: str, scaling: Scaling | None) -> int:
-    """Copy the recording into `path`, chunk by chunk in several processes; return how many samples saturate."""
+def write_samples(
+    job: SortJob, recording: Any, path: Path, dtype: str, scaling: Scaling | None = None, header: bytes = b""
+) -> int:
+    """Copy `recording` into `path`, chunk by chunk in several processes; return how many samples saturate.
+
+    Parameters
+    ----------
+    job : SortJob
+        Whose progress and limits count.
+    recording : BaseRecording
+        What is written; it may be the job's, filtered.
+    path : Path
+        File to write.
+    dtype : str
+        Type of a sample in the file.
+    scaling : Scaling or None, default None
+        How samples become integers.
+    header : bytes, default none
+        What the file begins with.
+    """
+    import numpy as np
     from spikeinterface.core import TimeSeriesChunkExecutor
 
-    n_samples = job.recording.get_num_samples()
+    n_samples = recording.get_num_samples()
     with path.open("wb") as file:
-        reserve(file.fileno(), n_samples * job.recording.get_num_channels() * _ITEM_BYTES)
+        n_bytes = n_samples * recording.get_num_channels() * np.dtype(dtype).itemsize
+        reserve(file.fileno(), len(header) + n_bytes)
+        file.write(header)
     copied = n_saturated = 0
 
     def count(of_chunk: tuple[int, int]) -> None:
@@ -139,13 +160,13 @@ def _write(job: SortJob, path: Path, dtype: str, scaling: Scaling | None) -> int
         job.progress.report(COPYING, copied / n_samples)
 
     executor = TimeSeriesChunkExecutor(
-        job.recording,
+        recording,
         _copy_chunk,
         _open_copy,
-        (job.recording, str(path), dtype, scaling),
+        (recording, str(path), dtype, scaling, len(header)),
         gather_func=count,
         job_name=COPYING,
-        **job_kwargs(job.config.execution, job.recording, _COPIED_BYTES_PER_PROCESS),
+        **job_kwargs(job.config.execution, recording, _COPIED_BYTES_PER_PROCESS),
     )
     executor.run()
     return n_saturated
@@ -165,8 +186,8 @@ def reserve(descriptor: int, n_bytes: int) -> None:
                 raise
 
 
-def _open_copy(recording: Any, path: str, dtype: str, scaling: Scaling | None) -> dict[str, Any]:
-    return {"recording": recording, "path": Path(path), "dtype": dtype, "scaling": scaling}
+def _open_copy(recording: Any, path: str, dtype: str, scaling: Scaling | None, offset: int) -> dict[str, Any]:
+    return {"recording": recording, "path": Path(path), "dtype": dtype, "scaling": scaling, "offset": offset}
 
 
 def _copy_chunk(_segment: int, start: int, end: int, opened: dict[str, Any]) -> tuple[int, int]:
@@ -178,7 +199,7 @@ def _copy_chunk(_segment: int, start: int, end: int, opened: dict[str, Any]) -> 
     if opened["scaling"] is not None:
         traces, n_saturated = convert(traces, opened["scaling"])
     with opened["path"].open("r+b", buffering=0) as file:
-        file.seek(start * traces.shape[1] * _ITEM_BYTES)
+        file.seek(opened["offset"] + start * traces.shape[1] * np.dtype(opened["dtype"]).itemsize)
         for first in range(0, len(traces), _BLOCK):
             data = _side_by_side(traces[first : first + _BLOCK], opened["dtype"])
             left = data.reshape(-1).view(np.uint8).data

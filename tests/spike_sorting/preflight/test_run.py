@@ -128,7 +128,7 @@ def test_every_check_is_registered_and_named() -> None:
     """Each check of each file is in the registry: adding a function is not enough, forgetting it is not possible."""
     import spikelab.spike_sorting.preflight.checks as registry
 
-    subjects = ("disk", "docker", "folders", "gpu", "limits", "memory", "recording", "selftest", "sorter")
+    subjects = ("disk", "docker", "folders", "gpu", "limits", "memory", "recording", "rt_sort", "selftest", "sorter")
     written = {
         function
         for subject in subjects

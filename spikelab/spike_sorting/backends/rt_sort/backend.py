@@ -95,8 +95,8 @@ class RTSortBackend:
         return Shrunk(config.override(**shorter), shorter, changes_result=True)
 
     def environment(self, config: SortingPipelineConfig) -> Mapping[str, str]:  # noqa: ARG002 - asked of every sorter
-        """Return pools of one thread: RT-Sort has processes of its own, and threads that wait spin."""
-        return dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+        """Return pools of one thread, for RT-Sort has processes of its own."""
+        return launch.ONE_THREAD
 
 
 def _provider(config: SortingPipelineConfig) -> Provider | None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import Any
 
 from spikelab.spike_sorting._exceptions import (
@@ -18,9 +19,8 @@ from spikelab.spike_sorting._exceptions import (
     SorterNotInstalledError,
     SpikeSortingClassifiedError,
 )
-from spikelab.spike_sorting._settings import thaw
 from spikelab.spike_sorting.backends.base import SortJob
-from spikelab.spike_sorting.backends.binary import COPYING, job_kwargs
+from spikelab.spike_sorting.backends.binary import write_samples
 from spikelab.spike_sorting.backends.child import check_ended, run_logged
 from spikelab.spike_sorting.backends.pass_band import filtered
 from spikelab.spike_sorting.backends.rt_sort.installation import SCRIPT, Provider
@@ -35,6 +35,10 @@ LOG = "rt_sort.log"
 """What RT-Sort printed, in the folder of the sorter."""
 WORK = "rt_sort_inter"
 """RT-Sort's own traces, in the folder of the sorter; as large as three copies of the recording or more."""
+ONE_THREAD = MappingProxyType(
+    dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1")
+)
+"""RT-Sort has processes of its own; threads that wait spin, which costs a busy machine ten times the time."""
 _CHECK_TIMEOUT_S = 300.0
 _BAR = re.compile(r"(\d+)%\|")
 _BAR_INTERVAL_S = "5"
@@ -142,24 +146,13 @@ def _status(path: Path) -> dict[str, Any]:
 def _write_traces(job: SortJob, path: Path, window: tuple[int, int]) -> None:
     """Write what is sorted, in uV and band-passed, as 4-byte floats."""
     import numpy as np
-    from spikeinterface.core import write_binary_recording
 
-    job.progress.report(COPYING)
     recording = filtered(job.recording, job.config).frame_slice(*window)
     header = BytesIO()
     shape = (window[1] - window[0], recording.get_num_channels())
     described = {"descr": "<f4", "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(header, described)
-    write_binary_recording(
-        recording,
-        [path],
-        dtype="float32",
-        add_file_extension=False,
-        byte_offset=len(header.getvalue()),
-        **job_kwargs(job.config.execution, recording),
-    )
-    with path.open("r+b") as file:
-        file.write(header.getvalue())
+    write_samples(job, recording, path, "float32", header=header.getvalue())
 
 
 def _orders(job: SortJob, model: Model, traces: Path, first_sample: int) -> dict[str, Any]:
@@ -176,7 +169,7 @@ def _orders(job: SortJob, model: Model, traces: Path, first_sample: int) -> dict
         "device": options.device,
         "num_processes": n_processes(options),
         "verbose": options.verbose,
-        "params": thaw(thresholds(options.probe, options.params)),
+        "params": thresholds(options.probe, options.params),
         "given": sorted(options.params),
         "detection_ms": None if window_s is None else 1000 * window_s,
         "save_pickle": options.save_rt_sort_pickle,
@@ -185,10 +178,11 @@ def _orders(job: SortJob, model: Model, traces: Path, first_sample: int) -> dict
 
 def _environment(options: RTSortConfig) -> dict[str, str]:
     """Return the variables of the child: a bar of progress is a line of the log every few seconds, or none."""
+    inherited = {**os.environ, **ONE_THREAD}
     if not options.verbose:
-        return dict(os.environ)
-    shown = {name: value for name, value in os.environ.items() if name != "TQDM_DISABLE"}
-    return {**shown, "TQDM_MININTERVAL": _BAR_INTERVAL_S, "TQDM_ASCII": "1"}
+        return {**inherited, "TQDM_DISABLE": "1"}
+    inherited.pop("TQDM_DISABLE", None)
+    return {**inherited, "TQDM_MININTERVAL": _BAR_INTERVAL_S}
 
 
 class _Follower:
