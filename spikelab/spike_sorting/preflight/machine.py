@@ -297,14 +297,14 @@ def check_rt_sort(config: SortingPipelineConfig) -> SpikeSortingClassifiedError 
     from spikelab.spike_sorting.backends.rt_sort.model import choose_model
 
     try:
-        provider = find_provider(config)
+        provider = None if config.sorter.use_docker else find_provider(config)
         model = choose_model(config, provider)
         model.check()
     except SorterNotInstalledError:
         return None  # said by `check_installed`
     except ModelLoadingError as error:
         return error
-    return launch.check(config, provider, model)
+    return None if provider is None else launch.check(config, provider, model)
 
 
 def ask_docker(image: str | None) -> DockerAnswer:

@@ -11,7 +11,7 @@ from spikelab.spike_sorting.preflight.findings import Finding, about, of_error
 
 def check_rt_sort(batch: Batch) -> list[Finding]:
     """Find an RT-Sort that cannot be imported and a model that cannot be loaded, each asked for once."""
-    configs = {_asked(job.config): job.config for job in batch.jobs if _runs_here(job.config)}
+    configs = {_asked(job.config): job.config for job in batch.jobs if job.config.sorter.sorter_name == "rt_sort"}
     failures = [batch.machine.rt_sort(config) for config in configs.values()]
     return [of_error(error) for error in failures if error is not None]
 
@@ -29,10 +29,6 @@ def check_window(facts: RecordingFacts) -> list[Finding]:
     return []
 
 
-def _runs_here(config: SortingPipelineConfig) -> bool:
-    return config.sorter.sorter_name == "rt_sort" and not config.sorter.use_docker
-
-
-def _asked(config: SortingPipelineConfig) -> tuple[str | None, ...]:
+def _asked(config: SortingPipelineConfig) -> tuple[str | bool | None, ...]:
     options = config.rt_sort
-    return options.python, options.model_path, options.probe, options.device
+    return config.sorter.use_docker, options.python, options.model_path, options.probe, options.device

@@ -16,6 +16,7 @@ from spikelab.spike_sorting.backends.containers.errors import no_program
 from spikelab.spike_sorting.backends.containers.images import checked_image, image_of
 from spikelab.spike_sorting.backends.containers.leftovers import Note, labels_for
 from spikelab.spike_sorting.backends.containers.runtime import Bind, Container, ContainerSpec, Image, Runtime
+from spikelab.spike_sorting.config import SortingPipelineConfig
 from spikelab.spike_sorting.supervision import host
 from spikelab.spike_sorting.supervision.gpu import NvmlGpu
 from spikelab.spike_sorting.supervision.memory import free_memory_bytes
@@ -158,8 +159,13 @@ def _spec(
         memory_bytes=memory_limit_bytes(job.config.execution.total_memory, free_memory_bytes()),
         user=f"{os.getuid()}:{os.getgid()}" if host.IS_POSIX else None,
         groups=tuple(str(group) for group in os.getgroups()) if host.IS_POSIX else (),
-        with_gpus=_has_gpus() and job.config.sorter.sorter_params.get("torch_device") != "cpu",
+        with_gpus=_has_gpus() and _device(job.config) != "cpu",
     )
+
+
+def _device(config: SortingPipelineConfig) -> str:
+    is_rt_sort = config.sorter.sorter_name == "rt_sort"
+    return config.rt_sort.device if is_rt_sort else str(config.sorter.sorter_params.get("torch_device"))
 
 
 def memory_limit_bytes(total_memory: str | int | None, free_bytes: int) -> int:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from spikelab.spike_sorting._exceptions import SorterNotInstalledError
 from spikelab.spike_sorting._settings import thaw
 from spikelab.spike_sorting.backends.base import Shortage, Shrunk, Sorting, SortJob
+from spikelab.spike_sorting.backends.containers.images import container_settings, version_in_container
 from spikelab.spike_sorting.backends.rt_sort import launch
-from spikelab.spike_sorting.backends.rt_sort.installation import Provider, find_provider
-from spikelab.spike_sorting.backends.rt_sort.model import choose_model
+from spikelab.spike_sorting.backends.rt_sort.installation import SCRIPT, Provider, find_provider
+from spikelab.spike_sorting.backends.rt_sort.model import Model, choose_model
 from spikelab.spike_sorting.backends.rt_sort.parameters import check_parameters, thresholds
 from spikelab.spike_sorting.config import SortingPipelineConfig
 
@@ -30,11 +32,11 @@ class RTSortBackend:
     def installed(self, config: SortingPipelineConfig) -> str | None:
         """Return the package that carries RT-Sort, with its version; None where there is none."""
         provider = _provider(config)
-        return None if provider is None else str(provider)
+        return version_in_container(config.sorter) or (None if provider is None else str(provider))
 
     def check_installed(self, config: SortingPipelineConfig) -> str:
         """Return that package; raise SorterNotInstalledError when the interpreter or a package is missing."""
-        return str(find_provider(config))
+        return version_in_container(config.sorter) or str(find_provider(config))
 
     def check_params(self, config: SortingPipelineConfig) -> None:
         """Raise ValueError when a threshold or the device is not one, or parameters of another sorter are given."""
@@ -56,20 +58,27 @@ class RTSortBackend:
             "detection_window_s": options.detection_window_s,
             "band": [config.recording.freq_min, config.recording.freq_max],
             "model": choose_model(config, provider).digest(),
-            "version": None if provider is None else str(provider),
+            "version": self.installed(config),
+            **container_settings(config),
             **kept,
         }
 
     def sort(self, job: SortJob) -> Mapping[str, Any]:
         """Sort ``job.recording`` and leave spikes, root electrodes and templates in ``job.folder``."""
-        provider = find_provider(job.config)
-        model = choose_model(job.config, provider)
+        image: dict[str, Any] = {}
+        if job.config.sorter.use_docker:
+            python, model = "python", choose_model(job.config, None)
+            execute = partial(_in_container, job, model, image)
+        else:
+            provider = find_provider(job.config)
+            python, model, execute = provider.python, choose_model(job.config, provider), None
         model.check()
-        said = launch.run(job, provider, model)
+        said = launch.run(job, python, model, execute)
         if job.config.rt_sort.delete_inter:
             shutil.rmtree(job.folder / launch.WORK)
         return {
-            "provider": str(provider),
+            **image,
+            "provider": f"{said['provider']} {said['version']}",
             "device": said["device"],
             "model": model.origin,
             "warnings": [told.to_dict() for told in model.remarks(job.config.rt_sort.probe)],
@@ -99,7 +108,25 @@ class RTSortBackend:
         return launch.ONE_THREAD
 
 
+def _in_container(
+    job: SortJob, model: Model, image: dict[str, Any], command: list[str], take: Callable[[str], None]
+) -> tuple[int, tuple[str, ...]]:
+    """Run the interpreter of an image; put the image into `image`."""
+    from spikelab.spike_sorting.backends.containers.running import run_contained
+
+    def on_line(line: str) -> bool:
+        take(line)
+        return False
+
+    variables = launch.environment(job.config.rt_sort)
+    ran = run_contained(job, command, reads=(SCRIPT, model.folder), environment=variables, on_line=on_line)
+    image["image"] = ran.image.to_dict()
+    return ran.exit_code, ran.tail
+
+
 def _provider(config: SortingPipelineConfig) -> Provider | None:
+    if config.sorter.use_docker:
+        return None
     try:
         return find_provider(config)
     except SorterNotInstalledError:

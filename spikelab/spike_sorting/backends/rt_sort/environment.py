@@ -9,10 +9,11 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from spikelab.spike_sorting._exceptions import SorterNotInstalledError
-from spikelab.spike_sorting.backends.child import run_logged
+from spikelab.spike_sorting.backends.child import as_child, run_logged
 from spikelab.spike_sorting.backends.rt_sort import launch
 from spikelab.spike_sorting.backends.rt_sort.installation import Provider, find_provider
 from spikelab.spike_sorting.backends.rt_sort.model import choose_model
@@ -99,7 +100,7 @@ def _install(folder: Path, requirements: Path, say: Callable[[str], None]) -> No
             say(f"installing {step[1] or ''}".rstrip(" ,"))
 
     command = [str(_python_in(folder)), "-m", "pip", "install", "--disable-pip-version-check", "--progress-bar", "off"]
-    ended = run_logged([*command, "-r", str(requirements)], folder / LOG, on_line=follow)
+    ended = run_logged([*command, "-r", str(requirements)], folder / LOG, partial(as_child, folder, os.environ), follow)
     if ended.returncode:
         errors = [line for line in ended.tail if "ERROR" in line or "error:" in line]
         told = errors[-1].strip() if errors else ended.last_words

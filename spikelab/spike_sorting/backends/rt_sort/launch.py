@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 from collections.abc import Mapping
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,7 +22,7 @@ from spikelab.spike_sorting._exceptions import (
 )
 from spikelab.spike_sorting.backends.base import SortJob
 from spikelab.spike_sorting.backends.binary import write_samples
-from spikelab.spike_sorting.backends.child import check_ended, run_logged
+from spikelab.spike_sorting.backends.child import Execute, as_child, check_ended, run_logged
 from spikelab.spike_sorting.backends.pass_band import filtered
 from spikelab.spike_sorting.backends.rt_sort.installation import SCRIPT, Provider
 from spikelab.spike_sorting.backends.rt_sort.model import Model, model_error
@@ -29,7 +30,7 @@ from spikelab.spike_sorting.backends.rt_sort.parameters import thresholds
 from spikelab.spike_sorting.backends.rt_sort.provider import STATUS, STEP
 from spikelab.spike_sorting.config import RTSortConfig, SortingPipelineConfig
 from spikelab.spike_sorting.supervision import host
-from spikelab.spike_sorting.supervision.progress import ProgressFile
+from spikelab.spike_sorting.supervision.progress import Reporter
 
 LOG = "rt_sort.log"
 """What RT-Sort printed, in the folder of the sorter."""
@@ -70,8 +71,19 @@ def n_processes(options: RTSortConfig) -> int:
     return options.num_processes or host.usable_cores()
 
 
-def run(job: SortJob, provider: Provider, model: Model) -> dict[str, Any]:
+def run(job: SortJob, python: str, model: Model, execute: Execute | None = None) -> dict[str, Any]:
     """Sort ``job.recording`` and leave plain arrays in ``job.folder``; return what RT-Sort says of its work.
+
+    Parameters
+    ----------
+    job : SortJob
+        What to sort.
+    python : str
+        Interpreter that has RT-Sort.
+    model : Model
+        Its detection model.
+    execute : callable or None, default None
+        Runs the interpreter; None: as a child of this process.
 
     Raises
     ------
@@ -85,11 +97,12 @@ def run(job: SortJob, provider: Provider, model: Model) -> dict[str, Any]:
     _write_traces(job, traces, window)
     orders = job.folder / WORK / "orders.json"
     orders.write_text(json.dumps(_orders(job, model, traces, window[0])), encoding="utf-8")
+    in_child = partial(as_child, job.folder, {**os.environ, **environment(options)})
     ended = run_logged(
-        [provider.python, "-I", str(SCRIPT), "sort", str(orders)],
+        [python, "-I", str(SCRIPT), "sort", str(orders)],
         job.folder / LOG,
-        environment=_environment(options),
-        on_line=_Follower(job.progress).read,
+        execute or in_child,
+        _Follower(job.progress).read,
     )
     check_ended(ended, "rt_sort", "RT-Sort", job.folder / LOG)
     said = _status(orders.with_name(STATUS))
@@ -176,13 +189,10 @@ def _orders(job: SortJob, model: Model, traces: Path, first_sample: int) -> dict
     }
 
 
-def _environment(options: RTSortConfig) -> dict[str, str]:
-    """Return the variables of the child: a bar of progress is a line of the log every few seconds, or none."""
-    inherited = {**os.environ, **ONE_THREAD}
-    if not options.verbose:
-        return {**inherited, "TQDM_DISABLE": "1"}
-    inherited.pop("TQDM_DISABLE", None)
-    return {**inherited, "TQDM_MININTERVAL": _BAR_INTERVAL_S}
+def environment(options: RTSortConfig) -> dict[str, str]:
+    """Return variables for RT-Sort: a bar of progress is a line of the log every few seconds, or none."""
+    # Any text but none disables the bars.
+    return {**ONE_THREAD, "TQDM_DISABLE": "" if options.verbose else "1", "TQDM_MININTERVAL": _BAR_INTERVAL_S}
 
 
 class _Follower:
@@ -190,11 +200,11 @@ class _Follower:
 
     Parameters
     ----------
-    progress : ProgressFile
+    progress : Reporter
         Where to say so.
     """
 
-    def __init__(self, progress: ProgressFile) -> None:
+    def __init__(self, progress: Reporter) -> None:
         self._progress = progress
         self._step = ""
 
