@@ -295,11 +295,12 @@ def check_rt_sort(config: SortingPipelineConfig) -> SpikeSortingClassifiedError 
     from spikelab.spike_sorting.backends.rt_sort import launch
     from spikelab.spike_sorting.backends.rt_sort.installation import find_provider
     from spikelab.spike_sorting.backends.rt_sort.model import choose_model
+    from spikelab.spike_sorting.backends.rt_sort.model_folder import check_model_folder
 
     try:
         provider = None if config.sorter.use_docker else find_provider(config)
         model = choose_model(config, provider)
-        model.check()
+        check_model_folder(model.folder)
     except SorterNotInstalledError:
         return None  # said by `check_installed`
     except ModelLoadingError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -33,6 +34,14 @@ from spikelab.spike_sorting.backends.rt_sort.parameters import PARAMETERS, check
 from spikelab.spike_sorting.config import RT_SORT_MEA, RT_SORT_NEUROPIXELS
 from spikelab.testing import BackendContract
 
+DESCRIPTION = {
+    "num_channels_in": 1,
+    "sample_size": 200,
+    "buffer_front_sample": 40,
+    "buffer_end_sample": 40,
+    "device": "cuda",
+    "architecture_params": ["20", 8, "relu", 0, 0, 0, 0],
+}
 STANDIN = REPOSITORY / "tests" / "rt_sort_provider"
 
 
@@ -47,7 +56,7 @@ def make_interpreter(folder: Path, *paths: Path) -> str:
 def make_model(folder: Path, **weights: float) -> str:
     """Write a model that the stand-in loads: spikes lie below a threshold, in noise levels."""
     folder.mkdir()
-    (folder / "init_dict.json").write_text('{"device": "cuda", "architecture_params": ["20", 8, "relu"]}')
+    (folder / "init_dict.json").write_text(json.dumps(DESCRIPTION))
     with (folder / "state_dict.pt").open("wb") as file:
         np.savez(file, **(weights or {"threshold": -5.0}))
     return str(folder)
@@ -209,8 +218,6 @@ def test_what_it_started_dies_with_the_worker(culture: Path, tmp_path: Path, opt
     script = "import json, sys; from spikelab.spike_sorting import sort_recording; "
     script += "call = json.loads(sys.argv[1]); sort_recording(call.pop('files'), **call)"
     call = {**options, "runner": "process", "files": [str(culture)], "results_folders": [str(tmp_path / "out")]}
-    import json
-
     environment = {**os.environ, "FAKE_RT_SORT": "hang"}
     sorting = subprocess.Popen(
         [sys.executable, "-c", script, json.dumps({**call, "intermediate_folders": [str(tmp_path / "inter")]})],

@@ -16,6 +16,7 @@ from spikelab.spike_sorting.backends.containers.images import container_settings
 from spikelab.spike_sorting.backends.rt_sort import launch
 from spikelab.spike_sorting.backends.rt_sort.installation import SCRIPT, Provider, find_provider
 from spikelab.spike_sorting.backends.rt_sort.model import Model, choose_model
+from spikelab.spike_sorting.backends.rt_sort.model_folder import check_model_folder
 from spikelab.spike_sorting.backends.rt_sort.parameters import check_parameters, thresholds
 from spikelab.spike_sorting.config import SortingPipelineConfig
 
@@ -72,7 +73,7 @@ class RTSortBackend:
         else:
             provider = find_provider(job.config)
             python, model, execute = provider.python, choose_model(job.config, provider), None
-        model.check()
+        check_model_folder(model.folder)
         said = launch.run(job, python, model, execute)
         if job.config.rt_sort.delete_inter:
             shutil.rmtree(job.folder / launch.WORK)

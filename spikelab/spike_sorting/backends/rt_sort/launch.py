@@ -25,7 +25,8 @@ from spikelab.spike_sorting.backends.binary import write_samples
 from spikelab.spike_sorting.backends.child import Execute, as_child, check_ended, run_logged
 from spikelab.spike_sorting.backends.pass_band import filtered
 from spikelab.spike_sorting.backends.rt_sort.installation import SCRIPT, Provider
-from spikelab.spike_sorting.backends.rt_sort.model import Model, model_error
+from spikelab.spike_sorting.backends.rt_sort.model import Model
+from spikelab.spike_sorting.backends.rt_sort.model_folder import not_loadable
 from spikelab.spike_sorting.backends.rt_sort.parameters import thresholds
 from spikelab.spike_sorting.backends.rt_sort.provider import STATUS, STEP
 from spikelab.spike_sorting.config import RTSortConfig, SortingPipelineConfig
@@ -139,7 +140,7 @@ def error_of(said: Mapping[str, Any], model: Model, log_path: Path | None) -> Sp
         case "done":
             return None
         case "model":
-            return model_error(message, model.folder)
+            return not_loadable(model.folder, message)
         case "not_installed":
             return SorterNotInstalledError(message, sorter="rt_sort", missing=said["missing"])
         case "no_sequences":
