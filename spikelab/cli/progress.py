@@ -237,34 +237,38 @@ def short_labels(jobs: Sequence[Job]) -> dict[Path, str]:
 
 
 def _drawn(rows: Sequence[Row], now: float, *, is_wide: bool) -> Table:
+    """Return the table; where there is little room, without bars and times that only refine others."""
     table = Table(box=None, pad_edge=False, expand=True)
-    for heading, ratio in (("recording", 2), ("doing", 3)):
-        table.add_column(heading, no_wrap=True, overflow="ellipsis", ratio=ratio)
-    headings = ("", "spikes", "elapsed", "step left", "RAM", "GPU")
-    shown = [heading for heading in headings if is_wide or heading != "elapsed"]
-    for heading in shown:
+    table.add_column("recording", no_wrap=True, overflow="ellipsis", max_width=40 if is_wide else 20)
+    table.add_column("doing", no_wrap=True, overflow="ellipsis", ratio=1)
+    headings = ("", "spikes", "elapsed", "step left", "RAM", "GPU") if is_wide else ("", "spikes", "left", "RAM", "GPU")
+    for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
-        cells = dict(zip(headings, _cells(row, now, with_bar=is_wide), strict=True))
-        table.add_row(Text(row.label), _doing(row.progress), *(cells[heading] for heading in shown))
+        table.add_row(*_cells(row, now, is_wide=is_wide))
     return table
 
 
-def _cells(row: Row, now: float, *, with_bar: bool) -> tuple[Text | Table, ...]:
+def _cells(row: Row, now: float, *, is_wide: bool) -> tuple[Text | Table, ...]:
     progress, use = row.progress, row.use
+    left = "" if progress.left_s is None else seconds_text(progress.left_s)
     return (
-        _share(progress.fraction, with_bar=with_bar),
+        Text(row.label),
+        _doing(progress, is_wide=is_wide),
+        _share(progress.fraction, with_bar=is_wide),
         Text(f"{progress.n_spikes:,}" if progress.n_spikes else ""),
-        Text(seconds_text(now - row.started)),
-        Text(seconds_text(progress.left_s) if progress.left_s is not None else ""),
+        *([Text(seconds_text(now - row.started))] if is_wide else []),
+        Text(left if is_wide else " ".join(left.split()[:2])),
         Text(bytes_text(use.ram_gb * GB) if use.ram_gb is not None else ""),
         Text(_on_gpu(use)),
     )
 
 
-def _doing(progress: Progress) -> Text:
+def _doing(progress: Progress, *, is_wide: bool) -> Text:
+    """Return stage and step; where there is little room, the step alone."""
     text = Text(f"{progress.warning}; " if progress.warning else "", style="yellow")
-    return text.append(f"{progress.stage}: {progress.step}" if progress.step else progress.stage, style="default")
+    stage = f"{progress.stage}: " if is_wide else ""
+    return text.append(f"{stage}{progress.step}" if progress.step else progress.stage, style="default")
 
 
 def _on_gpu(use: Use) -> str:

@@ -139,10 +139,11 @@ class Work:
     def say_waiting(self, phase: Phase, text: str) -> None:
         """Tell those who watch that `phase` cannot begin yet, and what it waits for."""
         self.note("waiting", phase=phase, reason=text)
+        stage = next((stage.name for stage in self.stages if stage.phase == phase), phase)
         with suppress(OSError):
-            self.patiently(lambda: ProgressFile(self.job.run.progress, phase).report(text))
+            self.patiently(lambda: ProgressFile(self.job.run.progress, stage).report(text))
         if self.observer is not None:
-            self.observer(self.job, Progress(phase, text), Use())
+            self.observer(self.job, Progress(stage, text), Use())
 
     @property
     def _patience_s(self) -> float:

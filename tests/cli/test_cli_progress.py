@@ -10,7 +10,7 @@ import pytest
 from rich.text import Text
 
 from spikelab.cli.output import bytes_text, make_console, seconds_text, wrapped
-from spikelab.cli.progress import LiveTable, PlainLines, make_display
+from spikelab.cli.progress import LiveTable, PlainLines, make_display, short_labels
 from spikelab.spike_sorting._exceptions import SaturatedSignalError
 from spikelab.spike_sorting.config import KILOSORT4
 from spikelab.spike_sorting.jobs import Job
@@ -18,6 +18,7 @@ from spikelab.spike_sorting.outcome import FAILED, Attempt, Outcome, RecordingRe
 from spikelab.spike_sorting.run_folder import RunFolder
 from spikelab.spike_sorting.sources import Source
 from spikelab.spike_sorting.supervision.progress import Progress
+from spikelab.spike_sorting.work import Use
 
 
 def a_job(name: str, folder: Path) -> Job:
@@ -150,6 +151,40 @@ def test_the_live_table_shows_what_is_in_flight(console, tmp_path):
     console.print(table.table())
     assert "a.raw.h5" not in console.file.getvalue()
     assert "1 of 2 recordings done" in console.file.getvalue()
+
+
+def test_eight_at_once_fit_a_terminal_of_80_columns(console, tmp_path):
+    """Each recording in flight has one line, told apart by its well, with its memory and its GPU; the rest is below."""
+    jobs, clock = [a_job(f"plate7_2026-03-01.raw.h5_well{k:03d}", tmp_path) for k in range(24)], Clock()
+    table = LiveTable(console, jobs, clock)
+    for job in jobs[10:2:-1]:
+        use = Use("GPU 1", 5.2, 12.3, 420.0)
+        table.progress(job, Progress("sort", "spike detection", 0.43, 1_234_567, 754.0), use)
+    clock.now += 600
+    attempts = (Attempt("sort", "exit 0", 70.0, "success"),)
+    for job in jobs[:2]:
+        table.outcome(job, Outcome(a_result(job, n_units=1, n_curated_units=1, attempts=attempts)))
+    console.width = 80
+    console.file.truncate(console.file.seek(0))
+    console.print(table.table())
+    rows = [line for line in said(console) if "well" in line]
+    assert [row.split()[0] for row in rows] == [f"[{k}/24]" for k in range(4, 12)]
+    assert [row.split()[1:4] for row in rows] == [[f"well{k:03d}", "spike", "detection"] for k in range(3, 11)]
+    assert all(part in rows[0] for part in ("43 %", "1,234,567", "12 min", "5.2 GB", "1: 12 GB"))
+    assert max(map(len, said(console))) <= 80
+    assert "2 of 24 recordings done, 10 min, about 30 min left, 420 GB of disk" in " ".join(said(console))
+
+
+def test_names_keep_what_tells_them_apart(tmp_path):
+    """What all names begin with is left out; a name alone, or one that another begins with, stays whole."""
+
+    def short(*names: str) -> list[str]:
+        return list(short_labels([a_job(name, tmp_path / str(k)) for k, name in enumerate(names)]).values())
+
+    assert short("plate.raw.h5_well003", "plate.raw.h5_well012") == ["[1/2] well003", "[2/2] well012"]
+    assert short("culture1.raw.h5", "culture12.raw.h5") == ["[1/2] culture1.raw.h5", "[2/2] culture12.raw.h5"]
+    assert short("a.h5", "a.h5") == ["[1/2] a.h5", "[2/2] a.h5"]
+    assert short("a_b.h5") == ["[1/1] a_b.h5"]
 
 
 class Gone(io.StringIO):

@@ -9,8 +9,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from spikelab.spike_sorting.outcome import RecordingResult
-from spikelab.spike_sorting.report import wording
-from spikelab.spike_sorting.report.batch import Entry, Plate, plates_of
+from spikelab.spike_sorting.report import wells, wording
+from spikelab.spike_sorting.report.batch import Entry, plates_of
 from spikelab.spike_sorting.report.markdown import inline, table
 from spikelab.spike_sorting.report.page import environment
 from spikelab.spike_sorting.report.wording import UNKNOWN, count, decimal, duration, number
@@ -137,9 +137,7 @@ def to_html(entries: Sequence[Entry]) -> str:
             is_good=all(entry.result.succeeded for entry in entries),
             cards=_cards(entries),
             plates=[(plate, Path(plate.path).name) for plate in plates_of(entries)],
-            share=share,
-            caption=plate_caption,
-            label=well_label,
+            wells=wells,
             columns=_COLUMNS,
             rows=[(entry, _cells(entry)) for entry in entries],
             outcome_of=outcome_of,
@@ -164,22 +162,3 @@ def _cards(entries: Sequence[Entry]) -> list[tuple[str, str]]:
         (duration(total.duration_s), "of recording"),
         (duration(total.work_s), "of work"),
     ]
-
-
-def well_label(entry: Entry) -> str:
-    """Return the name of a well on its plate."""
-    return entry.result.rec_name.rsplit("_", 1)[-1]
-
-
-def share(entry: Entry, plate: Plate) -> float:
-    """Return how strongly a well is coloured: its units kept beside those of the richest well of the plate."""
-    wells = [well.result.n_curated_units or 0 for row in plate.rows for well in row if well is not None]
-    richest = max(wells)
-    return round((entry.result.n_curated_units or 0) / richest, 3) if richest else 0.0
-
-
-def plate_caption(plate: Plate) -> str:
-    """Return what stands under a plate."""
-    n_missing = sum(well is None for row in plate.rows for well in row)
-    missing = f" {count(n_missing, 'well')} not in this report." if n_missing else ""
-    return f"Units kept, of units found. Wells in reading order.{missing}"

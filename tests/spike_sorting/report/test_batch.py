@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from spikelab.spike_sorting.outcome import RecordingResult
+from spikelab.spike_sorting.remarks import remark
 from spikelab.spike_sorting.report import generate_batch_report, write_batch_report
 
 
@@ -113,6 +114,25 @@ def test_wells_are_drawn_as_they_lie(tmp_path: Path, n_wells: int, n_places: int
     kept = [re.search(r"<strong>(\d+)</strong>", cell) for cell in cells]
     assert [int(found[1]) for found in kept if found] == list(range(n_wells))
     assert all(found is None for found in kept[n_wells:])
+
+
+def test_a_plate_shows_units_rates_and_what_came_of_each_well(tmp_path: Path) -> None:
+    """The map has three colourings: by units kept, by their rate, and by outcome; a silent well has no rate."""
+    records = [sorted_into(tmp_path, f"plate.raw.h5_well{k:03d}", 2 + k, n_spikes=600 * k * (2 + k)) for k in range(21)]
+    records.append(sorted_into(tmp_path, "plate.raw.h5_well021", 0, n_spikes=0))
+    records.append(sorted_into(tmp_path, "plate.raw.h5_well022", warnings=(remark("no-gain", "no gain"),)))
+    records.append(failed_into(tmp_path, "plate.raw.h5_well023"))
+    write_batch_report(records)
+    page = written(tmp_path)[2]
+    cells = re.findall(r'<td class="(.*?)" style="--units: (.*?); --rate: (.*?)">(.*?)</td>', page, re.DOTALL)
+    kinds, units, rates, texts = zip(*cells, strict=True)
+    assert kinds == (*["sorted"] * 22, "look", "failed")
+    assert (units[0], units[20], units[21], units[23]) == ("0.091", "1.0", "0.0", "0.0")
+    assert (rates[1], rates[10], rates[20], rates[21]) == ("0.05", "0.5", "1.0", "0.0")
+    hertz = [re.search(r"by rate.*?<strong>(.*?)</strong>", text, re.DOTALL) for text in texts]
+    assert [found[1] for found in hertz if found][10:22] == [f"{2 * k:.1f}" for k in range(10, 21)] + ["\N{EN DASH}"]
+    assert "1 to look at" in texts[22]
+    assert len(re.findall('<input type="radio" name="plate1"', page)) == 3
 
 
 def test_a_report_of_what_lies_below_a_folder(batch: Sequence[RecordingResult], tmp_path: Path) -> None:
