@@ -9,10 +9,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from spikelab.spike_sorting.outcome import RecordingResult
+from spikelab.spike_sorting.remarks import CODES, sentence
 from spikelab.spike_sorting.report import wells, wording
 from spikelab.spike_sorting.report.batch import Entry, plates_of
 from spikelab.spike_sorting.report.markdown import inline, table
 from spikelab.spike_sorting.report.page import environment
+from spikelab.spike_sorting.report.plain import mapping, to_number
 from spikelab.spike_sorting.report.wording import UNKNOWN, count, decimal, duration, number
 
 
@@ -71,6 +73,7 @@ _COLUMNS = (
     "spikes",
     "recorded",
     "median SNR",
+    "estimated",
     "took",
     "to look at",
 )
@@ -113,9 +116,52 @@ def _cells(entry: Entry) -> tuple[str, ...]:
         number(result.n_spikes),
         duration(entry.duration_s),
         decimal(entry.median_snr, 1),
+        duration(estimated_s(result)),
         duration(wording.total_s(result)),
-        number(len(result.suspicions) + len(result.warnings)),
+        number(n_remarks(result)),
     )
+
+
+def estimated_s(result: RecordingResult) -> float:
+    """Return what a recording was expected to take (s); NaN where nobody has asked."""
+    return to_number(mapping(result.estimated_s).get("likely"))
+
+
+def n_remarks(result: RecordingResult) -> int:
+    """Return how much there is to look at."""
+    return len(result.suspicions) + len(result.warnings)
+
+
+@dataclass(frozen=True)
+class Told:
+    """A suspicion or warning, and the recordings that have it.
+
+    Parameters
+    ----------
+    code, meaning : str
+        Its name for programs, and what was found, in general.
+    entries : tuple of Entry
+        The recordings.
+    """
+
+    code: str
+    meaning: str
+    entries: tuple[Entry, ...]
+
+
+def told_of(entries: Iterable[Entry]) -> list[Told]:
+    """Return what deserves a look in sorted recordings: suspicions first, then warnings, the commonest first."""
+    found: dict[tuple[bool, str], dict[int, Entry]] = {}
+    for entry in entries:
+        result = entry.result
+        told = [(False, one.code) for one in result.suspicions] + [(True, one.code) for one in result.warnings]
+        for is_warning, code in told if result.succeeded else ():
+            found.setdefault((is_warning, code), {})[id(entry)] = entry
+    ordered = sorted(found.items(), key=lambda item: (item[0][0], -len(item[1]), item[0][1]))
+    return [
+        Told(code, CODES[code].meaning if code in CODES else sentence(code), tuple(members.values()))
+        for (_, code), members in ordered
+    ]
 
 
 def outcome_of(result: RecordingResult) -> str:
@@ -144,6 +190,9 @@ def to_html(entries: Sequence[Entry]) -> str:
             failed=unsorted(entries),
             verdict=wording.verdict_of,
             took=wording.total_s,
+            estimated=estimated_s,
+            remarks_of=n_remarks,
+            told=told_of(entries),
             most_units=most,
             written=f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC",
             unknown=UNKNOWN,

@@ -16,6 +16,7 @@ from spikelab.spike_sorting.report.settings_used import Change, changed_settings
 from spikelab.spike_sorting.report.sorting_log import STAGES
 from spikelab.spike_sorting.report.units import Unit, collect_units, load_raw
 from spikelab.spike_sorting.run_folder import RunFolder
+from spikelab.spike_sorting.supervision.curve import read_curve
 
 if TYPE_CHECKING:
     from spikelab.spikedata import SpikeData
@@ -51,6 +52,8 @@ class Facts:
         Drift and a sample of the spikes, where the sorter told of them.
     stimulation : mapping
         What became of the artifacts of stimulation; empty without any.
+    curve : tuple of dict
+        Memory, processors, GPU and disk over time; empty where nothing was watched.
     """
 
     record: Mapping[str, Any]
@@ -66,6 +69,7 @@ class Facts:
     warnings: tuple[Remark, ...] = ()
     overview: Overview | None = None
     stimulation: Mapping[str, Any] = field(default_factory=dict)
+    curve: tuple[dict[str, float | None], ...] = ()
 
     @property
     def kept(self) -> tuple[Unit, ...]:
@@ -138,4 +142,5 @@ def gather(run: RunFolder, record: Mapping[str, Any], curated: SpikeData | None,
         warnings=tuple(dict.fromkeys((*result.warnings, *incomplete))),
         overview=None if curated is None else read_overview(run.overview),
         stimulation=read_json(run.stimulation_record) if result.succeeded else {},
+        curve=tuple(read_curve(run.curve)),
     )

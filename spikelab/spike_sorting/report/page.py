@@ -13,6 +13,7 @@ from spikelab.spike_sorting.report.facts import Facts
 from spikelab.spike_sorting.report.metrics import METRICS, Metric
 from spikelab.spike_sorting.report.plain import finite
 from spikelab.spike_sorting.report.plots import Plot, make_plots
+from spikelab.spike_sorting.report.unit_details import unit_details
 
 if TYPE_CHECKING:
     import jinja2
@@ -41,6 +42,7 @@ def to_html(facts: Facts) -> str:
             cards=_cards(facts),
             columns=(*_FIRST_COLUMNS, *(metric.title for metric in metrics), "label"),
             units=[_cells(facts, index, metrics) for index in range(len(facts.units))],
+            details=unit_details(facts) if plots and facts.units else None,
             color_kept=_color(figures.color_kept, "#0072B2"),
             color_removed=_color(figures.color_removed, "#D55E00"),
             label_kept=figures.label_kept,
@@ -112,4 +114,9 @@ def _cells(facts: Facts, index: int, metrics: Sequence[Metric]) -> list[tuple[st
     values += [(unit.value(metric.name), metric.digits) for metric in metrics]
     numbers: list[tuple[str, Any]] = [(wording.decimal(*value), finite(value[0])) for value in values]
     texts: list[tuple[str, Any]] = [(text, None) for text in (unit.verdict, unit.channel)]
-    return [(unit.unit_id, index), *texts, *numbers, (unit.label, None)]
+    return [
+        (unit.unit_id, int(unit.unit_id) if unit.unit_id.isdecimal() else None),
+        *texts,
+        *numbers,
+        (unit.label, None),
+    ]

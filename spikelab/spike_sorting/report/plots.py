@@ -14,9 +14,11 @@ from typing import Any
 from spikelab.spike_sorting.report.facts import Facts
 from spikelab.spike_sorting.report.histograms import histogram_figures
 from spikelab.spike_sorting.report.overview_plot import overview_figure
-from spikelab.spike_sorting.report.plain import finite, to_number, to_plain
+from spikelab.spike_sorting.report.plain import finite, to_number
+from spikelab.spike_sorting.report.resources_plot import resources_figure
 from spikelab.spike_sorting.report.stimulation_plots import artifact_figures, psth_figure
 from spikelab.spike_sorting.report.template_plot import template_figure
+from spikelab.spike_sorting.report.unit_details import contacts_of
 from spikelab.spike_sorting.report.units import Unit
 from spikelab.spike_sorting.report.wording import drift_sentence
 
@@ -26,6 +28,9 @@ MAX_SPIKES = 20_000
 """Spikes that are drawn: more make the page slow, not clearer."""
 
 _CONTACT_UM = 10.0
+_FLAT = 0.5
+"""A probe that is lower than this share of its width has no place beside anything."""
+_FEWEST_READINGS = 3
 
 
 @dataclass(frozen=True)
@@ -53,8 +58,10 @@ class Plot:
 
 def make_plots(facts: Facts) -> list[Plot]:
     """Return the plots that can be drawn of what is known; none when the settings say so."""
-    if not facts.config.figures.create_figures or not facts.units:
+    if not facts.config.figures.create_figures:
         return []
+    if not facts.units:
+        return list(_resources(facts))
     makers: tuple[Callable[[Facts], Iterator[Plot]], ...] = (
         _probe_map,
         _histograms,
@@ -62,6 +69,7 @@ def make_plots(facts: Facts) -> list[Plot]:
         _spikes,
         _templates,
         _stimulation,
+        _resources,
     )
     return [plot for make in makers for plot in make(facts)]
 
@@ -80,7 +88,7 @@ def groups(facts: Facts) -> list[tuple[str, str, Sequence[Unit]]]:
 
 
 def _probe_map(facts: Facts) -> Iterator[Plot]:
-    contacts = _contacts(facts)
+    contacts = [place for place in contacts_of(facts) if all(map(math.isfinite, place))]
     traces = [_contact_trace(contacts)] if contacts else []
     traces += [trace for group in groups(facts) if (trace := _position_trace(*group))["x"]]
     if not traces:
@@ -97,15 +105,13 @@ def _probe_map(facts: Facts) -> Iterator[Plot]:
         "legend": _LEGEND,
         "hovermode": "closest",
     }
-    caption = "Squares are contacts, to scale. Larger marks are larger amplitudes."
-    yield Plot("map", "Where the units are", caption, 660, {"data": traces, "layout": layout})
-
-
-def _contacts(facts: Facts) -> list[tuple[float, float]]:
-    locations = facts.metadata.get("channel_locations")
-    rows: Any = to_plain(locations)
-    pairs = [(to_number(row[0]), to_number(row[1])) for row in rows or () if isinstance(row, list) and len(row) >= 2]
-    return [pair for pair in pairs if all(map(math.isfinite, pair))]
+    caption = "Squares are contacts, to scale. Larger marks are larger amplitudes. A click on a unit chooses it below."
+    x, y = ([value for trace in traces for value in trace[axis] if value is not None] for axis in ("x", "y"))
+    aspect = (max(y) - min(y)) / max(max(x) - min(x), 1.0)
+    # The probe is drawn to scale: a flat one over the whole page, any other beside the histograms.
+    is_flat = aspect < _FLAT
+    place, height_px = ("flat map", 130 + 1000 * aspect) if is_flat else ("map", min(130 + 400 * aspect, 660))
+    yield Plot(place, "Where the units are", caption, max(280, round(height_px)), {"data": traces, "layout": layout})
 
 
 def _contact_trace(contacts: Sequence[tuple[float, float]]) -> dict[str, Any]:
@@ -147,6 +153,7 @@ def _position_trace(name: str, color: str, units: Sequence[Unit]) -> dict[str, A
         "x": [finite(unit.position_um[0]) for unit in placed],
         "y": [finite(unit.position_um[1]) for unit in placed],
         "text": [_described(unit) for unit in placed],
+        "customdata": [unit.unit_id for unit in placed],
         "hovertemplate": "%{text}<extra></extra>",
         "marker": {
             "color": color,
@@ -274,6 +281,21 @@ def _amplitudes(unit: Unit, n_spikes: int, chosen: Any) -> list[float | None]:
     if amplitudes.shape != (n_spikes,) or amplitudes.dtype.kind not in "fiu":
         return [None] * chosen.size
     return [finite(abs(value), 4) for value in amplitudes[chosen].tolist()]
+
+
+# ------------------------------------------------------------------------------------------------- resources
+
+
+def _resources(facts: Facts) -> Iterator[Plot]:
+    if len(facts.curve) < _FEWEST_READINGS:
+        return
+    n_panels, figure = resources_figure(facts.curve, facts.config.execution)
+    if n_panels:
+        caption = (
+            "The worst reading of each interval, over the time in which workers ran. A recording is stopped at the "
+            "dashed lines; on a small disk that limit is a smaller one."
+        )
+        yield Plot("resources", "Memory, processors and disk", caption, 70 + 120 * n_panels, figure)
 
 
 # ----------------------------------------------------------------------------------------------- stimulation

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from spikelab.spike_sorting.report.plain import finite, to_number
+from spikelab.spike_sorting.report.unit_details import template_of
 from spikelab.spike_sorting.report.units import Unit
 
 if TYPE_CHECKING:
@@ -21,8 +22,7 @@ _GREY = "#8b929a"
 
 def template_figure(units: Sequence[Unit], fs_Hz: float, color: str) -> tuple[int, int, dict[str, Any]]:
     """Return how many units are drawn, in how many rows, and the figure."""
-    with_template = [(unit, template) for unit in units if (template := _template(unit)) is not None]
-    largest = sorted(with_template, key=lambda pair: -float(abs(pair[1]).max()))[:MAX_UNITS]
+    largest = _largest(units)
     n_rows = math.ceil(len(largest) / _N_COLUMNS)
     layout: dict[str, Any] = {"showlegend": False, "annotations": [], "hovermode": "closest"}
     traces: list[dict[str, Any]] = []
@@ -33,15 +33,16 @@ def template_figure(units: Sequence[Unit], fs_Hz: float, color: str) -> tuple[in
     return len(largest), n_rows, {"data": traces, "layout": layout}
 
 
-def _template(unit: Unit) -> NDArray[np.float64] | None:
-    """Return the mean waveform (samples, channels), or None when there is none that can be drawn."""
-    import numpy as np
-
-    stored = unit.attributes.get("template_full", unit.attributes.get("template"))
-    template = np.asarray(stored)
-    if template.ndim != 2 or template.size == 0 or template.dtype.kind not in "fiu":
-        return None
-    return template.astype(float) if np.isfinite(template).all() else None
+def _largest(units: Sequence[Unit]) -> list[tuple[Unit, NDArray[np.float64]]]:
+    """Return the largest units with their templates; those of the others stay in their file."""
+    found: list[tuple[Unit, NDArray[np.float64]]] = []
+    for unit in sorted(units, key=lambda unit: -abs(finite(unit.value("amplitude_uV")) or 0.0)):
+        template = template_of(unit)
+        if template is not None:
+            found.append((unit, template))
+        if len(found) == MAX_UNITS:
+            break
+    return sorted(found, key=lambda pair: -float(abs(pair[1]).max()))
 
 
 def _y_range(largest: Sequence[tuple[Unit, NDArray[np.float64]]]) -> list[float]:

@@ -63,7 +63,7 @@ def test_each_recording_has_its_line(batch: Sequence[RecordingResult], tmp_path:
         assert "1 of 4 recordings sorted" in text
         assert "Check &lt;the&gt; fluid." in text
         assert text.count("all 4 are flat") == 1, "what is to be said of several recordings is said once"
-    assert "| one.raw.h5 | sorted | 9 | 4 | 100 | 5 min 00 s | 7.2 | 1 min 01 s | 0 |" in note
+    assert "| one.raw.h5 | sorted | 9 | 4 | 100 | 5 min 00 s | 7.2 | \N{EN DASH} | 1 min 01 s | 0 |" in note
     assert 'href="one.raw.h5/sorting_report.html"' in page
     assert "default-src 'none'" in page
 

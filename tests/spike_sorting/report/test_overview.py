@@ -119,7 +119,7 @@ def test_what_kilosort_thinks_of_a_unit_is_told(finished):
 def cells_of(page, unit):
     """Return the cells of a unit in the table, by heading."""
     headings = re.findall(r"<th aria-sort[^>]*><button type=\"button\">(.*?)</button>", page)
-    row = re.search(rf"<tr class=\"is-\w+\"><td[^>]*>{unit}</td>.*?</tr>", page, re.DOTALL).group(0)
+    row = re.search(rf"<tr [^>]*><td[^>]*><button[^>]*>{unit}</button></td>.*?</tr>", page, re.DOTALL).group(0)
     return dict(zip(headings, re.findall(r"<td[^>]*>(.*?)</td>", row), strict=True))
 
 

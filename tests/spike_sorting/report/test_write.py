@@ -9,7 +9,6 @@ import subprocess
 import sys
 from dataclasses import replace
 from html.parser import HTMLParser
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -343,37 +342,3 @@ def test_importing_the_package_is_cheap():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == ""
-
-
-@pytest.mark.chromium
-def test_a_browser_draws_the_page(finished, tmp_path):
-    """In a real browser every plot appears, and the table sorts."""
-    run, result = finished
-    run.add_overview(n_depths=2)
-    write_report(run.folder, result)
-    page = run.folder.report_html
-    probe = (
-        "<script>document.querySelectorAll('th')[document.querySelectorAll('th').length - 1].click();</script></body>"
-    )
-    page.write_text(page.read_text(encoding="utf-8").replace("</body>", probe), encoding="utf-8")
-    names = ("chromium", "chromium-browser", "google-chrome")
-    browser = next(filter(None, map(shutil.which, names)))
-    quiet = [
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-quic",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        f"--user-data-dir={tmp_path / 'profile'}",
-        "--virtual-time-budget=10000",
-        "--dump-dom",
-    ]
-    done = subprocess.run([browser, *quiet, page.as_uri()], capture_output=True, timeout=90, check=True)
-    dom = done.stdout.decode("utf-8", errors="replace")
-    n_plots = len(_figures(Path(page).read_text(encoding="utf-8")))
-    assert n_plots == 11
-    assert dom.count("js-plotly-plot") >= n_plots
-    assert 'aria-sort="ascending"' in dom

@@ -38,12 +38,20 @@ function draw() {
   }
 }
 
+// What else is to be painted anew with the colours.
+const redraw = [];
+
+function drawAll() {
+  draw();
+  for (const again of redraw) again();
+}
+
 if (document.getElementById("figures")) {
   draw();
-  darkScheme.addEventListener("change", draw);
+  darkScheme.addEventListener("change", drawAll);
   const printing = (isOn) => {
     document.documentElement.toggleAttribute("data-print", isOn);
-    draw();
+    drawAll();
   };
   addEventListener("beforeprint", () => printing(true));
   addEventListener("afterprint", () => printing(false));
