@@ -1,5 +1,10 @@
 function rez = preprocessDataSub(ops)
     fprintf('Time %3.0fs. Determining good channels.. \n', 0);
+    for name = fieldnames(ops)'
+        if isnumeric(ops.(name{1})) || islogical(ops.(name{1}))
+            fprintf('ops.%s: %s %s\n', name{1}, class(ops.(name{1})), mat2str(ops.(name{1})));
+        end
+    end
     mapped = load(ops.chanMap);
     file = fopen(ops.fbinary);
     samples = fread(file, [ops.NchanTOT Inf], 'int16=>double');

@@ -41,6 +41,14 @@ def test_units_that_several_have():
     assert table["C"].tolist() == [0, None, None]
 
 
+def test_the_best_of_matches_that_contradict_each_other_counts():
+    """Where a chain of matches would make one unit of two of one sorting, its weakest match is left."""
+    first, second, third, fourth = (TRUE[0][:n] for n in (100, 95, 75, 60))
+    sortings = {"A": sorting([first, fourth]), "B": sorting([second]), "C": sorting([third])}
+    units = [dict(unit.unit_ids) for unit in compare_sorters(sortings).units]
+    assert units == [{"A": 0, "B": 0}, {"A": 1, "C": 0}]
+
+
 def test_each_pair():
     """Of each pair, the matches are there with their agreement, the best first, and what matches nothing."""
     pairs = {pair.names: pair for pair in compare_sorters(three()).pairs}

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -82,6 +83,23 @@ class TestContract(BackendContract):
         with pytest.MonkeyPatch.context() as patch:
             put_matlab_on_path(tmp_path_factory.mktemp("matlab") / "bin", patch)
             yield
+
+    def test_matlab_gets_its_parameters(self, done: Any) -> None:
+        """Numbers arrive as MATLAB's own, double, with the values of the settings, defaults and those given."""
+        log = (done.job.folder / "kilosort2.log").read_text(encoding="utf-8")
+        seen = dict(re.findall(r"^ops\.(\w+): double (.+)$", log, re.MULTILINE))
+        wanted = {"NT": "16384", "fshigh": "300", "Th": "[10 4]", "spkTh": "-6", "lam": "10", "NchanTOT": "8"}
+        assert {name: seen.get(name) for name in wanted} == wanted
+        assert set(re.findall(r"^ops\.\w+: (\w+)", log, re.MULTILINE)) == {"double"}
+
+    def test_good_units_alone_come_back(self, done: Any, tmp_path: Path) -> None:
+        """With keep_good_only, units that Kilosort2 does not call good are left out, with their spikes."""
+        config = done.job.config.override(kilosort_params={"keep_good_only": True})
+        Kilosort2Backend().sort(replace(done.job, folder=tmp_path, config=config))
+        good, whole = Kilosort2Backend().read(tmp_path, done.n_samples), done.read()
+        assert set(whole.unit_properties["ks_label"]) == {"good", "mua"}
+        assert set(good.unit_properties["ks_label"]) == {"good"}
+        assert 0 < good.samples.size < whole.samples.size
 
 
 # ------------------------------------------------------------------------------------------------ whole sorts
