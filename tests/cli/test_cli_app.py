@@ -19,6 +19,7 @@ COMMANDS = [
     "multistream",
     "preflight",
     "report",
+    "rt-sort-env",
     "sort",
     "status",
     "streams",
