@@ -135,6 +135,40 @@ def put_matlab_on_path(folder: Path, patch: pytest.MonkeyPatch) -> Path:
     return program
 
 
+# ------------------------------------------------------------------------- RT-Sort, by a stand-in for its package
+
+_MODEL = {
+    "num_channels_in": 1,
+    "sample_size": 200,
+    "buffer_front_sample": 40,
+    "buffer_end_sample": 40,
+    "device": "cuda",
+    "architecture_params": ["20", 8, "relu", 0, 0, 0, 0],
+}
+RT_SORT_STANDIN = Path(__file__).with_name("rt_sort_provider")
+
+
+def make_interpreter(folder: Path, *paths: Path) -> str:
+    """Return an interpreter that finds packages in `paths`, in that order, and nothing else."""
+    import venv
+
+    venv.create(folder, with_pip=False, symlinks=True)
+    (site_packages,) = folder.glob("lib/python*/site-packages")
+    (site_packages / "standin.pth").write_text("".join(f"{path}\n" for path in paths))
+    return str(folder / "bin" / "python")
+
+
+def make_model(folder: Path, **weights: float) -> str:
+    """Write a model that the stand-in loads: spikes lie below a threshold, in noise levels."""
+    import numpy as np
+
+    folder.mkdir()
+    (folder / "init_dict.json").write_text(json.dumps(_MODEL))
+    with (folder / "state_dict.pt").open("wb") as file:
+        np.savez(file, **(weights or {"threshold": -5.0}))
+    return str(folder)
+
+
 # -------------------------------------------------------------------------------------------- an NVIDIA driver
 
 

@@ -11,8 +11,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
-from support import FAKE_SORTER, KILOSORT2_STUB, REPOSITORY, put_matlab_on_path, simulate_maxwell, tomllib
+from support import (
+    FAKE_SORTER,
+    KILOSORT2_STUB,
+    REPOSITORY,
+    RT_SORT_STANDIN,
+    make_interpreter,
+    make_model,
+    put_matlab_on_path,
+    simulate_maxwell,
+    tomllib,
+)
 
 from spikelab.testing import BackendContract
 
@@ -77,18 +88,21 @@ def test_one_script_sorts_with_all_of_them(
     pytest.importorskip("kilosort")
     require_program("octave-cli")
     put_matlab_on_path(recording.parent / "matlab", monkeypatch)
+    python = make_interpreter(recording.parent / "rt_sort", RT_SORT_STANDIN, Path(np.__file__).parents[1])
+    model = {"rt_sort_model_path": make_model(recording.parent / "model"), "rt_sort_device": "cpu"}
     page = (REPOSITORY / "docs" / "comparing.md").read_text(encoding="utf-8")
     (script,) = re.findall(r"```python\n(.+?)```", page, re.DOTALL)
     fast = "runner='inline', preflight=False, curate_first=False, curate_second=False, create_figures=False, n_jobs=1"
     script = script.replace('"kilosort4": {}', '"kilosort4": {"kilosort_params": {"nblocks": 0}}, "fake": {}')
     script = script.replace("/opt/Kilosort2", str(KILOSORT2_STUB)).replace("**settings", f"**settings, {fast}")
+    script = script.replace('"/opt/rt_sort/bin/python"', f"{python!r}, **{model!r}")
     found: dict[str, Any] = {}
     exec(script, found)
     printed = capsys.readouterr().out
     assert all(f"{sorter}: success\n" in printed for sorter in found["sorters"])
     agreement = found["agreement"]
-    assert agreement.names == ["kilosort4", "fake", "kilosort2"]
-    assert agreement.n_found_by(3) == agreement.n_units["kilosort4"] > 1
+    assert agreement.names == ["kilosort4", "fake", "kilosort2", "rt_sort"]
+    assert agreement.n_found_by(4) == agreement.n_units["kilosort4"] > 1
 
     places = [Path(folder) for folder in found["finished"]]
     for place in places:

@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import time
-import venv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 import psutil
 import pytest
-from support import REPOSITORY, simulate_maxwell
+from support import RT_SORT_STANDIN, make_interpreter, make_model, simulate_maxwell
 
 from spikelab.spike_sorting import (
     GPUOutOfMemoryError,
@@ -34,38 +33,13 @@ from spikelab.spike_sorting.backends.rt_sort.parameters import PARAMETERS, check
 from spikelab.spike_sorting.config import RT_SORT_MEA, RT_SORT_NEUROPIXELS
 from spikelab.testing import BackendContract
 
-DESCRIPTION = {
-    "num_channels_in": 1,
-    "sample_size": 200,
-    "buffer_front_sample": 40,
-    "buffer_end_sample": 40,
-    "device": "cuda",
-    "architecture_params": ["20", 8, "relu", 0, 0, 0, 0],
-}
-STANDIN = REPOSITORY / "tests" / "rt_sort_provider"
-
-
-def make_interpreter(folder: Path, *paths: Path) -> str:
-    """Return an interpreter that finds packages in `paths`, in that order, and nothing else."""
-    venv.create(folder, with_pip=False, symlinks=True)
-    (site_packages,) = folder.glob("lib/python*/site-packages")
-    (site_packages / "standin.pth").write_text("".join(f"{path}\n" for path in paths))
-    return str(folder / "bin" / "python")
-
-
-def make_model(folder: Path, **weights: float) -> str:
-    """Write a model that the stand-in loads: spikes lie below a threshold, in noise levels."""
-    folder.mkdir()
-    (folder / "init_dict.json").write_text(json.dumps(DESCRIPTION))
-    with (folder / "state_dict.pt").open("wb") as file:
-        np.savez(file, **(weights or {"threshold": -5.0}))
-    return str(folder)
-
 
 @pytest.fixture(scope="session")
 def interpreter(tmp_path_factory: pytest.TempPathFactory) -> str:
     """An interpreter with the stand-in, and this one's numpy."""
-    return make_interpreter(tmp_path_factory.mktemp("rt sort's own") / "env", STANDIN, Path(np.__file__).parents[1])
+    return make_interpreter(
+        tmp_path_factory.mktemp("rt sort's own") / "env", RT_SORT_STANDIN, Path(np.__file__).parents[1]
+    )
 
 
 @pytest.fixture(scope="session")
@@ -302,11 +276,11 @@ def test_what_an_interpreter_lacks_is_named(tmp_path: Path) -> None:
     assert said("/nowhere/python").missing == "rt_sort_python"
     assert said(shutil.which("false") or "/bin/false").missing == "rt_sort_python"
     assert said(make_interpreter(tmp_path / "empty")).missing == "rt_sort"
-    partial = Path(shutil.copytree(STANDIN, tmp_path / "partial"))
+    partial = Path(shutil.copytree(RT_SORT_STANDIN, tmp_path / "partial"))
     shutil.rmtree(partial / "torch")
     python = make_interpreter(tmp_path / "no torch", partial)
     assert said(python).missing == "torch"
-    shutil.copytree(STANDIN / "torch", partial / "torch")
+    shutil.copytree(RT_SORT_STANDIN / "torch", partial / "torch")
     (partial / "numpy").mkdir()
     (partial / "numpy" / "__init__.py").touch()
     (partial / "spikeinterface-0.104.9.dist-info").rename(partial / "spikeinterface-0.105.3.dist-info")
