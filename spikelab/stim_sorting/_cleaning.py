@@ -24,7 +24,7 @@ _SHORTEST_TAPER_MS, _LONGEST_TAPER_FRAC = 0.3, 0.75
 _FADE_IN_MS = 0.5
 _SHORTEST_TAIL_MS = 1.0
 _MARGIN_MS = 2.5
-_BEFORE_NEXT_MS = 0.5
+_LEVEL_MS = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,14 +170,20 @@ def _hull_mask(hull: Hull, at_rail: Mask, until: npt.NDArray[np.int64], n_sample
 
 def _bursts(window: Floats, hull: Hull, until: npt.NDArray[np.int64], cleaner: Cleaner) -> Mask:
     """Return the channels that have not come back to their baseline before the next pulse, which belongs to a burst."""
-    n_before = cleaner.samples(_BEFORE_NEXT_MS)
     gap = until - hull.end
-    before = np.clip(until[:, None] - 1 - np.arange(n_before), 0, window.shape[1] - 1)
-    level = np.abs(np.median(np.take_along_axis(window, before, axis=1), axis=1))
-    away = (level > cleaner.levels.near) | (gap < cleaner.samples(_SHORTEST_TAIL_MS))
+    away = np.abs(_level_before(window, until, cleaner)) > cleaner.levels.near
+    away |= gap < cleaner.samples(_SHORTEST_TAIL_MS)
     # A pulse that a channel does not show is no part of a burst there.
     bursts: Mask = away & (gap <= cleaner.n_tail) & (hull.end > hull.begin)
     return bursts
+
+
+def _level_before(window: Floats, position: npt.NDArray[np.int64], cleaner: Cleaner) -> Floats:
+    """Return the median of the samples right before a position on each channel."""
+    before = position[:, None] - 1 - np.arange(cleaner.samples(_LEVEL_MS))
+    samples = np.take_along_axis(window, np.clip(before, 0, window.shape[1] - 1), axis=1)
+    levels: Floats = np.median(samples, axis=1)
+    return levels
 
 
 def _follow_tails(window: Floats, hull: Hull, after: Mask, curve: Floats, blanked: Mask, cleaner: Cleaner) -> None:
@@ -199,8 +205,10 @@ def _follow_tails(window: Floats, hull: Hull, after: Mask, curve: Floats, blanke
     settling = _settling(residuals, noise, cleaner) & pulsed[:, None] & known
     size = np.sqrt((samples**2 * known).sum(axis=1) / np.maximum(known.sum(axis=1), 1))
     limit = cleaner.clamp_factor * np.maximum(size, noise)
-    shape = _taper(curves, known, noise, cleaner) * np.where(pulsed[:, None], 1.0, _fade_in(known.shape[1], cleaner))
-    tapered = np.clip(curves, -limit[:, None], limit[:, None]) * shape
+    curves = np.clip(curves, -limit[:, None], limit[:, None])
+    jumps = np.abs(curves[:, 0] - _level_before(window[rows], hull.end[rows], cleaner)) > cleaner.levels.near[rows]
+    left = np.where(pulsed[:, None], 0.0, _left_at_begin(curves, known, jumps, noise, cleaner))
+    tapered = (curves - left) * _taper(curves, known, noise, cleaner)
     at = np.broadcast_to(rows[:, None], index.shape)[known], index[known]
     curve[at] = tapered[known]
     blanked[at] |= settling[known]
@@ -223,15 +231,31 @@ def _taper(curves: Floats, known: Mask, noise: Floats, cleaner: Cleaner) -> Floa
     more than half the noise.
     """
     length = np.maximum(known.shape[1] - known[:, ::-1].argmax(axis=1), 1)
-    last = np.abs(np.take_along_axis(curves, length[:, None] - 1, axis=1)[:, 0])
-    n_taper = np.clip(np.pi * last / noise, cleaner.samples(_SHORTEST_TAPER_MS), _LONGEST_TAPER_FRAC * length)
-    left = (length[:, None] - 0.5 - np.arange(known.shape[1])) / np.maximum(n_taper, 1.0)[:, None]
-    weights: Floats = np.sin(0.5 * np.pi * np.clip(left, 0.0, 1.0)) ** 2
-    return weights
+    last = np.take_along_axis(curves, length[:, None] - 1, axis=1)[:, 0]
+    n_taper = _gradual(last, length, noise, cleaner.samples(_SHORTEST_TAPER_MS))
+    return _rise((length[:, None] - 0.5 - np.arange(known.shape[1])) / n_taper[:, None])
 
 
-def _fade_in(n_samples: int, cleaner: Cleaner) -> Floats:
-    """Return weights that begin at 0, for channels on which nothing is blanked before the tail."""
-    begun = (np.arange(n_samples) + 0.5) / cleaner.samples(_FADE_IN_MS)
-    weights: Floats = np.sin(0.5 * np.pi * np.clip(begun, 0.0, 1.0)) ** 2
+def _left_at_begin(
+    curves: Floats, known: Mask, jumps: npt.NDArray[np.bool_], noise: Floats, cleaner: Cleaner
+) -> Floats:
+    """Return what is not taken away of tails before which nothing is blanked, so that they begin without a step.
+
+    Where a curve goes on from the samples before it, as slow waves do, that lasts as long as the height asks for;
+    where an artifact jumps, it is over at once.
+    """
+    shortest = cleaner.samples(_FADE_IN_MS)
+    n_left = np.where(jumps, shortest, _gradual(curves[:, 0], known.sum(axis=1), noise, shortest))
+    return curves[:, :1] * (1.0 - _rise((np.arange(known.shape[1]) + 0.5) / n_left[:, None]))
+
+
+def _gradual(height: Floats, length: npt.NDArray[np.integer], noise: Floats, shortest: int) -> Floats:
+    """Return in how many samples a curve may come from 0 to a height."""
+    n_samples: Floats = np.clip(np.pi * np.abs(height) / noise, shortest, _LONGEST_TAPER_FRAC * length)
+    return np.maximum(n_samples, 1.0)
+
+
+def _rise(share: Floats) -> Floats:
+    """Return weights that rise smoothly from 0 at a share of 0 to 1 at a share of 1."""
+    weights: Floats = np.sin(0.5 * np.pi * np.clip(share, 0.0, 1.0)) ** 2
     return weights

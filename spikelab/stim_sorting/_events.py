@@ -28,7 +28,7 @@ class Event:
         Sample of the logged edge.
     near : int
         End of the samples in which the pulse itself lies.
-    next_start, next_edge, next_near : int or None
+    next_start, next_edge : int or None
         Those of the next event, where it begins within this one.
     """
 
@@ -38,7 +38,6 @@ class Event:
     near: int
     next_start: int | None
     next_edge: int | None
-    next_near: int | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,13 +66,11 @@ def pulse_windows(times_ms: Floats, n_samples: int, fs_Hz: float) -> Windows:
     return Windows(start, np.minimum(np.rint(edges).astype(np.int64), n_samples - 1), near)
 
 
-def find_reaches(
-    reader: Reader, windows: Windows, levels: Levels, n_tail: int, is_wanted: npt.NDArray[np.bool_] | None = None
-) -> npt.NDArray[np.int64]:
+def find_reaches(reader: Reader, windows: Windows, levels: Levels, n_tail: int) -> npt.NDArray[np.int64]:
     """Return where each event ends: `n_tail` samples after the last saturated one, or where the next one begins."""
     follows = np.append(windows.start[1:], reader.n_samples)
     reaches: npt.NDArray[np.int64] = np.minimum(windows.near + n_tail, follows)
-    active = ~levels.stuck if is_wanted is None else ~levels.stuck & is_wanted
+    active = ~levels.stuck
     if not active.any() or not (np.isfinite(levels.low) | np.isfinite(levels.high))[active].any():
         return reaches
     for index, (start, limit) in enumerate(zip(windows.start, follows, strict=True)):
@@ -117,7 +114,6 @@ def make_events(windows: Windows, reaches: npt.NDArray[Any]) -> list[Event]:
                 near=int(windows.near[index]),
                 next_start=None if follower is None else int(windows.start[follower]),
                 next_edge=None if follower is None else int(windows.edge[follower]),
-                next_near=None if follower is None else int(windows.near[follower]),
             )
         )
     return events

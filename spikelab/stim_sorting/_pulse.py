@@ -31,13 +31,10 @@ class Hull:
     ----------
     begin, end : ndarray, shape (n_channels,), int64
         In samples of the window; equal where a channel shows no pulse.
-    hard : ndarray, shape (n_channels, n_samples), bool
-        Saturated or steep samples.
     """
 
     begin: npt.NDArray[np.int64]
     end: npt.NDArray[np.int64]
-    hard: Mask
 
 
 def saturated(window: Floats, levels: Levels) -> Mask:
@@ -75,7 +72,7 @@ def find_hull(window: Floats, at_rail: Mask, levels: Levels, edge: int, n_near: 
     seen = hard[:, around].any(axis=1)
     hard[seen, first : last + 1] = True
     begin, end = _first_cluster(hard, longest_gap, first)
-    return Hull(begin, np.where(end > begin, np.minimum(end + 1, window.shape[1]), end), hard)
+    return Hull(begin, np.where(end > begin, np.minimum(end + 1, window.shape[1]), end))
 
 
 def _common_pulse(window: Floats, levels: Levels, edge: int) -> tuple[int, int]:

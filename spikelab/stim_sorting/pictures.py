@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _N_CHANNELS, _N_OVERLAID, _N_EVENTS = 4, 6, 60
 _BEFORE_MS, _AFTER_MS = 2.0, 25.0
+_LEAST_OFFSET_MS = 0.1
 
 
 def picture_data(recording: BaseRecording, cleaned: BaseRecording, summary: StimSummary) -> dict[str, Any]:
@@ -91,6 +92,13 @@ def _rms_by_latency(traces: Floats) -> list[float]:
     return values
 
 
+def offset_limits(offsets_ms: list[float]) -> tuple[float, float]:
+    """Return the ends of the axis of offsets (ms): around all of them, and never within a sample or two."""
+    low, high = (min(offsets_ms), max(offsets_ms)) if offsets_ms else (0.0, 0.0)
+    margin = max(0.1 * (high - low), _LEAST_OFFSET_MS)
+    return low - margin, high + margin
+
+
 def plot_stim_artifacts(recording: BaseRecording, cleaned: BaseRecording, summary: StimSummary) -> Figure:
     """Return a figure of what artifact removal did; ``figure.savefig(path)`` writes it.
 
@@ -130,6 +138,7 @@ def plot_stim_artifacts(recording: BaseRecording, cleaned: BaseRecording, summar
     for column, channel in enumerate(data["channels"]):
         _overlay(grid[0, column], grid[1, column], data, column)
         grid[0, column].set_title(f"channel {channel}", fontsize=10)
+    upper.align_ylabels(grid[:, 0])
     residual, places, offsets = lower.subplots(1, 3, width_ratios=(1.6, 1.2, 1.2))
     _residual(residual, data)
     _saturation_map(places, data, lower)
@@ -167,10 +176,13 @@ def _saturation_map(axes: Axes, data: dict[str, Any], figure: SubFigure) -> None
     drawn = axes.scatter(x, y, c=data["saturation_ms"], s=28, marker="s", cmap="viridis", vmin=0)
     axes.set(xlabel="x (µm)", ylabel="y (µm)", aspect="equal")
     axes.margins(0.15)
-    figure.colorbar(drawn, ax=axes, shrink=0.8)
+    # As high as the array, whatever its shape.
+    figure.colorbar(drawn, cax=axes.inset_axes((1.04, 0.0, 0.04, 1.0)))
 
 
 def _offsets(axes: Axes, data: dict[str, Any]) -> None:
     axes.plot(np.asarray(data["logged_times_ms"]) / 1000, data["offsets_ms"], ".", color="#D55E00", ms=4)
     axes.set(xlabel="logged time (s)", ylabel="true - logged (ms)", title="Offsets of logged times")
+    axes.set_ylim(offset_limits(data["offsets_ms"]))
+    axes.ticklabel_format(useOffset=False)
     axes.spines[["top", "right"]].set_visible(False)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _STILL_SATURATED_FRAC = 0.2
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class StimSummary:
     """What became of the artifacts of a recording.
 
@@ -54,6 +54,14 @@ class StimSummary:
     blanked_frac_per_channel: npt.NDArray[np.float64]
     saturation_ms: npt.NDArray[np.float64]
     saturated_channels: list[Any]
+
+    def __repr__(self) -> str:
+        """Return the essentials; the arrays are long."""
+        offset = f"offset {np.median(self.offsets_ms):+.2f} ms, " if self.offsets_ms.size else ""
+        return (
+            f"StimSummary({self.times_ms.size} events, {offset}{100 * self.blanked_frac:.2f} % blanked, "
+            f"{len(self.saturated_channels)} channels stay saturated)"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""

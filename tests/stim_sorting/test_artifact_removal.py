@@ -123,7 +123,7 @@ def test_without_clipping_nothing_is_cut_off():
     traces[:, 4_500:5_100] += wave.astype(np.float32)
     cleaned, blanked = remove_stim_artifacts(traces, [230.0], FS_HZ, artifact_window_ms=20)
     assert not blanked.any()
-    assert np.sqrt(np.mean((cleaned - clean_uV())[:, 4_620:4_980] ** 2)) < NOISE_UV
+    assert np.sqrt(np.mean((cleaned - clean_uV())[:, 4_660:4_980] ** 2)) < NOISE_UV
 
 
 def test_no_step_where_untouched_samples_begin():
@@ -138,6 +138,17 @@ def test_no_step_where_untouched_samples_begin():
     after[:, : (101 * 20)] = False
     assert np.abs(np.diff(left, axis=1))[after].max() < NOISE_UV
     np.testing.assert_array_equal(cleaned[:, (130 * 20) :], traces_uV(truth)[:, (130 * 20) :])
+
+
+def test_no_step_where_a_slow_wave_is_taken_up():
+    """On channels without an artifact, a slow wave is taken away gradually, and left so."""
+    traces = np.random.default_rng(0).normal(0, NOISE_UV, (4, 12_000))
+    traces += 250 * np.sin(2 * np.pi * 15 * np.arange(12_000) / FS_HZ)
+    cleaned, blanked = remove_stim_artifacts(traces, [216.0], FS_HZ)
+    assert not blanked.any()
+    taken = traces - cleaned
+    assert np.abs(taken).max() > 100
+    assert np.abs(np.diff(taken, axis=1)).max() < NOISE_UV
 
 
 def test_bursts_are_one_event():
@@ -322,8 +333,30 @@ def test_preprocessing_finds_the_times_and_tells_what_it_did():
     assert summary.blanked_frac == pytest.approx(mask.mean())
     assert summary.saturated_channels == []
     assert len(summary.blanked_ms) == TIMES_MS.size
+    assert repr(summary).startswith("StimSummary(6 events, offset -0.9")
     assert (summary.blanked_ms[:, 0] < TIMES_MS).all()
     assert json.loads(json.dumps(summary.to_dict(), allow_nan=False))["times_ms"] == summary.times_ms.tolist()
+
+
+def test_channels_that_stay_saturated_are_named():
+    """Channels that an amplifier leaves at the rail for more than a fifth of the recording are in the summary."""
+    truth = stimulated(recovery_ms=40.0, amplitude_uV=10_000.0, falloff_um=20.0)
+    _, summary = preprocess_stim_artifacts(truth.recording, TIMES_MS, recenter=False)
+    overloaded = clean().recording.channel_ids[truth.amplitude_uV >= 5_000]
+    assert 0 < overloaded.size < 16
+    assert summary.saturated_channels == overloaded.tolist()
+
+
+def test_samples_at_the_end_of_an_integer_type_are_blanked():
+    """What reaches the end of the type only just, without a plateau, counts as saturated."""
+    wave = 32_740 * np.exp(-0.5 * ((np.arange(600) - 150) / 60) ** 2)
+    noise = np.random.default_rng(0).normal(0, 40, (4, 8_000))
+    noise[:, 4_000:4_600] += wave
+    traces = np.clip(np.rint(noise), -32_768, 32_767).astype(np.int16)
+    at_end = traces == 32_767
+    assert at_end.any()
+    _, blanked = remove_stim_artifacts(traces, [200.0], FS_HZ, artifact_window_ms=20)
+    assert blanked[at_end].all()
 
 
 # ------------------------------------------------------------------------------------------------ bad input
@@ -359,13 +392,15 @@ def test_odd_times_are_mended_and_told(times_ms, said):
     np.testing.assert_array_equal(cleaned, proper)
 
 
-def test_a_channel_saturated_throughout_is_named_and_left():
+@pytest.mark.parametrize("dtype", ["float32", "int16"])
+def test_a_channel_saturated_throughout_is_named_and_left(dtype):
     """A channel that shows its rail all the time stays as it is, by name, and does not disturb the others."""
-    traces = traces_uV(stimulated())
-    traces[4] = 5_000.0
+    traces = traces_uV(stimulated()).astype(dtype)
+    rail = 5_000 if dtype == "float32" else np.iinfo(dtype).max
+    traces[4] = rail
     with pytest.warns(StimulationWarning, match=r"saturated or flat throughout, and stay as they are: 4$"):
         cleaned, blanked = remove_stim_artifacts(traces, TIMES_MS, FS_HZ)
-    assert (cleaned[4] == 5_000).all()
+    assert (cleaned[4] == rail).all()
     others = np.arange(16) != 4
     expected, _ = remove_stim_artifacts(traces[others], TIMES_MS, FS_HZ)
     assert np.abs(cleaned[others] - expected).max() < NOISE_UV

@@ -1,10 +1,11 @@
 """A recording with stimulation through the pipeline: cleaned, sorted, and aligned to its events."""
 
 import json
+import re
 
 import numpy as np
 import pytest
-from support import FAST
+from support import FAST, REPOSITORY
 
 from spikelab import SpikeData
 from spikelab.curation import curate_by_isi_violations
@@ -181,6 +182,18 @@ def test_histogram_and_latency():
     assert np.isnan(psth.rates_Hz[:, blanked]).all()
     assert np.nanmax(psth.rates_Hz[0]) > 400
     assert len(align_to_events(sd, events, 150, 50)) == 199
+
+
+def test_the_steps_of_the_page_run_as_printed(tmp_path, monkeypatch, capsys):
+    """The example of single steps prints what it shows, and leaves a picture and a cleaned recording."""
+    monkeypatch.chdir(tmp_path)
+    page = (REPOSITORY / "docs" / "stimulation.md").read_text(encoding="utf-8")
+    (block,) = (block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "savefig" in block)
+    (printed,) = re.findall(r"print\(summary\)  # (.*)", block)
+    exec(block, {})
+    assert capsys.readouterr().out.splitlines()[0] == printed
+    assert (tmp_path / "artifacts.png").stat().st_size > 10_000
+    assert (tmp_path / "cleaned").is_dir()
 
 
 def test_the_documented_package_has_all_of_it():

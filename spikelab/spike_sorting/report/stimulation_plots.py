@@ -166,15 +166,17 @@ def _map(pictures: Mapping[str, Any]) -> Figure:
 
 
 def _offsets(pictures: Mapping[str, Any]) -> Figure:
+    from spikelab.stim_sorting.pictures import offset_limits
+
     marks = {
         "type": "scattergl",
         "mode": "markers",
         "x": [time / 1000 for time in pictures["logged_times_ms"]],
         "y": pictures["offsets_ms"],
-        "marker": {"color": "#D55E00", "size": 4},
+        "marker": {"color": "#D55E00", "size": 5, "opacity": 1.0},
     }
     axes = {
         "xaxis": {"title": {"text": "logged time (s)"}, "zeroline": False},
-        "yaxis": {"title": {"text": "true - logged (ms)"}},
+        "yaxis": {"title": {"text": "true - logged (ms)"}, "range": offset_limits(pictures["offsets_ms"])},
     }
     return {"data": [marks], "layout": {**_BASE, **axes}}
