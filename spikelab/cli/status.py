@@ -58,6 +58,7 @@ class Standing:
             "problem": self.problem,
             "holder": None if holder is None else {key: holder.get(key) for key in keys},
             "progress": asdict(self.state.progress) if self.state.progress else None,
+            "gpu": self.state.gpu,
             "started_at": self.state.started_at,
             "ended_at": self.state.ended_at,
             "n_units": result.n_units if result else None,
@@ -155,7 +156,8 @@ def _held_by(state: RunState) -> str:
     holder = state.holder or {}
     if not holder.get("pid"):
         return "held by a process that did not leave its name"
-    return f"held by process {holder['pid']} on {holder['hostname']} since {local_time(holder['started_at'])}"
+    gpu = f", on {state.gpu}" if state.gpu else ""
+    return f"held by process {holder['pid']} on {holder['hostname']} since {local_time(holder['started_at'])}{gpu}"
 
 
 def _summary(standings: Sequence[Standing]) -> str:

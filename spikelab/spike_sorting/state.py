@@ -30,6 +30,8 @@ class RunState:
         When the last run began and ended (UTC).
     estimated_s : mapping of str to float, or None
         What the last run was expected to take (s): "low", "likely" and "high".
+    gpu : str or None
+        GPU that it has now: "GPU 1".
     """
 
     status: str
@@ -38,6 +40,7 @@ class RunState:
     started_at: str | None = None
     ended_at: str | None = None
     estimated_s: Mapping[str, float] | None = None
+    gpu: str | None = None
 
 
 def run_state(results: str | Path) -> RunState:
@@ -63,12 +66,22 @@ def run_state(results: str | Path) -> RunState:
         started_at=begun[-1]["time"] if begun else None,
         ended_at=ended[-1]["time"] if ended else None,
         estimated_s=estimates[-1] if estimates else None,
+        gpu=gpu_of(last) if status == RUNNING else None,
     )
 
 
 def _last_run(events: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
     begun = [number for number, event in enumerate(events) if event["event"] == "run_started"]
     return events[begun[-1] :] if begun else ()
+
+
+def gpu_of(events: Iterable[Mapping[str, Any]]) -> str | None:
+    """Return the GPU of the worker that runs now, by the events of its run, or None where it has none."""
+    gpu = None
+    for event in events:
+        if event["event"] in {"worker_started", "worker_ended"}:
+            gpu = event.get("gpu")
+    return gpu
 
 
 def _progress(run: RunFolder, events: Iterable[Mapping[str, Any]]) -> Progress | None:

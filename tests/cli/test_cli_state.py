@@ -15,7 +15,7 @@ from support import with_fake_sorter
 
 from spikelab.cli import status
 from spikelab.cli.clean import size_bytes, would_go
-from spikelab.spike_sorting.state import RunState, run_of
+from spikelab.spike_sorting.state import RunState, gpu_of, run_of
 from spikelab.spike_sorting.supervision.progress import Progress
 
 SORT = ("sort", "--sorter", "fake", "--set", "n_jobs=1", "--set", "create_figures=false")
@@ -126,6 +126,18 @@ def test_time_is_promised_only_while_somebody_works(batch, spikelab, monkeypatch
     said = " ".join(spikelab("status", results_of(batch, "good.raw.h5")).stdout.split())
     assert "sort, merging 50 %, 10 spikes so far" in said
     assert ("1 min 30 s left of this step" in said) is promised
+
+
+def test_a_running_sort_names_its_gpu(batch, spikelab, monkeypatch):
+    """Who looks on reads on which GPU a sort runs, as long as a worker has one."""
+    events = [{"event": "worker_started", "gpu": "GPU 1"}]
+    assert gpu_of(events) == "GPU 1"
+    assert gpu_of([*events, {"event": "worker_ended"}, {"event": "worker_started"}]) is None
+    holder = {"pid": 7, "hostname": "here", "started_at": "2026-03-01T22:14:00.000+00:00"}
+    monkeypatch.setattr(status, "run_state", lambda folder: RunState("running", holder, gpu="GPU 1"))
+    said = " ".join(spikelab("status", results_of(batch, "good.raw.h5")).stdout.split())
+    assert "held by process 7 on here since 2026-03-0" in said
+    assert ", on GPU 1" in said
 
 
 def test_an_interrupted_sort_is_no_failure(batch, spikelab, monkeypatch):
