@@ -70,7 +70,8 @@ def in_flight(jobs: Sequence[Job], asked: int | None, slots: GpuSlots) -> int:
         The GPUs.
     """
     if asked is None:
-        gpus = {device for job in jobs for device in devices_for(slots, "sort", job.config)}
+        configs = dict.fromkeys(job.config for job in jobs)
+        gpus = {device for config in configs for device in devices_for(slots, "sort", config)}
         asked = 1 + len(gpus)
     return max(1, min(asked, len(jobs)))
 
