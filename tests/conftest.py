@@ -57,8 +57,21 @@ def _lacks_gpu() -> str | None:
     return None if torch.cuda.is_available() else "there is a GPU, but this torch cannot use it"
 
 
+def _lacks_docker() -> str | None:
+    try:
+        import docker
+
+        client = docker.from_env(timeout=5)
+        client.ping()
+        client.close()
+    except (ImportError, OSError, docker.errors.DockerException) as error:
+        return os.environ.get("SPIKELAB_NO_DOCKER") or f"no Docker daemon: {error}"
+    return None
+
+
 _NEEDS: dict[str, Callable[[], str | None]] = {
     "chromium": _lacks_chromium,
+    "docker": _lacks_docker,
     "gpu": _lacks_gpu,
     "strace": _lacks_strace,
 }

@@ -263,6 +263,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "gpu-hidden": Code("preflight", "CUDA_VISIBLE_DEVICES hides the GPU."),
         "gpu-unsupported": Code("preflight", "This build of torch has no code for the GPU."),
         "gpu-unusable": Code("preflight", "torch cannot use the GPU."),
+        "docker-gpu": Code("preflight", "Docker may not be able to give containers the GPU."),
         "torch-broken": Code("preflight", "torch cannot be imported."),
         "torch-cpu-only": Code("preflight", "torch is built for the CPU alone, and there is a GPU."),
         "selftest-publish": Code("preflight", "A folder loses what is written to it."),

@@ -336,7 +336,7 @@ class RunFolder:
 
     def remove_disposable(self) -> list[Path]:
         """Remove what no finished stage and no result needs, and return it; only for the holder of the locks."""
-        kept = {LOCK_NAME, self.input_copy.name, f"{self.input_copy.name}.digest"}
+        kept = {LOCK_NAME, self.container_note.name, self.input_copy.name, f"{self.input_copy.name}.digest"}
         stages = [path.name.removesuffix(".done.json") for path in self.inter.glob("*.done.json")]
         kept |= {name for stage in stages if stage != self.binary.stem for name in (stage, f"{stage}.done.json")}
         gone = [path for path in sorted(self.inter.iterdir()) if path.name not in kept]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from spikelab.spike_sorting.backends.containers import leftovers
 from spikelab.spike_sorting.run_folder import RunFolder
 from spikelab.spike_sorting.supervision.lock import hold, holder_of
 from spikelab.spike_sorting.supervision.progress import Progress, read_progress
@@ -122,7 +123,7 @@ def run_of(results: str | Path) -> RunFolder:
 
 
 def clean(results: str | Path) -> list[Path]:
-    """Remove what a run left that no result needs: half-written files, checkpoints, copies; return what went.
+    """Remove what a run left that no result needs (containers, half-written files, copies); return what went.
 
     A later call of the same sort still finds its finished stages.
 
@@ -135,4 +136,5 @@ def clean(results: str | Path) -> list[Path]:
     """
     run = run_of(results)
     with hold([folder for folder in (run.inter, run.results) if folder.is_dir()]):
+        leftovers.sweep(run.container_note)
         return run.remove_disposable() if run.inter.is_dir() else []

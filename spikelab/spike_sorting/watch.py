@@ -25,7 +25,7 @@ from spikelab.spike_sorting.stages.stage import Phase
 from spikelab.spike_sorting.supervision.curve import CurveWriter
 from spikelab.spike_sorting.supervision.disk import disk_report
 from spikelab.spike_sorting.supervision.monitor import Monitor, MonitorEvent, Trip
-from spikelab.spike_sorting.supervision.process import ExitStatus, WorkerProcess
+from spikelab.spike_sorting.supervision.process import STACKS_BEGIN, ExitStatus, WorkerProcess
 from spikelab.spike_sorting.supervision.publish import publish_json
 from spikelab.spike_sorting.supervision.readings import SystemReadings
 from spikelab.spike_sorting.supervision.sensors import Watched, build_sensors
@@ -36,7 +36,6 @@ POLL_S = 1.0
 _FULL_BYTES = 1 << 20
 """Less is free on a disk that is full: the last bytes of a volume are too few for a block, or for its metadata."""
 _STACK_LINES = 60
-_STACK_BEGINS = "Fatal Python error"
 
 
 @dataclass
@@ -167,7 +166,7 @@ def kernel_out_of_memory(job: Job, stage: str) -> HostOutOfMemoryError:
 def stack_in(log: str) -> str | None:
     """Return the stacks that a worker dumped to its log last, or None."""
     lines = log.splitlines()
-    begins = [number for number, line in enumerate(lines) if line.startswith(_STACK_BEGINS)]
+    begins = [number for number, line in enumerate(lines) if line.startswith(STACKS_BEGIN)]
     return "\n".join(lines[begins[-1] :][:_STACK_LINES]) if begins else None
 
 

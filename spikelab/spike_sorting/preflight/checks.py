@@ -31,6 +31,7 @@ BATCH_CHECKS: tuple[BatchCheck, ...] = (
     sorter.check_sorter,
     rt_sort.check_rt_sort,
     docker.check_docker,
+    docker.check_docker_gpu,
     gpu.check_gpu,
     memory.check_vram,
     memory.check_ram,

@@ -28,6 +28,20 @@ def check_docker(batch: Batch) -> list[Finding]:
     return list(dict.fromkeys(findings))
 
 
+def check_docker_gpu(batch: Batch) -> list[Finding]:
+    """Find a GPU that containers will probably not get."""
+    images = {_image_of(batch, job.config) for job in batch.jobs if _is_in_docker(job.config)}
+    if not images or not batch.used_gpus:
+        return []
+    runtimes = batch.machine.docker(None).runtimes
+    if runtimes is None or any("nvidia" in name for name in runtimes):
+        return []
+    known = ", ".join(runtimes)
+    found = f"there is a GPU, and Docker knows only the runtimes {known}: a sort in a container may not start"
+    advice = "Install the NVIDIA Container Toolkit, or sort with kilosort_params={'torch_device': 'cpu'}."
+    return [Finding("docker-gpu", "warning", found, advice)]
+
+
 def _is_in_docker(config: SortingPipelineConfig) -> bool:
     return bool(config.sorter.use_docker) and config.sorter.container == "docker"
 

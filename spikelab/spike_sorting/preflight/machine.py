@@ -158,11 +158,14 @@ class DockerAnswer:
         Its own words.
     digests : tuple of str or None
         Digests that the image has here; None when it is not here, or was not asked for.
+    runtimes : tuple of str or None
+        Names of the runtimes that the daemon knows; None where it does not say.
     """
 
     reason: str | None = None
     detail: str = ""
     digests: tuple[str, ...] | None = None
+    runtimes: tuple[str, ...] | None = None
 
 
 def read_disk(folder: Path) -> Disk:
@@ -320,7 +323,8 @@ def ask_docker(image: str | None) -> DockerAnswer:
         return _refused(error)
     try:
         client.ping()
-        return _image(client, image) if image else DockerAnswer()
+        runtimes = tuple(sorted(client.info().get("Runtimes") or ()))
+        return DockerAnswer(digests=_digests(client, image) if image else None, runtimes=runtimes)
     except (docker.errors.DockerException, OSError) as error:
         return _refused(error)
     finally:
@@ -332,10 +336,10 @@ def _refused(error: Exception) -> DockerAnswer:
     return DockerAnswer(reason, str(error))
 
 
-def _image(client: Any, name: str) -> DockerAnswer:
+def _digests(client: Any, name: str) -> tuple[str, ...]:
     image = client.images.get(name)
     pulled = (digest.rpartition("@")[2] for digest in image.attrs.get("RepoDigests") or ())
-    return DockerAnswer(digests=(*pulled, str(image.id)))
+    return (*pulled, str(image.id))
 
 
 # ------------------------------------------------------------------------------------------------------- seam

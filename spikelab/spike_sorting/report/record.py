@@ -52,6 +52,7 @@ def _sorter(run: RunFolder, result: RecordingResult) -> dict[str, Any]:
     return {
         "name": summary.get("sorter") or config_used.get("sorter"),
         "version": summary.get("version") or config_used.get("sorter_version"),
+        "image": summary.get("image"),
         "n_units": summary.get("n_units"),
         "n_spikes": summary.get("n_spikes"),
         "direct": summary.get("direct"),

@@ -103,9 +103,13 @@ def explanation(facts: Facts) -> str:
 
 
 def sorter(facts: Facts) -> str:
-    """Return the sorter with its version."""
+    """Return the sorter with its version, and the image that it ran in."""
     name = facts.sorter.get("name") or facts.config.sorter.sorter_name
-    return " ".join(str(part) for part in (name, facts.sorter.get("version")) if part)
+    version, image = facts.sorter.get("version"), facts.sorter.get("image")
+    place = f"in {image['name']}@{image['digest']}" if image else None
+    if place is not None and str(version).startswith("in "):
+        version = None
+    return " ".join(str(part) for part in (name, version, place) if part)
 
 
 def drift_sentence(facts: Facts) -> str:

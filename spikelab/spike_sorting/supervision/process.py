@@ -24,6 +24,8 @@ from spikelab.spike_sorting.supervision.deadline import Deadline
 
 EXIT_DISK_FULL = 74
 """With this a worker ends that could not write down how it ended: the disk is full."""
+STACKS_BEGIN = "Fatal Python error"
+"""Python dumps its stacks under this line when it is aborted."""
 _TELL_S = 10.0
 
 

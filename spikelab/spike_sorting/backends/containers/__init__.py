@@ -14,7 +14,8 @@ the folders that it writes::
 
 Paths are the same inside and outside, so that orders need no translation; ``job.folder`` and ``job.run.scratch`` are
 always there, and writable. Each line of output comes to ``on_line`` and goes to the log of the run. A program that says
-how far it is writes `supervision.progress.ProgressLines`, or anything else that ``on_line`` understands. Running out of
+how far it is writes `supervision.progress.ProgressLines`, or anything else that ``on_line`` understands; one in Python
+registers ``faulthandler`` for SIGQUIT, so that it says where it hung when it is ended. Running out of
 memory and failures of the runtime are raised, classified; what another exit code means is for the backend to say. It
 puts ``{"image": ran.image.to_dict()}`` into what `sort` returns, and `images.container_settings` into its settings.
 """

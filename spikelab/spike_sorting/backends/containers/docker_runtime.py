@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
 from spikelab.spike_sorting.backends.containers.errors import explained, sdk
-from spikelab.spike_sorting.backends.containers.runtime import ContainerSpec, Ended, Image
+from spikelab.spike_sorting.backends.containers.runtime import ContainerSpec, Ended, Image, Removed
+from spikelab.spike_sorting.supervision.process import STACKS_BEGIN
 
 _ANSWER_S = 60
 """The daemon may be busy with something large."""
+_QUIT_S = 2
+"""A program that dumps its stacks does so at once."""
+_STACKS = re.compile(r"^(?:Current t|T)hread 0x", re.MULTILINE)
+_STACK_LINES = 100
 _LINE_BYTES = 10_000
 _LOG_OPTIONS = {"max-size": "10m", "max-file": "2"}
 """The daemon's own copy of what a container prints; ours is the log of the run."""
@@ -43,6 +49,8 @@ class DockerRuntime:
         started = DockerContainer(container)
         try:
             with explained():
+                # Before it starts: what is asked for later, as `docker logs` does, may lack the last lines.
+                started.listen()
                 container.start()
                 container.reload()
         except BaseException:
@@ -50,14 +58,16 @@ class DockerRuntime:
             raise
         return started
 
-    def remove_labelled(self, labels: Mapping[str, str]) -> list[str]:
-        """Kill and remove all containers that carry all of `labels`; return their names."""
+    def remove_labelled(self, labels: Mapping[str, str]) -> list[Removed]:
+        """End and remove all containers that carry all of `labels`; a program that can says where it was."""
         wanted = {"label": [f"{name}={value}" for name, value in labels.items()]}
         with explained():
             found = self._client.containers.list(all=True, filters=wanted, ignore_removed=True)
+        removed = []
         for container in found:
+            removed.append(Removed(str(container.name), _stacks(container)))
             DockerContainer(container).remove()
-        return [str(container.name) for container in found]
+        return removed
 
     def close(self) -> None:
         """Close the connections to the daemon."""
@@ -75,6 +85,11 @@ class DockerContainer:
 
     def __init__(self, container: Any) -> None:
         self._container = container
+        self._stream: Any = None
+
+    def listen(self) -> None:
+        """Have what it prints from now on kept for `lines`."""
+        self._stream = self._container.attach(stream=True, stdout=True, stderr=True)
 
     @property
     def pid(self) -> int | None:
@@ -84,7 +99,7 @@ class DockerContainer:
     def lines(self) -> Iterator[str]:
         """Yield what it prints on both of its streams, line by line as it comes."""
         with explained():
-            yield from _lines(self._container.logs(stream=True, follow=True))
+            yield from _lines(self._stream)
 
     def wait(self) -> Ended:
         """Return how it ended."""
@@ -95,6 +110,8 @@ class DockerContainer:
 
     def remove(self) -> None:
         """Kill it if it still runs, and remove it; one that is gone, or that somebody else removes now, is no fault."""
+        if self._stream is not None:
+            self._stream.close()
         errors = sdk().errors
         with explained(), suppress(errors.NotFound):
             try:
@@ -102,6 +119,19 @@ class DockerContainer:
             except errors.APIError as error:
                 if "is already in progress" not in str(error):
                     raise
+
+
+def _stacks(container: Any) -> str:
+    """Return the stacks that `container` prints when it is told to quit; it is removed whatever it does."""
+    # Not SIGABRT: the program that stands before all others in a container does not pass that on.
+    with suppress(sdk().errors.DockerException, OSError):
+        container.kill("SIGQUIT")
+        container.wait(timeout=_QUIT_S)
+    with suppress(sdk().errors.DockerException, OSError):
+        said = container.logs(tail=_STACK_LINES).decode("utf-8", errors="replace")
+        if begins := _STACKS.search(said):
+            return f"{STACKS_BEGIN}: told to end\n\n{said[begins.start() :]}"
+    return ""
 
 
 def _options(spec: ContainerSpec) -> dict[str, Any]:

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from spikelab.spike_sorting._exceptions import DockerEnvironmentError
-from spikelab.spike_sorting.backends.containers.runtime import Runtime
+from spikelab.spike_sorting.backends.containers.runtime import Removed, Runtime
+from spikelab.spike_sorting.supervision import host
 from spikelab.spike_sorting.supervision.publish import publish_json
 from spikelab.spike_sorting.supervision.sweep import RUN_COOKIE, has_cookie
 
@@ -45,9 +46,14 @@ class Note:
         publish_json(path, {"schema": 1, "labels": dict(self.labels), "pid": self.pid})
 
 
-def labels_for(run_id: str, folder: Path, host_name: str) -> dict[str, str]:
+def labels_for(run_id: str, folder: Path) -> dict[str, str]:
     """Return the labels of a container of the run `run_id` with the intermediate `folder`."""
-    return {f"{_LABEL}run": run_id, f"{_LABEL}folder": str(folder), f"{_LABEL}host": host_name}
+    return {f"{_LABEL}run": run_id, **_labels_of_folder(folder)}
+
+
+def _labels_of_folder(folder: Path) -> dict[str, str]:
+    """Return what finds the containers of a folder where the note is gone, be it with the folder."""
+    return {f"{_LABEL}folder": str(folder), f"{_LABEL}host": host.host_name()}
 
 
 def read_note(path: Path) -> Note | None:
@@ -88,10 +94,10 @@ def sweep(path: Path) -> str | None:
     return (done.stderr.strip() or f"exit {done.returncode}").splitlines()[-1] if done.returncode else None
 
 
-def remove_noted(path: Path, runtime: Runtime) -> list[str]:
-    """Remove the containers that the note at `path` tells of, and the note; return their names."""
-    note = read_note(path)
-    removed = [] if note is None else list(runtime.remove_labelled(note.labels))
+def remove_noted(path: Path, runtime: Runtime) -> list[Removed]:
+    """Remove the containers that the note at `path` tells of, and the note."""
+    note = read_note(path) or Note(_labels_of_folder(path.parent))
+    removed = list(runtime.remove_labelled(note.labels))
     path.unlink(missing_ok=True)
     return removed
 
@@ -99,21 +105,21 @@ def remove_noted(path: Path, runtime: Runtime) -> list[str]:
 def main(arguments: list[str]) -> int:
     """End what is left, and say so."""
     path = Path(arguments[0])
-    if not path.exists():
+    if path.parent.exists() and not path.exists():
         return 0
     from spikelab.spike_sorting.backends.containers.docker_runtime import DockerRuntime
 
     try:
         runtime = DockerRuntime()
         try:
-            names = remove_noted(path, runtime)
+            removed = remove_noted(path, runtime)
         finally:
             runtime.close()
     except DockerEnvironmentError as error:
         sys.stderr.write(f"a container may be left, see {path}: {error}\n")
         return 1
-    for name in names:
-        sys.stdout.write(f"removed the container {name}\n")
+    for container in removed:
+        sys.stdout.write(f"removed the container {container.name}\n{container.stacks}")
     return 0
 
 

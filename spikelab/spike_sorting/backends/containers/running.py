@@ -40,6 +40,8 @@ _PASSED_ON = (
     RUN_COOKIE,
 )
 """Variables of a worker that are for what it runs, too."""
+BINDS_VARIABLE = "SPIKELAB_CONTAINER_BIND"
+"""Names files and folders that every container sees, unchangeable: an image may count on something of this machine."""
 _LEFT_TO_OTHERS = 0.05
 """Share of the free memory that a container does not get: before the machine runs out, it does."""
 _TAIL_LINES = 30
@@ -111,7 +113,7 @@ def run_contained(
     runtime = runtime or DockerRuntime()
     try:
         image = _image(job, runtime)
-        spec = _spec(job, image, command, (reads, writes), environment or {})
+        spec = _spec(job, image, command, _binds(job, reads, writes), environment or {})
         note_path = job.run.container_note
         Note(spec.labels).write(note_path)
         container = runtime.start(spec)
@@ -137,14 +139,10 @@ def _spec(
     job: SortJob,
     image: Image,
     command: Sequence[str],
-    seen: tuple[Sequence[Bind | Path], Sequence[Path]],
+    binds: tuple[Bind, ...],
     environment: Mapping[str, str],
 ) -> ContainerSpec:
-    reads, writes = seen
     scratch = job.run.scratch
-    scratch.mkdir(parents=True, exist_ok=True)
-    binds = [bind if isinstance(bind, Bind) else Bind(bind) for bind in reads]
-    binds += [Bind(folder, is_writable=True) for folder in (job.folder, scratch, *writes)]
     run_id = os.environ.get(RUN_COOKIE, "inline")
     inherited = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     # The user has no entry in the image's list of users: what asks for a home or a name gets these.
@@ -152,14 +150,24 @@ def _spec(
     return ContainerSpec(
         image=image.name,
         command=tuple(command),
-        binds=tuple(binds),
+        binds=binds,
         folder=job.folder,
         environment={**inherited, **homes, "USER": "spikelab", "LOGNAME": "spikelab", **environment},
-        labels=labels_for(run_id, job.run.inter, host.host_name()),
+        labels=labels_for(run_id, job.run.inter),
         memory_bytes=memory_limit_bytes(job.config.execution.total_memory, free_memory_bytes()),
         user=f"{os.getuid()}:{os.getgid()}" if host.IS_POSIX else None,
         groups=tuple(str(group) for group in os.getgroups()) if host.IS_POSIX else (),
         with_gpus=_has_gpus() and _device(job.config) != "cpu",
+    )
+
+
+def _binds(job: SortJob, reads: Sequence[Bind | Path], writes: Sequence[Path]) -> tuple[Bind, ...]:
+    job.run.scratch.mkdir(parents=True, exist_ok=True)
+    everywhere = filter(None, os.environ.get(BINDS_VARIABLE, "").split(os.pathsep))
+    seen = [*map(Path, everywhere), *reads]
+    return (
+        *(bind if isinstance(bind, Bind) else Bind(bind) for bind in seen),
+        *(Bind(folder, is_writable=True) for folder in (job.folder, job.run.scratch, *writes)),
     )
 
 

@@ -105,6 +105,22 @@ class Ended:
     ran_out_of_memory: bool
 
 
+@dataclass(frozen=True)
+class Removed:
+    """A container that was ended and removed.
+
+    Parameters
+    ----------
+    name : str
+        Its name.
+    stacks : str
+        Where its program was, if it could say so when it was told to end; else empty.
+    """
+
+    name: str
+    stacks: str = ""
+
+
 class Container(Protocol):
     """A container that was started."""
 
@@ -135,8 +151,8 @@ class Runtime(Protocol):
         """Return a container that runs."""
         ...
 
-    def remove_labelled(self, labels: Mapping[str, str]) -> Sequence[str]:
-        """Kill and remove all containers that carry all of `labels`; return their names."""
+    def remove_labelled(self, labels: Mapping[str, str]) -> Sequence[Removed]:
+        """End and remove all containers that carry all of `labels`."""
         ...
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import faulthandler
 import json
 import logging
+import signal
 import sys
 import traceback
 from collections.abc import Mapping
@@ -97,7 +98,7 @@ def _rebuilt(failure: Mapping[str, Any]) -> Exception:
 def main(arguments: list[str]) -> int:
     """Do what the request says, and leave an answer, be it what went wrong."""
     orders_path, answer_path = map(Path, arguments)
-    faulthandler.enable(all_threads=True)
+    faulthandler.register(signal.SIGQUIT, all_threads=True, chain=True)
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stdout)
     orders = json.loads(orders_path.read_text(encoding="utf-8"))
     request = Request.from_dict(orders["request"])
