@@ -21,9 +21,6 @@ from spikelab.spike_sorting.supervision.sweep import RUN_COOKIE
 pytestmark = [
     pytest.mark.docker,
     pytest.mark.usefixtures("mounted"),
-    # The SDK leaves the sockets that it listens on to the garbage collector.
-    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 Make = Callable[..., SortJob]
 

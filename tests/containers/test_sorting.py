@@ -22,9 +22,6 @@ from spikelab.spike_sorting import SorterCrashedError, SortRunReport, sort_recor
 
 pytestmark = [
     pytest.mark.docker,
-    # The SDK leaves the sockets that it listens on to the garbage collector.
-    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
 COMPILED = """#!/bin/sh

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import gc
 import importlib.util
-import json
-import socketserver
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
+from docker_daemon import Story, docker_daemon
 
 from spikelab.spike_sorting._exceptions import DockerEnvironmentError, SorterNotInstalledError
 from spikelab.spike_sorting.config import KILOSORT4, RT_SORT_MEA, SortingPipelineConfig
 from spikelab.spike_sorting.preflight import raise_for
-from spikelab.spike_sorting.preflight.docker import check_docker
-from spikelab.spike_sorting.preflight.machine import DockerAnswer, ask_docker, check_installed
+from spikelab.spike_sorting.preflight.docker import check_docker, check_docker_gpu
+from spikelab.spike_sorting.preflight.machine import DockerAnswer, Driver, Gpu, ask_docker, check_installed
 from spikelab.spike_sorting.preflight.sorter import check_sorter
 
 Make = Callable[..., Any]
@@ -115,55 +112,21 @@ def test_another_digest_is_an_error(make_batch: Make, make_job: Make) -> None:
     assert OTHER in found.message
 
 
-class _Daemon(BaseHTTPRequestHandler):
-    """Answers what the Docker daemon answers to the three questions of the check."""
-
-    def do_GET(self) -> None:
-        path = self.path.removeprefix("/v1.44")
-        if path == "/version":
-            self._say({"ApiVersion": "1.44", "MinAPIVersion": "1.24"})
-        elif path == "/images/lab/ks4:1/json":
-            self._say({"Id": OTHER, "RepoDigests": [f"lab/ks4@{DIGEST}"]})
-        elif path == "/_ping":
-            self._say("OK")
-        else:
-            self._say({"message": f"No such image: {path}"}, 404)
-
-    def _say(self, value: object, status: int = 200) -> None:
-        body = json.dumps(value).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-    def address_string(self) -> str:
-        return "unix"
-
-
 @pytest.fixture
 def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A stand-in for the daemon, on a socket of its own."""
     pytest.importorskip("docker")
-    path = tmp_path / "docker.sock"
-    monkeypatch.setenv("DOCKER_HOST", f"unix://{path}")
-    with socketserver.ThreadingUnixStreamServer(str(path), _Daemon) as server:
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    images = {"lab/ks4:1": {"Id": OTHER, "RepoDigests": [f"lab/ks4@{DIGEST}"]}}
+    with docker_daemon(tmp_path / "docker.sock", Story(images)) as host:
+        monkeypatch.setenv("DOCKER_HOST", host)
         yield
-        server.shutdown()
-        thread.join()
 
 
 @pytest.mark.usefixtures("daemon")
 def test_reading_of_a_daemon_that_answers() -> None:
     """The daemon's own answer says which digests the image has, by name and by content."""
-    assert ask_docker("lab/ks4:1") == DockerAnswer(digests=(DIGEST, OTHER))
-    assert ask_docker(None) == DockerAnswer()
+    assert ask_docker("lab/ks4:1") == DockerAnswer(digests=(DIGEST, OTHER), runtimes=("runc",))
+    assert ask_docker(None) == DockerAnswer(runtimes=("runc",))
 
 
 @pytest.mark.usefixtures("daemon")
@@ -182,3 +145,17 @@ def test_reading_without_a_daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path / 'nobody.sock'}")
     assert ask_docker("lab/ks4:1").reason == "daemon_down"
     gc.collect()
+
+
+@pytest.mark.parametrize(
+    "runtimes, torch_device, n_found",
+    [(("runc",), "auto", 1), (("runc",), "cpu", 0), (("nvidia", "runc"), "auto", 0), (None, "auto", 0)],
+)
+def test_a_gpu_that_containers_may_not_get_is_told(
+    make_batch: Make, make_job: Make, runtimes: tuple[str, ...] | None, torch_device: str, n_found: int
+) -> None:
+    """Where there is a GPU and no runtime of NVIDIA's, a sort in a container may not start: that is said before."""
+    job = make_job(use_docker="lab/ks4:1", kilosort_params={"torch_device": torch_device})
+    driver = Driver("570.86", (12, 8), (Gpu("RTX", (8, 6), 10**10, 10**10),))
+    batch = make_batch(job, driver=lambda: driver, docker=lambda image: DockerAnswer(runtimes=runtimes))
+    assert [found.code for found in check_docker_gpu(batch)] == n_found * ["docker-gpu"]

@@ -112,6 +112,8 @@ class DockerContainer:
         """Kill it if it still runs, and remove it; one that is gone, or that somebody else removes now, is no fault."""
         if self._stream is not None:
             self._stream.close()
+            # The SDK ends the connection and keeps its files open.
+            self._stream._response.close()
         errors = sdk().errors
         with explained(), suppress(errors.NotFound):
             try:

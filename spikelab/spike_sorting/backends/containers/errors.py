@@ -33,8 +33,8 @@ def reason_of(error: BaseException) -> tuple[str, str]:
     for row in DOCKER:
         if row.matches(said, ""):
             return str(row.details["reason"]), row.message
-    # What is no answer of the daemon is a daemon that does not answer.
-    if isinstance(error, OSError) and getattr(error, "response", None) is None:
+    # What the daemon answers is an exception of the SDK; everything else says that it does not answer.
+    if isinstance(error, OSError) and not kind.__module__.startswith("docker."):
         return "daemon_down", "the Docker daemon does not answer, or not any more"
     return "other", "Docker cannot run the container"
 
