@@ -347,7 +347,7 @@ def test_kilosort2_says_what_is_missing(desk: Path, monkeypatch: pytest.MonkeyPa
         exec(KILOSORT2, {"sort_recording": sort_recording})
 
 
-@pytest.mark.parametrize("page", ["getting-started", "sorting", "overnight"])
+@pytest.mark.parametrize("page", ["getting-started", "sorting", "estimates", "overnight"])
 def test_the_pages_run_as_printed(page: str, desk: Path, said: dict[str, Any]) -> None:
     """What the pages of our own guide show works in the same folder, one block after the other."""
     shutil.copy(desk / "session1.raw.h5", desk / "session2.raw.h5")

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from spikelab.spike_sorting.samples.crossings import band_passed
 from spikelab.spike_sorting.samples.glance import Glance
 
 if TYPE_CHECKING:
@@ -127,10 +126,18 @@ def noise_levels(glance: Glance, band_Hz: tuple[float, float]) -> NDArray[np.flo
     median counts.
     """
     import numpy as np
+    from scipy.signal import butter, sosfiltfilt
 
     step = max(1, len(glance.windows) // _WINDOWS_FOR_NOISE)
-    filtered = (band_passed(window, glance.fs_Hz, band_Hz) for window in glance.windows[::step])
-    levels = [np.median(np.abs(window), axis=0) / 0.6745 for window in filtered]
+    high = min(band_Hz[1], 0.45 * glance.fs_Hz)
+    band = butter(3, (min(band_Hz[0], high / 2), high), "bandpass", fs=glance.fs_Hz, output="sos")
+    levels = []
+    for window in glance.windows[::step]:
+        finite = np.nan_to_num(window, posinf=0.0, neginf=0.0).astype(np.float32)
+        finite -= finite.mean(axis=0)
+        # Windows shorter than the filter's own ends are as they are.
+        filtered = sosfiltfilt(band, finite, axis=0).astype(np.float32) if len(finite) > 30 else finite
+        levels.append(np.median(np.abs(filtered), axis=0) / 0.6745)
     noise = np.array(levels, np.float64)
     silent = (noise <= 0).all(axis=0)
     return np.asarray(np.nanmedian(np.where((noise > 0) | silent, noise, np.nan), axis=0), np.float64)

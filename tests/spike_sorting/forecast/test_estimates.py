@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import REPOSITORY
 
 from spikelab.spike_sorting.config import KILOSORT4
 from spikelab.spike_sorting.costs import Range, Workload
@@ -72,6 +73,19 @@ def test_more_work_takes_longer(sorter: str, device: str) -> None:
     assert all(stage_seconds(one)[SORT] >= stage_seconds(work)[SORT] for one in larger)
     assert stage_seconds(larger[0])[SORT] > stage_seconds(work)[SORT]
     assert (model_of(work) is UNKNOWN) == (sorter == "somebody's")
+
+
+def test_the_page_has_the_coefficients() -> None:
+    """What docs/estimates.md says of each sorter is what is reckoned with."""
+    rows = [row.split("|") for row in (REPOSITORY / "docs" / "estimates.md").read_text(encoding="utf-8").splitlines()]
+    said = [[cell.strip() for cell in row[3:10]] for row in rows if len(row) == 10 and row[1].strip() == "sort"]
+    models = [*MODELS.values(), UNKNOWN]
+    for (start, samples, spikes, hour, drift, factor, _), model in zip(said, models, strict=True):
+        sort = model.sort
+        numbers = [float(cell or 0) for cell in (start, samples, spikes, hour)]
+        assert numbers == [sort.start_s, sort.per_gigasample_s, sort.per_megaspike_s, sort.per_hour_s]
+        assert drift.startswith(f"{100 * model.drift_share:.0f} %") == bool(model.drift_share)
+        assert float(factor) == pytest.approx(math.exp(1.2816 * model.log_spread), abs=0.06)
 
 
 def test_a_range_contains_its_best_guess_and_is_told_in_one_unit() -> None:
