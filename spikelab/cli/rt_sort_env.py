@@ -18,7 +18,7 @@ def build(folder: Path) -> int:
             provider = build_environment(folder, status.update)
     except FileExistsError as error:
         raise UsageProblem(str(error), "Name a folder that does not exist yet.") from error
-    say(console, f"{provider} is ready. Put this into your configuration:")
+    say(console, f"RT-Sort is ready, in the package {provider} of {folder}. Put this into your configuration:")
     say_whole(console, f'\n[rt_sort]\npython = "{provider.python}"\n')
     say(console, "or give it to one sort:")
     say_whole(console, f"\n    spikelab sort FILE --sorter rt_sort --set rt_sort_python={provider.python}")

@@ -169,21 +169,40 @@ class SorterConfig:
 class RTSortConfig:
     """Settings of RT-Sort."""
 
-    model_path: str | None = setting(None, "Folder with the detection model.", flat="rt_sort_model_path")
-    probe: Literal["mea", "neuropixels"] = setting("mea", "Kind of probe.", flat="rt_sort_probe")
-    device: str = setting("auto", "Device of the detection model: auto, cuda, cpu.", flat="rt_sort_device")
+    model_path: str | None = setting(
+        None,
+        "Folder with the detection model (init_dict.json, state_dict.pt); None: that of RT-Sort's package, or else the "
+        "small one that comes with spikelab.",
+        flat="rt_sort_model_path",
+    )
+    probe: Literal["mea", "neuropixels"] = setting(
+        "mea", "Kind of probe: decides thresholds, and the model where none is named.", flat="rt_sort_probe"
+    )
+    device: str = setting("auto", "Device of the detection model: auto, cuda, cuda:1, cpu.", flat="rt_sort_device")
     num_processes: int | None = setting(None, "Processes; None for one per core.", low=1, flat="rt_sort_num_processes")
     recording_window_ms: tuple[float, float] | None = setting(
-        None, "Part that is sorted (ms).", low=0, flat="rt_sort_recording_window_ms"
+        None,
+        "Part that is sorted, as (start, end) in ms of the recording; None: all of it.",
+        low=0,
+        flat="rt_sort_recording_window_ms",
     )
-    save_rt_sort_pickle: bool = setting(False, "Keep RT-Sort's own object.", flat="rt_sort_save_pickle")
+    save_rt_sort_pickle: bool = setting(
+        False, "Keep RT-Sort's own object, rt_sort.pickle, in the folder of the sorter.", flat="rt_sort_save_pickle"
+    )
     delete_inter: bool = setting(True, "Delete RT-Sort's traces after success.", flat="rt_sort_delete_inter")
     verbose: bool = setting(True, "Write RT-Sort's progress to the log.", flat="rt_sort_verbose")
     params: FrozenMap = setting(FrozenMap(), "Thresholds by RT-Sort's own names.", flat="rt_sort_params")
     detection_window_s: float | None = setting(
-        None, "Part on which sequences are found (s).", above=0, flat="rt_sort_detection_window_s"
+        None,
+        "Length of the part on which sequences are found (s), from the start of what is sorted; None: all of that.",
+        above=0,
+        flat="rt_sort_detection_window_s",
     )
-    python: str | None = setting(None, "Interpreter of the environment that has RT-Sort.", flat="rt_sort_python")
+    python: str | None = setting(
+        None,
+        "Interpreter of the environment that has RT-Sort, as spikelab rt-sort-env builds it; None: this one.",
+        flat="rt_sort_python",
+    )
 
     def __post_init__(self) -> None:
         check_settings(self)
