@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -42,6 +39,32 @@ class TestFake(BackendContract):
         """Its folder is on the path of this process."""
         with pytest.MonkeyPatch.context() as patch:
             patch.syspath_prepend(FAKE_SORTER)
+            yield
+
+
+_PAGE = (REPOSITORY / "docs" / "developing.md").read_text(encoding="utf-8").split("## A sorter of your own")[1]
+_BACKEND, _PROJECT, _TESTS = re.findall(r"```(?:python|toml)\n(.+?)```", _PAGE.split("\n## ")[0], re.DOTALL)
+_FOUND: dict[str, Any] = {}
+exec(_TESTS, _FOUND)
+
+
+class TestTroughs(_FOUND["TestTroughs"]):
+    """The sorter of a third party that docs/developing.md prints, with its tests, as it is once installed."""
+
+    @pytest.fixture(scope="class", autouse=True)
+    @classmethod
+    def machine(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+        """It is installed."""
+        site_packages = tmp_path_factory.mktemp("site-packages")
+        (site_packages / "troughs.py").write_text(_BACKEND)
+        information = site_packages / "troughs-1.0.dist-info"
+        information.mkdir()
+        (information / "METADATA").write_text("Metadata-Version: 2.1\nName: troughs\nVersion: 1.0\n")
+        groups = tomllib.loads(_PROJECT)["project"]["entry-points"]
+        lines = [line for name, points in groups.items() for line in (f"[{name}]", *map(" = ".join, points.items()))]
+        (information / "entry_points.txt").write_text("\n".join(lines))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.syspath_prepend(site_packages)
             yield
 
 
@@ -113,26 +136,3 @@ def test_one_script_sorts_with_all_of_them(
     exec(script, found)
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert found["agreement"].to_dict() == agreement.to_dict()
-
-
-def test_the_sorter_of_the_page_keeps_it(tmp_path: Path) -> None:
-    """docs/developing.md has a whole sorter of a third party: it is found once installed, and keeps the contract."""
-    page = (REPOSITORY / "docs" / "developing.md").read_text(encoding="utf-8")
-    section = page.split("## A sorter of your own")[1].split("\n## ")[0]
-    backend, project, tests = re.findall(r"```(?:python|toml)\n(.+?)```", section, re.DOTALL)
-    (tmp_path / "troughs.py").write_text(backend)
-    (tmp_path / "test_troughs.py").write_text(tests)
-    information = tmp_path / "troughs-1.0.dist-info"
-    information.mkdir()
-    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: troughs\nVersion: 1.0\n")
-    (points,) = tomllib.loads(project)["project"]["entry-points"].items()
-    lines = [f"[{points[0]}]", *(f"{name} = {where}" for name, where in points[1].items())]
-    (information / "entry_points.txt").write_text("\n".join(lines))
-    # The fake sorter, which works in the same way, has gone through the costly ones.
-    quick = ["-k", "not killed and not silent", "-p", "no:cacheprovider"]
-    command = [sys.executable, "-m", "pytest", "-q", *quick, "test_troughs.py"]
-    path = os.pathsep.join([str(tmp_path), str(REPOSITORY)])
-    environment = {**os.environ, "PYTHONPATH": path, "PYTEST_ADDOPTS": ""}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout
-    assert "19 passed" in done.stdout
