@@ -34,31 +34,41 @@ def psth_figure(units: Sequence[Unit], metadata: Mapping[str, Any]) -> tuple[int
     psth = peri_stimulus_histogram(sd, np.asarray(times_ms))
     order = np.argsort(np.nan_to_num(psth.latency_ms, nan=np.inf), kind="stable")
     names = [f"unit {html.escape(shown[row].unit_id)}" for row in order]
-    heat = {
-        "type": "heatmap",
-        "x": psth.centres_ms.tolist(),
-        "y": names,
-        "z": [[finite(rate, 4) for rate in psth.rates_Hz[row]] for row in order],
-        "colorscale": "Viridis",
-        "colorbar": {"title": {"text": "Hz", "side": "right"}, "thickness": 10, "outlinewidth": 0},
-        "hovertemplate": "%{y}<br>%{x} ms: %{z} Hz<extra></extra>",
-        "hoverongaps": False,
-    }
-    known = [row for row in order if np.isfinite(psth.latency_ms[row])]
-    latency = {
-        "type": "scatter",
-        "mode": "markers",
-        "x": [float(psth.latency_ms[row]) for row in known],
-        "y": [f"unit {html.escape(shown[row].unit_id)}" for row in known],
-        "marker": {"symbol": "line-ns-open", "size": 12, "color": "#D55E00", "line": {"width": 2}},
-        "hovertemplate": "%{y}<br>latency %{x} ms<extra></extra>",
-        "showlegend": False,
+    rates = [[finite(rate, 4) for rate in psth.rates_Hz[row]] for row in order]
+    latencies = {
+        name: float(psth.latency_ms[row]) for name, row in zip(names, order, strict=True) if psth.latency_ms[row] > 0
     }
     axes = {
         "xaxis": {"title": {"text": "after the event (ms)"}, "zeroline": False},
         "yaxis": {"autorange": "reversed", "type": "category", "automargin": True},
     }
-    return len(shown), {"data": [heat, latency], "layout": {**_BASE, **axes}}
+    drawn = [_heat(psth.centres_ms.tolist(), names, rates), _latencies(latencies)]
+    return len(shown), {"data": drawn, "layout": {**_BASE, **axes}}
+
+
+def _heat(centres_ms: list[float], names: list[str], rates_Hz: list[list[float | None]]) -> Figure:
+    return {
+        "type": "heatmap",
+        "x": centres_ms,
+        "y": names,
+        "z": rates_Hz,
+        "colorscale": "Viridis",
+        "colorbar": {"title": {"text": "Hz", "side": "right"}, "thickness": 10, "outlinewidth": 0},
+        "hovertemplate": "%{y}<br>%{x} ms: %{z} Hz<extra></extra>",
+        "hoverongaps": False,
+    }
+
+
+def _latencies(latencies_ms: Mapping[str, float]) -> Figure:
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "x": list(latencies_ms.values()),
+        "y": list(latencies_ms),
+        "marker": {"symbol": "line-ns-open", "size": 12, "color": "#D55E00", "line": {"width": 2}},
+        "hovertemplate": "%{y}<br>latency %{x} ms<extra></extra>",
+        "showlegend": False,
+    }
 
 
 def artifact_figures(pictures: Mapping[str, Any]) -> Iterator[tuple[str, str, int, Figure]]:

@@ -22,7 +22,7 @@ from spikelab.spike_sorting.stages.channels import prepared
 from spikelab.spike_sorting.stages.stage import StageRun, Summary
 from spikelab.spike_sorting.stages.stimulation import without_artifacts
 
-VERSION = 3
+VERSION = 4
 
 _READ_BY_OTHERS = (
     *("freq_min", "freq_max", "hdf5_plugin_path"),
