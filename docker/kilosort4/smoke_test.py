@@ -1,4 +1,4 @@
-"""Whether what is in this image works: Kilosort4's modules, `ps`, and a whole sort of two seconds of noise and spikes.
+"""Whether what is in this image works: Kilosort4's modules, `ps`, and a whole sort of four seconds of noise and spikes.
 
 Run as the command of the image, with no network and no spikelab: ``docker run --rm --network none IMAGE``.
 """
@@ -9,6 +9,8 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads that wait spin, and a busy machine stands still
 
 import numpy as np
 import torch

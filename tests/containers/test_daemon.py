@@ -40,7 +40,7 @@ def test_a_container_is_asked_for_with_all_its_limits(
     assert (ran.exit_code, ran.image.to_dict()) == (5, {"name": "lab/ks4:1", "digest": DIGEST})
     assert heard == list(ran.tail) == ["first", "second µV", "the last"]
     host, mounts = story.created["HostConfig"], story.created["HostConfig"]["Mounts"]
-    assert story.created["Cmd"] == ["program", "an argument"]
+    assert (story.created["Entrypoint"], story.created["Cmd"]) == (["program"], ["an argument"])
     assert story.created["User"] == f"{os.getuid()}:{os.getgid()}"
     assert story.created["WorkingDir"] == str(job.folder)
     assert (host["Memory"], host["MemorySwap"], host["NetworkMode"], host["Init"]) == (10**9, 10**9, "none", True)

@@ -45,7 +45,7 @@ class DockerRuntime:
     def start(self, spec: ContainerSpec) -> DockerContainer:
         """Return a container of `spec` that runs."""
         with explained():
-            container = self._client.containers.create(spec.image, list(spec.command), **_options(spec))
+            container = self._client.containers.create(spec.image, list(spec.command[1:]), **_options(spec))
         started = DockerContainer(container)
         try:
             with explained():
@@ -146,6 +146,8 @@ def _options(spec: ContainerSpec) -> dict[str, Any]:
     # Without swap: a sort that swaps takes days, and one that is killed is tried again with smaller settings.
     memory = {} if spec.memory_bytes is None else dict.fromkeys(("mem_limit", "memswap_limit"), spec.memory_bytes)
     return {
+        # In the place of what the image itself would start, which may take arguments of its own.
+        "entrypoint": [spec.command[0]],
         "mounts": mounts,
         "working_dir": str(spec.folder),
         "environment": dict(spec.environment),
