@@ -6,5 +6,7 @@ from __future__ import annotations
 def main() -> None:
     """Run the command that the arguments name, and end the process with its exit code."""
     from spikelab.cli.app import build_app
+    from spikelab.cli.completion import PROGRAM, get_ready
 
-    build_app()(prog_name="spikelab")
+    get_ready()
+    build_app()(prog_name=PROGRAM)

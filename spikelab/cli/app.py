@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from spikelab.cli.config_app import build_config_app
+from spikelab.cli.export_app import build_export_app
 from spikelab.cli.options import (
     AsJson,
     Assignments,
@@ -27,12 +28,13 @@ from spikelab.cli.options import (
     Recording,
     Recordings,
     Results,
+    Shell,
     Sorter,
     UnusedOnError,
 )
-from spikelab.cli.output import exit_codes, make_console, say
+from spikelab.cli.output import exit_codes, make_console, say, say_whole
 
-BEGIN, SORT, LOOK, PREPARE = "Begin here", "Sort", "Look", "Prepare"
+BEGIN, SORT, LOOK, PREPARE = "Begin here", "Sort", "Look and hand on", "Prepare"
 
 
 def build_app() -> typer.Typer:
@@ -48,11 +50,12 @@ def build_app() -> typer.Typer:
         (BEGIN, (doctor, demo)),
         (SORT, (estimate, preflight, sort, multistream)),
         (LOOK, (streams, status, watch, report, compare, clean)),
-        (PREPARE, (rt_sort_env, train_detector)),
+        (PREPARE, (rt_sort_env, train_detector, completion)),
     ):
         for command in commands:
             app.command(rich_help_panel=panel)(command)
     app.add_typer(build_config_app(), name="config", rich_help_panel=SORT)
+    app.add_typer(build_export_app(), name="export", rich_help_panel=LOOK)
     return app
 
 
@@ -88,7 +91,10 @@ def sort(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Sort recordings; the same command again continues where it stopped."""
+    """Sort recordings; the same command again continues.
+
+    What is sorted already is only looked up, and what was stopped goes on from its last step.
+    """
     from spikelab.cli.planning import Places
     from spikelab.cli.sort import Options, read_config, sort_files
 
@@ -113,7 +119,10 @@ def multistream(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Sort the streams of one file, such as the wells of a plate, each as a recording of its own."""
+    """Sort the streams of one file, such as the wells of a plate.
+
+    Each is a recording of its own, as with sort.
+    """
     from spikelab.cli.planning import Places
     from spikelab.cli.sort import Options, read_config, sort_streams
 
@@ -135,9 +144,10 @@ def preflight(
     parallel: Parallel = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check machine and recordings before a sort, and say how much disk and memory it will take.
+    """Check machine and recordings before a sort.
 
-    Takes the options of sort; of a file with several streams, all are checked.
+    Says how much disk, memory and time it will take, too. Takes the options of sort; of a file with several streams,
+    all are checked.
 
     Exit code 3: something speaks against a start; with --set preflight_strict=true, a warning is enough.
     """
@@ -160,9 +170,9 @@ def estimate(
     parallel: Parallel = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what sorts will take on this machine: time, disk, memory, each with its uncertainty.
+    """Say what sorts will take here: time, disk, memory.
 
-    Reads 30 s of each recording; of a file with several streams, of all of them.
+    Each with its uncertainty. Reads 30 s of each recording; of a file with several streams, of all of them.
 
     Exit code 1: some recordings cannot be read.
     """
@@ -177,7 +187,10 @@ def estimate(
 
 @exit_codes()
 def streams(file: Recording) -> None:
-    """List the streams (wells, probes) of a recording: channels, duration, sampling rate."""
+    """List the streams of a recording, such as wells or probes.
+
+    With channels, duration, sampling rate and shanks of each.
+    """
     from spikelab.cli.look import tell_streams
 
     raise typer.Exit(tell_streams(file))
@@ -185,7 +198,7 @@ def streams(file: Recording) -> None:
 
 @exit_codes()
 def status(folders: Folders, as_json: AsJson = False) -> None:
-    """Say where sorts stand: running, finished or not, how far, by whom."""
+    """Say where sorts stand: running or not, how far, by whom."""
     from spikelab.cli.status import tell_status
 
     raise typer.Exit(tell_status(folders, as_json=as_json))
@@ -211,10 +224,10 @@ def watch(
     ] = "127.0.0.1",
     open_browser: Annotated[bool, typer.Option("--open", metavar="", help="Open the page in a browser.")] = False,
 ) -> None:
-    """Show running sorts on a page in the browser: steps, memory, logs, failures.  Changes nothing.
+    """Show running sorts on a page in the browser.
 
-    The page is served to this machine alone. With another --host, its address has a token, without which nobody
-    gets an answer.
+    With steps, memory, logs and failures; it changes nothing. The page is served to this machine alone. With
+    another --host, its address has a token, without which nobody gets an answer.
     """
     from spikelab.cli.live.command import watch_folders
 
@@ -223,9 +236,10 @@ def watch(
 
 @exit_codes()
 def clean(folders: Folders, dry_run: CleanDryRun = False) -> None:
-    """Remove what no result needs: copies, checkpoints, half-written files.
+    """Remove what no result needs, such as checkpoints.
 
-    Results and finished stages stay, so that the same command still finds them.
+    Copies, checkpoints and half-written files go. Results and finished stages stay, so that the same command still
+    finds them.
 
     A sort that is running is left as it is; one that did not finish will repeat the stage that it was in.
     """
@@ -238,7 +252,7 @@ def clean(folders: Folders, dry_run: CleanDryRun = False) -> None:
 def report(
     folder: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Results folder.")],
 ) -> None:
-    """Write the report of a sort again, and say in short what is in it."""
+    """Write the report of a sort again, and sum it up."""
     from spikelab.cli.look import tell_report
 
     raise typer.Exit(tell_report(folder))
@@ -259,7 +273,10 @@ def compare(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare sorts of one recording, of any sorters: which units several of them have found."""
+    """Compare sorts of one recording, of any sorters.
+
+    Says which units several of them have found.
+    """
     from spikelab.cli.compare import tell_agreement
 
     raise typer.Exit(tell_agreement(results, delta_ms=delta_ms, min_agreement=min_agreement, out=out, as_json=as_json))
@@ -272,7 +289,9 @@ def doctor(
         bool, typer.Option("--bundle", metavar="", help="Write a zip for a bug report into the current folder.")
     ] = False,
 ) -> None:
-    """Check this machine: what is installed, what is missing, what to do.  Exit code 0: Kilosort4 can sort here.
+    """Check this machine: what is missing, and what to do.
+
+    Exit code 0: Kilosort4 can sort here.
 
     Sorts in and below the folders are looked at, too: which run, which a crash has left, what only takes room.
 
@@ -301,7 +320,7 @@ def demo(
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", metavar="", help="A shorter recording, for the impatient.")] = False,
 ) -> None:
-    """Simulate a two-well recording, sort it, and compare the result with the truth."""
+    """Simulate two wells, sort them, and compare with the truth."""
     from spikelab.cli.demo import FULL_S, QUICK_S, run_demo
 
     default_s = QUICK_S if quick else FULL_S
@@ -324,7 +343,10 @@ def train_detector(
     steps: Annotated[int, typer.Option("--steps", metavar="N", min=1, help="Steps of training.")] = 1000,
     seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Decides everything random.")] = 0,
 ) -> None:
-    """Train the detection model of RT-Sort on sorted or simulated recordings, in minutes and without a GPU."""
+    """Train the detection model of RT-Sort, without a GPU.
+
+    On sorted or simulated recordings, in minutes.
+    """
     from spikelab.cli.training import Training, train
 
     raise typer.Exit(train(Training(folder.absolute(), tuple(results or ()), simulated, seconds, steps, seed)))
@@ -334,7 +356,22 @@ def train_detector(
 def rt_sort_env(
     folder: Annotated[Path, typer.Argument(help="Folder to build it in; a new one, or one that was begun.")],
 ) -> None:
-    """Build the environment in which RT-Sort runs, and check it; say how to use it."""
+    """Build and check the environment in which RT-Sort runs."""
     from spikelab.cli.rt_sort_env import build
 
     raise typer.Exit(build(folder.expanduser().absolute()))
+
+
+@exit_codes()
+def completion(shell: Annotated[Shell, typer.Argument(help="Your shell.")]) -> None:
+    """Print what lets the Tab key complete commands.
+
+    For bash: put eval "$(spikelab completion bash)" into ~/.bashrc
+
+    For zsh: put eval "$(spikelab completion zsh)" into ~/.zshrc, below compinit
+
+    For fish: spikelab completion fish > ~/.config/fish/completions/spikelab.fish
+    """
+    from spikelab.cli.completion import script
+
+    say_whole(make_console(), script(shell.value))

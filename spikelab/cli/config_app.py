@@ -15,6 +15,7 @@ def build_config_app() -> typer.Typer:
     """Return the group of commands about settings."""
     app = typer.Typer(
         no_args_is_help=True,
+        short_help="Show, compare, or begin a file of settings.",
         help="Show the settings, compare a file of them with the preset, or begin such a file.",
         context_settings={"help_option_names": ["-h", "--help"]},
     )

@@ -23,6 +23,35 @@ class Probe(str, Enum):
     NEUROPIXELS = "neuropixels"
 
 
+class FigureFormat(str, Enum):
+    """Kinds of files of figures."""
+
+    PNG = "png"
+    SVG = "svg"
+
+
+class Shell(str, Enum):
+    """Shells whose Tab key can complete commands."""
+
+    BASH = "bash"
+    ZSH = "zsh"
+    FISH = "fish"
+
+
+def _sorters(typed: str) -> list[str]:
+    """Return the sorters whose names begin with what is `typed`."""
+    from spikelab.spike_sorting.config import available_sorters
+
+    return [name for name in available_sorters() if name.startswith(typed)]
+
+
+def _settings(typed: str) -> list[str]:
+    """Return the settings whose names begin with what is `typed`."""
+    from spikelab.spike_sorting.config import flat_settings
+
+    return [f"{name}=" for name in flat_settings() if name.startswith(typed)]
+
+
 Recording = Annotated[Path, typer.Argument(exists=True, help="Recording: a file or a folder.")]
 Recordings = Annotated[list[Path], typer.Argument(exists=True, help="Recordings, or folders of recordings.")]
 Folders = Annotated[
@@ -34,14 +63,19 @@ DoctorFolders = Annotated[
     typer.Argument(exists=True, file_okay=False, help="Folders with sorts.  (default: the current one)"),
 ]
 Sorter = Annotated[
-    str | None, typer.Option("--sorter", metavar="NAME", help="Sorter, for its preset.  (default: kilosort4)")
+    str | None,
+    typer.Option(
+        "--sorter", metavar="NAME", autocompletion=_sorters, help="Sorter, for its preset.  (default: kilosort4)"
+    ),
 ]
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", exists=True, dir_okay=False, help="Settings in a TOML file.")
 ]
 Assignments = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="One setting, such as snr_min=6; may be repeated."),
+    typer.Option(
+        "--set", metavar="KEY=VALUE", autocompletion=_settings, help="One setting, such as snr_min=6; may be repeated."
+    ),
 ]
 Results = Annotated[
     Path | None,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from spikelab._lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from spikelab.spike_sorting.analyzers import export_analyzer
     from spikelab.spike_sorting.api import estimate, load_results, sort_multistream, sort_recording, sort_stim_recording
     from spikelab.spike_sorting.backends.kilosort4.advisor import Recommendation, Recommendations, recommend_settings
     from spikelab.spike_sorting.comparing import compare_results
@@ -63,6 +64,7 @@ _HOMES = {
     "check_probe": "probes.dictionary",
     "compare_results": "comparing",
     "estimate": "api",
+    "export_analyzer": "analyzers",
     "load_results": "api",
     "probe_dictionary": "probes.dictionary",
     "probe_from_dictionary": "probes.dictionary",
@@ -87,6 +89,7 @@ __all__ = [  # noqa: PLE0604 - the names of the errors are strings
     "check_probe",
     "compare_results",
     "estimate",
+    "export_analyzer",
     "load_results",
     "probe_dictionary",
     "probe_from_dictionary",

@@ -130,6 +130,7 @@ def succeeded(work: Work) -> RecordingResult:
     summary = present[EXPORT]["summary"]
     return replace(
         _result(work, SUCCESS),
+        analyzer_folder=None if work.job.config.execution.delete_inter else str(work.job.run.analyzer),
         n_units=summary["n_units"],
         n_curated_units=summary["n_curated_units"],
         n_spikes=summary["n_spikes"],

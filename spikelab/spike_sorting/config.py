@@ -285,6 +285,7 @@ class FigureConfig:
 
     create_figures: bool = setting(True, "Draw the figures of the report.")
     create_unit_figures: bool = setting(False, "Draw one figure per unit (slow for many units).")
+    figure_format: Literal["png", "svg"] = setting("png", "Kind of file of saved figures; svg for editing and print.")
     dpi: int = setting(150, "Resolution of saved figures (dots per inch).", low=30, high=1200)
     font_size: float = setting(10.0, "Font size (pt).", above=0)
     color_kept: str = setting("#0072B2", "Colour of units that passed.")

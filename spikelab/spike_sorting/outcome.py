@@ -58,6 +58,9 @@ class RecordingResult:
         Name and source of the recording.
     results_folder : str
         Where everything lies.
+    analyzer_folder : str or None
+        SpikeInterface's ``SortingAnalyzer`` of all units, for ``spikeinterface.load_sorting_analyzer``; None after a
+        failure, and where intermediate files are not kept.
     status : str
         "success", "interrupted", "skipped", "failed", or the status of the classified error.
     wall_time_s : float
@@ -101,6 +104,7 @@ class RecordingResult:
     stage: str | None = None
     retries_used: int = 0
     log_path: str | None = None
+    analyzer_folder: str | None = None
     peak_host_ram_pct: float | None = None
     peak_gpu_used_pct: float | None = None
     min_disk_free_gb: float | None = None

@@ -7,12 +7,14 @@ import sys
 from importlib.metadata import version
 
 import pytest
+from typer.testing import CliRunner
 
 from spikelab.cli.app import build_app
 
 COMMANDS = [
     "clean",
     "compare",
+    "completion",
     "demo",
     "doctor",
     "estimate",
@@ -27,6 +29,7 @@ COMMANDS = [
     "watch",
 ]
 SETTINGS = ["diff", "init", "show"]
+FORMATS = ["analyzer", "figures", "nwb", "phy", "pynapple"]
 
 
 def test_help_lists_exactly_the_commands_there_are(spikelab):
@@ -34,7 +37,7 @@ def test_help_lists_exactly_the_commands_there_are(spikelab):
     said = spikelab("--help").output
     names = (command.callback.__name__.replace("_", "-") for command in build_app().registered_commands)
     assert sorted(names) == COMMANDS
-    for command in (*COMMANDS, "config"):
+    for command in (*COMMANDS, "config", "export"):
         assert f" {command} " in said
 
 
@@ -45,12 +48,22 @@ def test_help_on_settings_lists_its_commands(spikelab):
         assert f" {command} " in said
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, *(f"config {name}" for name in SETTINGS)])
+@pytest.mark.parametrize(
+    "command", [*COMMANDS, *(f"config {name}" for name in SETTINGS), *(f"export {name}" for name in FORMATS)]
+)
 def test_every_command_explains_itself(spikelab, command):
     """A command's help begins with a sentence and exits with 0."""
     result = spikelab(*command.split(), "--help")
     assert result.exit_code == 0
     assert f"{command} [OPTIONS]" in result.output
+
+
+def test_help_fits_on_a_screen():
+    """At 80 columns each command has one line, in groups, and all of them fit on a screen of 45 lines."""
+    said = CliRunner(env={"COLUMNS": "80"}).invoke(build_app(), ["--help"]).output.splitlines()
+    begun = [line.split()[1] for line in said if line.startswith("│ ")]
+    assert sorted(set(begun) - {"--version", "--help"}) == sorted([*COMMANDS, "config", "export"])
+    assert len(said) <= 45
 
 
 def test_version_is_that_of_the_package(spikelab):

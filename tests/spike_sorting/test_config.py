@@ -115,6 +115,7 @@ CONTRACT: dict[str, dict[str, Any]] = {
     "figures": {
         "create_figures": True,
         "create_unit_figures": False,
+        "figure_format": "png",
         "dpi": 150,
         "font_size": 10.0,
         "color_kept": "#0072B2",

@@ -115,7 +115,12 @@ def others() -> list[tuple[str, Any]]:
 
 def other_value(value: Any, annotation: str, name: str) -> Any:
     """Return a value that the setting takes and does not have."""
-    choices = {"runner": "inline", "tee_log_policy": "gzip_on_success", "rt_sort_probe": "neuropixels"}
+    choices = {
+        "figure_format": "svg",
+        "runner": "inline",
+        "tee_log_policy": "gzip_on_success",
+        "rt_sort_probe": "neuropixels",
+    }
     choices |= {"stim_method": "blank", "stim_peak_mode": "up_edge", "stim_multi_peak_select": "last"}
     if name in choices:
         return choices[name]

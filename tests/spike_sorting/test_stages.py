@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +21,7 @@ from spikelab.spike_sorting.backends.base import Sorting
 from spikelab.spike_sorting.config import KILOSORT4
 from spikelab.spike_sorting.jobs import Job, plan
 from spikelab.spike_sorting.pipeline import STAGES
+from spikelab.spike_sorting.run_folder import RunFolder
 from spikelab.spike_sorting.stages.sort import write_spikes
 from spikelab.spike_sorting.stages.stage import ensure
 from spikelab.spikedata import SpikeData
@@ -135,7 +141,7 @@ def test_analyzer_opens_in_spikeinterface(assembled):
 
 
 def test_each_unit_kept_has_its_picture(assembled):
-    """create_unit_figures draws the units kept, at the resolution of the settings."""
+    """create_unit_figures draws the units kept, at the resolution of the settings, as PNG unless SVG is asked for."""
     from struct import unpack
 
     _, _, job = assembled
@@ -262,3 +268,43 @@ def test_curation_takes_the_weak_away_and_says_why(assembled):
     assert history["curated_final"] == [u["unit_id"] for u in curated.neuron_attributes]
     assert weakest not in history["curated_final"]
     assert len(history["initial"]) == sd.N
+
+
+VIEW = """
+import sys
+from spikelab.spike_sorting import export_analyzer
+results, merged, folder = sys.argv[1:]
+export_analyzer(results, folder + "/kept")
+export_analyzer(results, folder + "/all", all_units=True)
+print(export_analyzer(merged, folder + "/merged"))
+"""
+
+
+def test_analyzer_for_viewers_has_the_units_kept_as_they_are(assembled, tmp_path):
+    """export_analyzer gives units, also merged ones, with the traces and what spikeinterface-gui shows of them."""
+    _, sd, job = assembled
+    job.run.claim({})
+    merged = RunFolder(job.run.inter, tmp_path / "results")
+    shutil.copytree(job.run.results, merged.results)
+    merged.config_used.write_text(json.dumps({"config": job.config.to_dict()}))
+    one, two = sd.train[:2]
+    sd.subset([0]).replace(
+        train=[np.sort(np.concatenate([one, two]))],
+        neuron_attributes=[{"unit_id": 0, "merged_from": [0, 1]}],
+    ).save(merged.curated)
+    # Not compiled: that takes longer than to compare four templates.
+    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
+    command = [sys.executable, "-c", VIEW, job.run.results, merged.results, tmp_path]
+    done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
+    assert done.stdout == f"{tmp_path / 'merged'}\n", done.stderr
+    assert "serializable" not in done.stderr
+
+    shown = {"unit_locations", "templates", "spike_amplitudes", "correlograms", "template_similarity"}
+    viewed = {name: spikeinterface.load_sorting_analyzer(tmp_path / name) for name in ("kept", "all", "merged")}
+    for analyzer in viewed.values():
+        assert analyzer.has_recording()
+        assert shown | {"noise_levels", "quality_metrics"} <= set(analyzer.get_loaded_extension_names())
+    kept = SpikeData.load(job.run.curated).get_neuron_attribute("unit_id").tolist()
+    assert viewed["kept"].unit_ids.tolist() == kept
+    assert len(viewed["all"].unit_ids) == sd.N > len(kept)
+    assert viewed["merged"].sorting.count_num_spikes_per_unit() == {0: one.size + two.size}

@@ -47,6 +47,7 @@ def to_html(facts: Facts) -> str:
             color_removed=_color(figures.color_removed, "#D55E00"),
             label_kept=figures.label_kept,
             label_removed=figures.label_removed,
+            image_format=figures.figure_format,
             image_scale=round(figures.dpi / _SCREEN_DPI, 3),
             font_px=round(figures.font_size * 1.2, 1),
             with_bars=figures.create_figures,

@@ -22,7 +22,7 @@ _USUAL_FONT = FigureConfig().font_size
 def write_unit_figures(
     sd: SpikeData, folder: Path, options: FigureConfig, report: Callable[[float], object] = lambda _: None
 ) -> list[Path]:
-    """Write ``unit_<id>.png`` for each unit into `folder`, which is made; return the files.
+    """Write ``unit_<id>.png``, or ``.svg``, for each unit into `folder`, which is made; return the files.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def write_unit_figures(
     folder : Path
         Where to.
     options : FigureConfig
-        Resolution and size of the text.
+        Kind of file, resolution and size of the text.
     report : callable
         Told of the share that is done (0 to 1).
     """
@@ -39,7 +39,7 @@ def write_unit_figures(
     files = []
     for number, unit in enumerate(sd.neuron_attributes):
         # Names of units come from sorters, and may be anything.
-        files.append(folder / f"unit_{re.sub(r'[^-.A-Za-z0-9]+', '_', str(unit['unit_id']))}.png")
+        files.append(folder / f"unit_{re.sub(r'[^-.A-Za-z0-9]+', '_', str(unit['unit_id']))}.{options.figure_format}")
         unit_figure(sd, number, options).savefig(files[-1], dpi=options.dpi)
         report((number + 1) / sd.N)
     return files

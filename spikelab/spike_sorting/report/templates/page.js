@@ -33,7 +33,10 @@ function draw() {
       displaylogo: false,
       displayModeBar: canvas.closest(".tiles") ? false : "hover",
       modeBarButtons: [["toImage", "pan2d", "resetScale2d"]],
-      toImageButtonOptions: { scale: Number(document.body.dataset.imageScale) },
+      toImageButtonOptions: {
+        format: document.body.dataset.imageFormat,
+        scale: Number(document.body.dataset.imageScale),
+      },
     });
   }
 }
