@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from spikelab.spike_sorting import sources
@@ -32,7 +33,8 @@ from spikelab.spike_sorting.remarks import remark
 from spikelab.spike_sorting.run_folder import RunFolder
 from spikelab.spike_sorting.stages import scan
 from spikelab.spike_sorting.stages.stage import Phase, Stage, stage_keys
-from spikelab.spike_sorting.work import Work
+from spikelab.spike_sorting.supervision.progress import Progress
+from spikelab.spike_sorting.work import Observer, Use, Work
 
 _log = logging.getLogger(__name__)
 
@@ -130,4 +132,10 @@ def _work_on_window(work: Work, start_s: float, end_s: float) -> Work:
     job = Job("canary", source, RunFolder(folder, folder / "results"), config)
     job.run.results.mkdir(parents=True, exist_ok=True)
     keys = stage_keys(work.stages, config, sources.identity(source), source.to_dict())
-    return replace(work, job=job, keys=keys, started_s=time.monotonic(), attempts=[], remarks=[])
+    told = None if work.observer is None else partial(_tell_of, work.observer, work.job)
+    return replace(work, job=job, observer=told, keys=keys, started_s=time.monotonic(), attempts=[], remarks=[])
+
+
+def _tell_of(observer: Observer, job: Job, _canary: Job, progress: Progress, use: Use) -> None:
+    """Tell how far the canary of `job` is: who looks on knows recordings alone."""
+    observer(job, replace(progress, step=f"canary, {progress.step}" if progress.step else "canary"), use)

@@ -136,6 +136,20 @@ def test_short_recordings_send_no_canary(file, run, options):
     assert canary_events(run) == []
 
 
+def test_the_command_line_shows_the_canary(file, tmp_path):
+    """Whoever looks on is told of the canary as a step of its recording, and of its failure."""
+    folders = ("--results", tmp_path / "results", "--intermediate", tmp_path / "inter")
+    wanted = ("canary_first_n_s=2", "kilosort_params.behaviour=segfault", "preflight=false", "n_jobs=1")
+    options = [option for setting in wanted for option in ("--set", setting)]
+    command = ["sort", file, "--sorter", "fake", *folders, *options]
+    done = subprocess.run(
+        [sys.executable, "-c", "from spikelab.cli import main; main()", *map(str, command)],
+        env=with_fake_sorter(), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "[1/1] culture.raw.h5: sort, canary" in done.stdout
+    assert "failed (sorter_crashed)" in done.stdout
+
+
 def test_the_canary_leaves_nothing(file, run):
     """Its folders are gone, and the result is that of a sort without one."""
     record = sort(file, run, canary_first_n_s=2)
