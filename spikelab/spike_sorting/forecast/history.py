@@ -129,9 +129,18 @@ def _read(line: str) -> FormerRun | None:
         if values["host"] != socket.gethostname():
             return None
         took_s = {stage: float(values["took_s"][stage]) for stage in (SORT, WAVEFORMS, OTHER)}
-        return FormerRun(Workload(**values["workload"]), took_s)
+        run = FormerRun(Workload(**values["workload"]), took_s)
+        return run if _is_possible(run) else None
     except (ValueError, TypeError, LookupError, AttributeError):  # torn, or of another version
         return None
+
+
+def _is_possible(run: FormerRun) -> bool:
+    """Return whether `run` can be reckoned with: one that cannot would be in the way of every later sort."""
+    work = run.workload
+    sizes = (work.n_channels, work.fs_Hz, work.duration_s, work.n_parallel)
+    counts = (work.spikes_Hz, *run.took_s.values())
+    return all(0 < size < math.inf for size in sizes) and all(0 <= count < math.inf for count in counts)
 
 
 # ------------------------------------------------------------------------------------------------- what they teach

@@ -140,14 +140,29 @@ def test_sorts_of_another_sorter_or_device_teach_nothing() -> None:
     assert estimated(took(WORK, 2.0)).n_former_runs == 1
 
 
+IMPOSSIBLE: tuple[dict[str, Any], ...] = (
+    {"n_parallel": 0}, {"n_parallel": -1}, {"n_channels": "64"}, {"fs_Hz": None}, {"duration_s": float("inf")},
+    {"spikes_Hz": float("nan")}, {"took_s": float("inf")}, {"took_s": -1.0},
+)  # fmt: skip
+"""Changes of a line with which nothing can be reckoned."""
+
+
+def impossible(line: str, **change: Any) -> str:
+    values = json.loads(line)
+    if "took_s" in change:
+        return json.dumps({**values, "took_s": dict.fromkeys(values["took_s"], change["took_s"])})
+    return json.dumps({**values, "workload": {**values["workload"], **change}})
+
+
 def test_what_is_remembered_is_short_and_forgiving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lines that are torn, of another host or of another version are left out, and old lines go."""
+    """Lines that are torn, damaged, of another host or of another version are left out, and old lines go."""
     folder = tmp_path / "not there yet"
     for number in range(3):
         remember(took(WORK, 1.0 + number), folder)
     lines = (folder / NAME).read_text().splitlines()
     foreign = json.dumps({**json.loads(lines[0]), "host": "elsewhere"})
-    (folder / NAME).write_text("\n".join([*lines, foreign, lines[0][:40], "[]", '{"host": 1}']) + "\n")
+    wrong = [impossible(lines[0], **change) for change in IMPOSSIBLE]
+    (folder / NAME).write_text("\n".join([*lines, foreign, lines[0][:40], "[]", '{"host": 1}', *wrong]) + "\n")
     assert [run.took_s[SORT] for run in former_runs(folder)] == [took(WORK, 1.0 + n).took_s[SORT] for n in range(3)]
     (folder / NAME).write_text("\n".join(lines * 300) + "\n")
     remember(took(WORK, 7.0), folder)
