@@ -89,7 +89,8 @@ def _read(path: Path) -> Roster | None:
     except (OSError, ValueError, TypeError, LookupError):
         return None
     # A name leads nowhere else, whoever wrote it.
-    return Roster(path, card, n_parallel, tuple(path.parent / name for name in names if Path(name).name == name))
+    beside = (name for name in names if name not in {"", ".."} and Path(name).name == name)
+    return Roster(path, card, n_parallel, tuple(path.parent / name for name in beside))
 
 
 def _write(path: Path, names: Sequence[str], n_parallel: int) -> None:

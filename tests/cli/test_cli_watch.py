@@ -371,9 +371,15 @@ def test_who_waits_is_known_from_the_roster(tmp_path):
         assert kinds() == {"new": "waiting", "failed": "waiting", "done": "sorted"}
         (roster,) = read_rosters(folder)
         assert outlook.look().n_parallel == 2
-        dead = {**json.loads(roster.path.read_text()), "identity": "another boot", "recordings": ["new", "../escape"]}
+        dead = {
+            **json.loads(roster.path.read_text()),
+            "identity": "another boot",
+            "recordings": ["new", "../escape", "..", ""],
+        }
     assert kinds() == {"failed": "failed", "done": "sorted"}
     publish_json(folder / ".spikelab_batch_0.json", dead)
+    assert kinds() == {"new": "gone", "failed": "failed", "done": "sorted"}
+    publish_json(folder / ".spikelab_batch_0.json", {**dead, "pid": -1})
     assert kinds() == {"new": "gone", "failed": "failed", "done": "sorted"}
     with announced([folder / "later"], n_parallel=1):
         assert len(read_rosters(folder)) == 1, "what a dead batch left goes with the next"

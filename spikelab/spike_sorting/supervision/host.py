@@ -108,7 +108,7 @@ def _identity_without_proc(pid: int) -> str | None:
 
     try:
         return str(psutil.Process(pid).create_time())
-    except psutil.NoSuchProcess:
+    except (psutil.NoSuchProcess, ValueError):  # gone, or no number that a process can have
         return None
 
 
