@@ -6,7 +6,7 @@ import getpass
 import json
 import re
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 _HOMES = re.compile(r"""(?P<home>/home/|/Users/|[A-Za-z]:(?:\\\\|\\|/)Users(?:\\\\|\\|/))[^/\\"'\s:,;)\]]+""")
@@ -43,7 +43,7 @@ class Redactor:
     def of_this_machine(cls, more_hosts: Iterable[str] = ()) -> Redactor:
         """Return one that knows this user, this machine and `more_hosts`."""
         home, host = Path.home(), socket.gethostname()
-        users = {getpass.getuser(), home.name}
+        users = {_user(), home.name}
         return cls(users, {host, host.split(".")[0], socket.getfqdn(), *more_hosts} - {"localhost"}, [str(home)])
 
     def __call__(self, text: str) -> str:
@@ -64,11 +64,25 @@ class Redactor:
         return text
 
 
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a number without a name, as in a container
+        return ""
+
+
 def _any_of(names: Iterable[str], *, whole_words: bool) -> re.Pattern[str] | None:
     """Return what finds any of `names`, also as JSON writes them, the longest first."""
-    spelled = {form for name in names if len(name) > 1 for form in (name, json.dumps(name)[1:-1])}
+    spelled = {form for name in names if len(name) > 1 for form in _spellings(name)}
     if not spelled:
         return None
     either = "|".join(re.escape(form) for form in sorted(spelled, key=len, reverse=True))
     before, after = (r"(?<![A-Za-z0-9])", r"(?![A-Za-z0-9])") if whole_words else ("", _END_OF_NAME)
     return re.compile(f"{before}(?:{either}){after}", re.IGNORECASE)
+
+
+def _spellings(name: str) -> Iterator[str]:
+    """Return `name` as it is, as JSON writes it, and as JSON within JSON does, such as a recording in a job."""
+    for _ in range(3):
+        yield name
+        name = json.dumps(name)[1:-1]

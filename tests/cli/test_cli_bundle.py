@@ -5,7 +5,10 @@ from __future__ import annotations
 import getpass
 import io
 import json
+import os
 import socket
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -113,9 +116,30 @@ def test_the_bundle_has_what_is_needed_and_no_names(tmp_path, runs, monkeypatch)
         ('{"hostname": "anybody", "n": 1}', '{"hostname": "HOST", "n": 1}'),
         ("RIG7.lab.org, rig7:", "HOST, HOST:"),
         ('"/data/jos\\u00e9/x" of jos\\u00e9 and josé', '"/data/USER/x" of USER and USER'),
+        (r'{"description": "{\"path\": \"/data/jos\\u00e9/x\"}"}', r'{"description": "{\"path\": \"/data/USER/x\"}"}'),
         ("torch 2.13.0, 3.5 s, 12:30:01", "torch 2.13.0, 3.5 s, 12:30:01"),
     ],
 )
 def test_names_are_taken_out_wherever_they_stand(text, redacted):
     """Homes, users and hosts go, in paths, words and JSON; what only looks alike stays."""
     assert Redactor(["ada", "josé"], ["rig7", "rig7.lab.org"], ["/data/ada"])(text) == redacted
+
+
+_NAMELESS = """
+import codecs, os, stringprep
+from spikelab.cli.redaction import Redactor
+codecs.lookup("idna")  # that user may not read what this interpreter still has to load
+os.setuid(54321)
+print(Redactor.of_this_machine()("/home/ada/x"))
+"""
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root can become a user without a name")
+def test_a_user_without_a_name_can_make_a_bundle():
+    """In a container, a user is often a number alone; what is in the paths is taken out all the same."""
+    environment = {key: value for key, value in os.environ.items() if key not in {"LOGNAME", "USER", "LNAME"}}
+    environment |= {"HOME": "/", "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", _NAMELESS], env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "/home/USER/x\n"), done.stderr[-2000:]
