@@ -260,7 +260,7 @@ def _check_ours(job: Job) -> None:
 
 def _check_owner(job: Job) -> None:
     owner, ours = job.run.owner(), job.source.owner_card()
-    if owner is None or owner == ours or _was_moved(owner, ours):
+    if owner is None or owner == ours or _was_moved(owner, ours) or _was_unreadable(owner, ours):
         return
     there = _describe_owner(owner, "another recording")
     msg = (
@@ -275,6 +275,11 @@ def _was_moved(owner: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
     before, now = [[Path(file) for file in card.get("files", ())] for card in (owner, ours)]
     same_names = [path.name for path in before] == [path.name for path in now]
     return same_names and owner.get("stream_id") == ours["stream_id"] and not any(path.exists() for path in before)
+
+
+def _was_unreadable(owner: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
+    """Return whether both are one file which, then or now, could not be read, so that its stream is not known."""
+    return owner.get("files") == ours["files"] and None in (owner.get("stream_id"), ours["stream_id"])
 
 
 def _describe_owner(card: Mapping[str, Any], otherwise: str) -> str:

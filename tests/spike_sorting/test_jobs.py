@@ -252,6 +252,20 @@ def test_a_folder_of_another_well_names_both(files: Path, tmp_path: Path) -> Non
         plan(files / "plate.raw.h5", KILOSORT4.override(stream_id="well001"), results_folders=tmp_path)
 
 
+@pytest.mark.parametrize("cut_first", [True, False])
+def test_a_file_that_was_cut_off_and_copied_again_keeps_its_folder(
+    cut_first: bool, files: Path, tmp_path: Path
+) -> None:
+    """A file that cannot be read tells no stream, and is the same recording before and after it is mended."""
+    path, sound = tmp_path / "one.raw.h5", (files / "one.raw.h5").read_bytes()
+    versions = [sound[: len(sound) // 2], sound]
+    for content in versions if cut_first else reversed(versions):
+        path.write_bytes(content)
+        (job,) = plan(path, KILOSORT4)
+        job.run.results.mkdir(parents=True, exist_ok=True)
+        job.run.claim(job.source.owner_card())
+
+
 # --------------------------------------------------------------------------------------------------- bad inputs
 
 

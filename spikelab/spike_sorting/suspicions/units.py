@@ -17,6 +17,8 @@ _MANY_PER_CHANNEL, _SPARE, _CHANNELS_PER_UNIT, _FEWEST_CHANNELS = 3, 10, 100, 10
 _SMALLEST_UV, _LARGEST_UV = 10.0, 2000.0
 _LOUD_SHARE, _FEWEST_LOUD, _SCATTERED, _FEWEST_CHANNELS_FOR_PLACE = 0.4, 3, 0.6, 8
 _FAR_UM = 100.0
+_WIDE_UM = 100.0
+"""A footprint reaches some 50 um to each side: units are loud all over channels that do not reach further."""
 _ALIKE, _NEAR_UM, _MOST_ALIKE, _LAG_MS = 0.95, 50.0, 0.25, 0.25
 _FEWEST_UNITS = 4
 _MOST_NAMED = 10
@@ -84,7 +86,7 @@ def _is_far(unit: dict[str, Any], places: NDArray[np.float64]) -> bool:
 
 
 def _scatter(unit: dict[str, Any], places: NDArray[np.float64]) -> float:
-    """Return how far loud channels are from the largest one, relative to all channels; NaN for too few of them."""
+    """Return how far loud channels are from the largest one, relative to all channels; NaN where that says nothing."""
     import numpy as np
 
     template = unit.get("template_full")
@@ -94,7 +96,7 @@ def _scatter(unit: dict[str, Any], places: NDArray[np.float64]) -> float:
     peak = int(reach.argmax())
     distance = np.linalg.norm(places - places[peak], axis=1)
     loud = reach >= _LOUD_SHARE * reach[peak]
-    if loud.sum() < _FEWEST_LOUD or not distance.any():
+    if loud.sum() < _FEWEST_LOUD or np.linalg.norm(np.ptp(places, axis=0)) < _WIDE_UM:
         return float("nan")
     others = np.arange(len(places)) != peak
     return float(distance[loud & others].mean() / distance[others].mean())

@@ -194,6 +194,12 @@ def test_a_fault_is_suspicious(sound: Evidence, fault: Callable[[Evidence], Evid
     assert all(one.message and one.advice for one in found)
 
 
+def test_channels_close_together_are_no_swapped_ones() -> None:
+    """On a patch that is hardly wider than a footprint, units are loud all over it, and nothing is odd about that."""
+    truth = simulate_recording("mea", n_channels=16, duration_s=12, n_units=5, peak_uV=(90, 200), seed=8)
+    assert units.location(evidence_of_truth(truth)) is None
+
+
 def test_every_suspicion_of_the_table_has_a_fault() -> None:
     """No code of a suspicion is without a check, and no check without a fault that shows it."""
     codes = {code for code, known in CODES.items() if known.kind == "suspicion"}
