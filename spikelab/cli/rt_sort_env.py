@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
+from spikelab.cli.config_file import toml_value
 from spikelab.cli.output import ExitCode, UsageProblem, make_console, say, say_whole
 
 
@@ -19,7 +21,8 @@ def build(folder: Path) -> int:
     except FileExistsError as error:
         raise UsageProblem(str(error), "Name a folder that does not exist yet.") from error
     say(console, f"RT-Sort is ready, in the package {provider} of {folder}. Put this into your configuration:")
-    say_whole(console, f'\n[rt_sort]\npython = "{provider.python}"\n')
+    say_whole(console, f"\n[rt_sort]\npython = {toml_value(provider.python)}\n")
     say(console, "or give it to one sort:")
-    say_whole(console, f"\n    spikelab sort FILE --sorter rt_sort --set rt_sort_python={provider.python}")
+    option = shlex.quote(f"rt_sort_python={provider.python}")
+    say_whole(console, f"\n    spikelab sort FILE --sorter rt_sort --set {option}")
     return ExitCode.DONE

@@ -54,6 +54,16 @@ def test_a_container_is_asked_for_with_all_its_limits(
     assert story.asked[-1] == "DELETE /containers/c1"
 
 
+def test_a_bar_of_progress_is_heard_as_it_moves(
+    tmp_path: Path, make_job: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bars return to the start of their line and end none: each state of one is a line all the same."""
+    job, heard = make_job(use_docker="lab/ks4:1"), list[str]()
+    story = Story(printed=b"begun\r\n  0%|\r 50%|\r100%|\ndone\r")
+    run(tmp_path, monkeypatch, job, story, on_line=lambda line: bool(heard.append(line)))
+    assert heard == ["begun", "  0%|", " 50%|", "100%|", "done"]
+
+
 def test_a_container_that_is_killed_for_memory_ran_out_of_memory(
     tmp_path: Path, make_job: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,6 +29,7 @@ def check_window(facts: RecordingFacts) -> list[Finding]:
     return []
 
 
-def _asked(config: SortingPipelineConfig) -> tuple[str | bool | None, ...]:
+def _asked(config: SortingPipelineConfig) -> tuple[object, ...]:
     options = config.rt_sort
-    return config.sorter.use_docker, options.python, options.model_path, options.probe, options.device
+    named = options.python, options.model_path, options.probe, options.device, *sorted(options.params)
+    return config.sorter.use_docker, *named

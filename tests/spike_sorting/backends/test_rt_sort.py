@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +27,7 @@ from spikelab.spike_sorting import (
     sort_recording,
 )
 from spikelab.spike_sorting.backends.base import Shortage
-from spikelab.spike_sorting.backends.rt_sort import provider
+from spikelab.spike_sorting.backends.rt_sort import installation, provider
 from spikelab.spike_sorting.backends.rt_sort.backend import RTSortBackend
 from spikelab.spike_sorting.backends.rt_sort.environment import build_environment
 from spikelab.spike_sorting.backends.rt_sort.parameters import PARAMETERS, check_parameters, thresholds
@@ -146,6 +147,19 @@ def test_times_are_those_of_the_recording(culture: Path, tmp_path: Path, options
     assert not (tmp_path / "a" / "inter" / "sort" / "sorter_output" / "rt_sort_inter").exists()
 
 
+def test_an_interpreter_is_found_from_anywhere(
+    culture: Path, tmp_path: Path, options: dict[str, Any], interpreter: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A path that begins where the caller is, or a name on the PATH, is the same interpreter wherever it is started."""
+    home = Path(interpreter).parent
+    monkeypatch.chdir(home.parent)
+    sd = sorted_with(culture, tmp_path, **{**options, "rt_sort_python": "bin/python"})
+    assert sd.N > 0
+    own = shutil.copy(interpreter, home / "python-of-rt-sort", follow_symlinks=False)
+    monkeypatch.setenv("PATH", str(home), prepend=os.pathsep)
+    assert installation.interpreter(RT_SORT_MEA.override(rt_sort_python="python-of-rt-sort")) == str(own)
+
+
 @pytest.mark.parametrize(
     "how, error, said",
     [
@@ -185,6 +199,8 @@ def test_failures_end_in_their_class(
     )
     with pytest.raises(error, match=said):
         RTSortBackend().sort(job)
+    log = output / "rt_sort.log"
+    assert how != "segfault" or "reading address 0" in log.read_text(encoding="utf-8"), "its last words are lost"
 
 
 def test_what_it_started_dies_with_the_worker(culture: Path, tmp_path: Path, options: dict[str, Any]) -> None:
@@ -262,6 +278,20 @@ def test_preflight_holds_the_window_against_the_recording(
     call = {**options, "preflight": True, "rt_sort_recording_window_ms": (5000, 6000)}
     with pytest.raises(PreflightError, match="begins at 5000 ms, and the recording has 4000 ms"):
         sort_recording([culture], results_folders=[tmp_path / "out"], **call)
+    with pytest.raises(PreflightError, match="holds no sample at 20000 Hz"):
+        sort_recording(
+            [culture], results_folders=[tmp_path / "out"], **{**call, "rt_sort_recording_window_ms": (1, 1.01)}
+        )
+
+
+def test_preflight_names_a_threshold_that_this_version_lacks(
+    culture: Path, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    """Versions differ in what they take: a threshold that was given and would be ignored is known before a sort."""
+    call = {**options, "preflight": True, "rt_sort_params": {"elec_patience": 5}}
+    with pytest.raises(SorterNotInstalledError, match="has no parameter elec_patience"):
+        sort_recording([culture], results_folders=[tmp_path / "out"], **call)
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_an_interpreter_lacks_is_named(tmp_path: Path) -> None:
@@ -310,6 +340,16 @@ def test_a_hostile_model_runs_nothing(tmp_path: Path) -> None:
     with pytest.raises(provider.ModelProblem, match="as weights and nothing else"):
         provider.load_model(None, folder, tmp_path / "clean", "cpu")
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_tar_archive_is_refused_unread(tmp_path: Path) -> None:
+    """Versions of torch that take such archives run what is in them: none is given one."""
+    pytest.importorskip("torch")
+    folder = Path(make_model(tmp_path / "model"))
+    with tarfile.open(folder / "state_dict.pt", "w") as archive:
+        archive.add(folder / "init_dict.json", "pickle")
+    with pytest.raises(provider.ModelProblem, match="tar archive"):
+        provider.load_model(None, folder, tmp_path / "clean", "cpu")
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04 cut"])
@@ -363,6 +403,10 @@ def test_it_shrinks_from_the_length_of_the_recording() -> None:
     two = backend.smaller(one.config, shortage)
     assert two is not None
     assert (dict(two.changed), two.changes_result) == ({"rt_sort_detection_window_s": 50.0}, True)
+    of_gpu = Shortage("gpu", "detecting sequences", 0.5, duration_s=100.0)
+    short = backend.smaller(RT_SORT_MEA.override(rt_sort_num_processes=64), of_gpu)
+    assert short is not None, "further processes do not use the GPU"
+    assert dict(short.changed) == {"rt_sort_detection_window_s": 50.0}
 
 
 # ----------------------------------------------------------------------------------------------- the environment
@@ -384,10 +428,11 @@ def test_a_build_that_failed_is_taken_up_again(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     requirements, said = tmp_path / "requirements.txt", list[str]()
     requirements.write_text("no-such-package-anywhere==1\n")
-    folder = tmp_path / "o'hara's env"
+    monkeypatch.chdir(tmp_path)
+    folder = Path("o'hara's env")
     with pytest.raises(SorterNotInstalledError, match="No matching distribution found for no-such-package") as caught:
         build_environment(folder, said.append, requirements)
-    assert str(folder / "spikelab-rt-sort.log") in str(caught.value)
+    assert str(tmp_path / folder / "spikelab-rt-sort.log") in str(caught.value)
     assert said[0] == "making the environment"
     requirements.write_text("")
     with pytest.raises(SorterNotInstalledError, match="no package with RT-Sort"):

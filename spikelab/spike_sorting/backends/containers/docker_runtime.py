@@ -18,6 +18,8 @@ _QUIT_S = 2
 _STACKS = re.compile(r"^(?:Current t|T)hread 0x", re.MULTILINE)
 _STACK_LINES = 100
 _LINE_BYTES = 10_000
+_ENDS_OF_LINES = re.compile(rb"\r*\n|\r+(?=[^\n])")
+"""A bar of progress returns to the start of its line; whether a newline follows only what comes next tells."""
 _LOG_OPTIONS = {"max-size": "10m", "max-file": "2"}
 """The daemon's own copy of what a container prints; ours is the log of the run."""
 
@@ -167,10 +169,10 @@ def _lines(chunks: Iterable[bytes]) -> Iterator[str]:
     """Yield the lines in `chunks`, which end anywhere; one that does not end is cut now and then."""
     left = b""
     for chunk in chunks:
-        *whole, left = (left + chunk).split(b"\n")
-        yield from (line.decode("utf-8", errors="replace").rstrip("\r") for line in whole)
+        *whole, left = _ENDS_OF_LINES.split(left + chunk)
+        yield from (line.decode("utf-8", errors="replace") for line in whole)
         if len(left) > _LINE_BYTES:
             yield left.decode("utf-8", errors="replace")
             left = b""
     if left:
-        yield left.decode("utf-8", errors="replace")
+        yield left.decode("utf-8", errors="replace").rstrip("\r")

@@ -92,9 +92,12 @@ class RTSortBackend:
         return read_results(folder, n_samples)
 
     def smaller(self, config: SortingPipelineConfig, shortage: Shortage) -> Shrunk | None:
-        """Return a configuration with fewer processes, then with a shorter detection window; None at the end."""
+        """Return a configuration with fewer processes, then with a shorter detection window; None at the end.
+
+        The GPU is used by one process alone: there only the window counts.
+        """
         now = launch.n_processes(config.rt_sort)
-        if now > 1:
+        if now > 1 and shortage.of == "host":
             fewer = {"rt_sort_num_processes": max(1, int(now * shortage.factor))}
             return Shrunk(config.override(**fewer), fewer, changes_result=False)
         longest_s = shortage.duration_s or _LONG_S

@@ -52,6 +52,7 @@ def build_environment(folder: Path, say: Callable[[str], None], requirements: Pa
     SorterNotInstalledError
         The environment could not be built, or does not work.
     """
+    folder = folder.expanduser().absolute()
     wanted = {"requirements": hashlib.sha256(requirements.read_bytes()).hexdigest()}
     marker, python = folder / MARKER, _python_in(folder)
     if not _is_ours(folder):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -47,9 +48,15 @@ class Provider:
 
 
 def interpreter(config: SortingPipelineConfig) -> str:
-    """Return the interpreter that runs RT-Sort: the one that is named, or this one."""
+    """Return the interpreter that runs RT-Sort, which may start elsewhere: the one that is named, or this one.
+
+    A link stays one: Python finds its environment by the name that it is started with.
+    """
     named = config.rt_sort.python
-    return sys.executable if named is None else str(Path(named).expanduser())
+    if named is None:
+        return sys.executable
+    on_path = shutil.which(named) if Path(named).name == named else None
+    return on_path or str(Path(named).expanduser().absolute())
 
 
 def find_provider(config: SortingPipelineConfig) -> Provider:

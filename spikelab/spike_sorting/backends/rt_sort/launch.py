@@ -52,11 +52,14 @@ def window_samples(options: RTSortConfig, n_samples: int, fs_Hz: float) -> tuple
     Raises
     ------
     ValueError
-        The window begins after the end of the recording.
+        The window begins after the end of the recording, or is shorter than a sample.
     """
     if options.recording_window_ms is None:
         return 0, n_samples
     first, end = (round(ms / 1000 * fs_Hz) for ms in options.recording_window_ms)
+    if end <= first:
+        msg = f"rt_sort_recording_window_ms={tuple(options.recording_window_ms)} holds no sample at {fs_Hz:g} Hz"
+        raise ValueError(msg)
     if first >= n_samples:
         length_ms = 1000 * n_samples / fs_Hz
         msg = (
@@ -100,7 +103,8 @@ def run(job: SortJob, python: str, model: Model, execute: Execute | None = None)
     orders.write_text(json.dumps(_orders(job, model, traces, window[0])), encoding="utf-8")
     in_child = partial(as_child, job.folder, {**os.environ, **environment(options)})
     ended = run_logged(
-        [python, "-I", str(SCRIPT), "sort", str(orders)],
+        # It ignores PYTHONUNBUFFERED, and what it printed last is what tells of a crash.
+        [python, "-I", "-u", str(SCRIPT), "sort", str(orders)],
         job.folder / LOG,
         execute or in_child,
         _Follower(job.progress).read,
@@ -118,7 +122,8 @@ def check(config: SortingPipelineConfig, provider: Provider, model: Model) -> Sp
     with TemporaryDirectory(prefix="spikelab-rt-sort-") as folder:
         orders = Path(folder, "orders.json")
         device, named = config.rt_sort.device, {"model": str(model.folder), "folder": folder}
-        orders.write_text(json.dumps({"device": device, **named}), encoding="utf-8")
+        given = {"given": sorted(config.rt_sort.params)}
+        orders.write_text(json.dumps({"device": device, **named, **given}), encoding="utf-8")
         command = [provider.python, "-I", str(SCRIPT), "check", str(orders)]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=_CHECK_TIMEOUT_S, check=False)

@@ -16,6 +16,7 @@ import os
 import pickle  # noqa: TID251 - what torch raises for a file that it refuses; nothing is unpickled
 import re
 import sys
+import tarfile
 import traceback
 import zipfile
 from pathlib import Path
@@ -135,9 +136,10 @@ def _bundled(home: Path, probe: str) -> str | None:
 def check(orders: dict[str, Any]) -> dict[str, Any]:
     """Import the provider and load the model, as a sort would."""
     algorithm, models, _ = _import_provider()
+    _check_known(algorithm, orders["given"])
     device = _device(orders["device"])
     load_model(models, Path(orders["model"]), Path(orders["folder"]) / "model", device)
-    return {"outcome": "done", "device": device, "takes": sorted(_parameters_of(algorithm))}
+    return {"outcome": "done", "device": device}
 
 
 def _import_provider() -> tuple[Any, Any, str]:
@@ -208,6 +210,10 @@ def _is_plain(value: Any) -> bool:
 def _weights_of(path: Path) -> dict[str, Any]:
     import torch
 
+    # Before its version 2.6, torch runs code of such a file whatever it is told.
+    if path.is_file() and tarfile.is_tarfile(path):
+        msg = f"{path} is a tar archive, as old versions of torch wrote them: load and save the model with a new one"
+        raise ModelProblem(msg)
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, EOFError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
@@ -308,14 +314,19 @@ def _parameters_of(algorithm: Any) -> set[str]:
     return set(inspect.signature(algorithm.detect_sequences).parameters)
 
 
+def _check_known(algorithm: Any, given: list[str]) -> None:
+    """Raise NotInstalled when a parameter that the user has given is none of this version's."""
+    unknown = sorted(set(given) - _parameters_of(algorithm))
+    if unknown:
+        msg = f"this version of RT-Sort has no parameter {', '.join(unknown)}"
+        raise NotInstalled(msg, unknown[0])
+
+
 def _detect(algorithm: Any, model: Any, recording: Any, orders: dict[str, Any], device: str) -> tuple[Any, Path | None]:
     """Return RT-Sort's sequences and the model's outputs, where those are of the whole recording."""
     inter = Path(orders["work"]) / "detection"
     takes = _parameters_of(algorithm)
-    unknown = sorted(set(orders["given"]) - takes)
-    if unknown:
-        msg = f"this version of RT-Sort has no parameter {', '.join(unknown)}"
-        raise NotInstalled(msg, unknown[0])
+    _check_known(algorithm, orders["given"])
     whole_ms = 1000 * recording.get_num_samples() / orders["fs_Hz"]
     window_ms = orders["detection_ms"]
     is_part = window_ms is not None and window_ms < whole_ms
