@@ -222,16 +222,19 @@ def watch(
         str,
         typer.Option("--host", metavar="ADDRESS", help="Address to serve on; any but a loopback one needs a token."),
     ] = "127.0.0.1",
+    private: Annotated[
+        bool, typer.Option("--private", metavar="", help="Ask other users of this machine for a token, too.")
+    ] = False,
     open_browser: Annotated[bool, typer.Option("--open", metavar="", help="Open the page in a browser.")] = False,
 ) -> None:
     """Show running sorts on a page in the browser.
 
-    With steps, memory, logs and failures; it changes nothing. The page is served to this machine alone. With
-    another --host, its address has a token, without which nobody gets an answer.
+    With steps, memory, logs and failures; it changes nothing. The page is served to this machine alone, to all of
+    its users. With --private, or another --host, its address has a token, without which nobody gets an answer.
     """
     from spikelab.cli.live.command import watch_folders
 
-    raise typer.Exit(watch_folders(folders, host=host, port=port, open_browser=open_browser))
+    raise typer.Exit(watch_folders(folders, host=host, port=port, private=private, open_browser=open_browser))
 
 
 @exit_codes()

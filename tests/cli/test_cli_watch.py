@@ -14,6 +14,7 @@ from contextlib import closing, contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 from threading import Thread
+from urllib.parse import urlsplit
 
 import pytest
 from browser import open_page
@@ -33,6 +34,7 @@ from spikelab.spike_sorting.run_folder import RunFolder
 from spikelab.spike_sorting.supervision import host
 from spikelab.spike_sorting.supervision.curve import COLUMNS, last_row, read_curve
 from spikelab.spike_sorting.supervision.lock import hold
+from spikelab.spike_sorting.supervision.progress import ProgressFile
 from spikelab.spike_sorting.supervision.publish import publish_json
 
 HOSTILE = "<img src=x onerror=document.title='owned'>.raw.h5"
@@ -196,6 +198,16 @@ def test_only_this_machine_is_answered_and_only_by_its_names(tmp_path):
             assert ask(server, path)[0] == 404, path
 
 
+def test_other_users_of_this_machine_can_be_kept_out(tmp_path):
+    """Asked to be private, a page on a loopback address needs the token, and is still known by no foreign name."""
+    with serving(make_server(Outlook([tmp_path]), Access.to("127.0.0.1", private=True), 0)) as server:
+        opened = server.url.removeprefix(f"http://127.0.0.1:{server.server_address[1]}")
+        assert opened.startswith("/?token=")
+        assert ask(server, "/")[0] == ask(server, "/state.json")[0] == 403
+        assert ask(server, opened)[0] == ask(server, opened, Host="localhost:9000")[0] == 200
+        assert ask(server, opened, Host="evil.example")[0] == 421
+
+
 def test_elsewhere_the_token_opens_the_page(tmp_path):
     """On another address every request needs the token that is in the printed one, whatever it asks for."""
     make_ended(tmp_path, "done.raw.h5")
@@ -244,15 +256,18 @@ def test_the_same_folders_are_served_at_the_same_port(tmp_path, spikelab):
     assert "--host must be an address of this machine" in " ".join(refused.stderr.split())
 
 
-def test_the_command_prints_where_to_look_and_ends_with_ctrl_c(tmp_path):
-    """The address is the whole last line, and an interrupt ends the command with 130."""
-    command = [sys.executable, "-c", "from spikelab.cli import main; main()", "watch", tmp_path, "--open"]
+@pytest.mark.parametrize("options", [(), ("--private",)])
+def test_the_command_prints_where_to_look_and_ends_with_ctrl_c(tmp_path, options):
+    """The address is a whole line, with a token where one is asked for; an interrupt ends the command with 130."""
+    command = [sys.executable, "-c", "from spikelab.cli import main; main()", "watch", tmp_path, "--open", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         said = [process.stdout.readline() for _ in range(2)]
         assert str(tmp_path) in said[0]
         assert said[1].startswith("http://127.0.0.1:")
-        with closing(HTTPConnection(said[1].strip().removeprefix("http://").rstrip("/"), timeout=20)) as connection:
-            connection.request("GET", "/state.json")
+        url = urlsplit(said[1].strip())
+        assert bool(url.query) == bool(options)
+        with closing(HTTPConnection(url.netloc, timeout=20)) as connection:
+            connection.request("GET", f"/state.json?{url.query}")
             assert connection.getresponse().status == 200
         process.send_signal(2)
         assert process.wait(20) == 130
@@ -298,7 +313,7 @@ def test_what_a_run_has_met_is_told(tmp_path):
     with hold([run.inter, run.results], "cookie"):
         run.journal.write("run_started", run_id="1", recording="rec", sorter="fake")
         for _ in range(2):
-            run.journal.write("worker_started", phase="sort", attempt="1")
+            run.journal.write("worker_started", phase="sort", attempt="1", gpu="GPU 1")
         run.journal.write("retry", phase="sort", remark="ran out of memory; batch_size = 4", changed={})
         for kind, sensor in (("warned", "host_ram_pct"), ("warned", "gpu_temp_c"), ("cleared", "gpu_temp_c")):
             run.journal.write("watch", kind=kind, sensor=sensor, value=1.0, detail=f"{sensor} is high", watched_s=1.0)
@@ -309,7 +324,7 @@ def test_what_a_run_has_met_is_told(tmp_path):
         publish_json(run.progress, {"stage": "sort", "step": "merging", "fraction": 0.5, "n_spikes": 12, "left_s": 30})
         view = view_of(run.results)
     assert (view.kind, view.stage, view.step, view.fraction, view.n_spikes) == ("running", "sort", "merging", 0.5, 12)
-    assert (view.attempt, view.recorded_s, view.step_left_s) == (2, 60.0, 30)
+    assert (view.attempt, view.gpu, view.recorded_s, view.step_left_s) == (2, "GPU 1", 60.0, 30)
     assert view.changes == ("Ran out of memory; batch_size = 4.",)
     assert view.warnings[:2] == (str(warning), "host_ram_pct is high.")
     assert view.warnings[2].startswith("Stage sort takes at least 4 min at its pace; 1 min were estimated.")
@@ -324,6 +339,40 @@ def test_what_a_run_has_met_is_told(tmp_path):
     assert dict(view.stages)["sort"] == "now"
     after = view_of(run.results)
     assert (after.kind, after.status) == ("gone", "did not finish")
+
+
+def test_a_run_that_waits_says_for_what(tmp_path):
+    """Its step is what it waits for, also where only the journal could be written; it has no GPU and no readings."""
+    run = make_run(tmp_path, "rec")
+    run.curve.write_text(",".join(["elapsed_s", *COLUMNS]) + "\n1.0" + ",50" * len(COLUMNS) + "\n")
+    with hold([run.inter, run.results], "cookie"):
+        run.journal.write("run_started", run_id="1", recording="rec", sorter="fake")
+        run.journal.write("worker_started", phase="prepare", attempt="1")
+        run.journal.write("worker_ended", phase="prepare", exit="finished", wall_time_s=1.0, status="success")
+        run.journal.write("waiting", phase="sort", reason="waiting for a GPU (GPU 0 by process 7)")
+        view = view_of(run.results)
+        assert (view.stage, view.step, view.gpu) == ("sort", "waiting for a GPU (GPU 0 by process 7)", None)
+        assert view.gauges == ()
+        ProgressFile(run.progress, "sort").report("waiting for cores and memory")
+        assert view_of(run.results).step == "waiting for cores and memory"
+        run.progress.unlink()
+        run.journal.write("worker_started", phase="sort", attempt="2", gpu="GPU 0")
+        view = view_of(run.results)
+    assert (view.step, view.gpu) == ("", "GPU 0")
+    assert view.gauges
+
+
+@pytest.mark.chromium
+def test_the_page_names_the_gpu(tmp_path):
+    """The line of a recording that is sorted on a GPU says on which."""
+    run = make_run(tmp_path, "rec")
+    with hold([run.inter, run.results], "cookie"), open_page(tmp_path / "browser") as page:
+        run.journal.write("run_started", run_id="1", recording="rec", sorter="fake")
+        run.journal.write("worker_started", phase="sort", attempt="1", gpu="GPU 1")
+        publish_json(run.progress, {"stage": "sort", "step": "merging"})
+        with serving(make_server(Outlook([tmp_path]), Access.to("127.0.0.1"), 0)) as server:
+            page.open(server.url)
+            page.wait_for("sort: merging, on GPU 1")
 
 
 def test_a_failure_is_told_with_advice(tmp_path):

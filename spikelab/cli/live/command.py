@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from spikelab.cli.live.outlook import Outlook
-from spikelab.cli.live.server import Access, LiveServer
+from spikelab.cli.live.server import Access, LiveServer, is_loopback
 from spikelab.cli.output import ExitCode, UsageProblem, make_console, say, say_whole
 
 _FIRST_PORT, _N_PORTS = 49152, 16384
 """Ports that nobody is given for good."""
 
 
-def watch_folders(folders: Sequence[Path], *, host: str, port: int, open_browser: bool) -> int:
+def watch_folders(folders: Sequence[Path], *, host: str, port: int, private: bool, open_browser: bool) -> int:
     """Serve the page of all recordings in and below `folders` until Ctrl-C; return the exit code.
 
     Raises
@@ -26,7 +26,7 @@ def watch_folders(folders: Sequence[Path], *, host: str, port: int, open_browser
     """
     absolute = list(dict.fromkeys(folder.absolute() for folder in folders))
     outlook = Outlook(absolute)
-    with make_server(outlook, Access.to(host), port) as server:
+    with make_server(outlook, Access.to(host, private=private), port) as server:
         _tell(server, absolute)
         if open_browser and sys.stdout.isatty():
             webbrowser.open(server.url)
@@ -69,5 +69,5 @@ def _tell(server: LiveServer, folders: Sequence[Path]) -> None:
     console = make_console()
     say(console, f"Watching {', '.join(map(str, folders))}. Ctrl-C ends that; sorts go on.")
     say_whole(console, server.url)
-    if server.access.token is not None:
+    if not is_loopback(server.access.host):
         say(console, "Whoever has this address sees names, logs and reports; the connection is not encrypted.")

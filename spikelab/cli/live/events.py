@@ -44,6 +44,14 @@ def stage_by_events(events: Sequence[Event]) -> str:
     return STAGES[STAGES.index(stage) + 1]
 
 
+def awaited(events: Sequence[Event]) -> tuple[str, str] | None:
+    """Return the phase that cannot begin yet and what it waits for; None where nothing waits."""
+    told = [event for event in events if event.get("event") in {"waiting", "worker_started", "worker_ended"}]
+    if not told or told[-1]["event"] != "waiting":
+        return None
+    return str(told[-1].get("phase") or ""), str(told[-1].get("reason") or "waiting")
+
+
 def attempt_of(events: Sequence[Event]) -> int:
     """Return which attempt at its phase the last worker is."""
     phases = [event.get("phase") for event in events if event.get("event") == "worker_started"]

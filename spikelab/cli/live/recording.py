@@ -11,6 +11,7 @@ from typing import Any
 from spikelab.cli.live.events import (
     Event,
     attempt_of,
+    awaited,
     changes_in,
     estimated_s,
     of_last_run,
@@ -153,7 +154,9 @@ def _running(run: _Run) -> _Fields:
         "step_left_s": progress.left_s if progress else None,
         "elapsed_s": _seconds_since(str(holder.get("started_at") or "")),
         "estimated_s": estimated_s(run.events),
-        "gauges": tuple(read_gauges(run.folder)) if run.events else (),
+        "gpu": run.standing.state.gpu,
+        # While it waits, the last readings are those of a worker that has ended.
+        "gauges": tuple(read_gauges(run.folder)) if run.events and not awaited(run.events) else (),
         "log": _log_lines(run.folder) if run.events else (),
         "notes": (f"{by}{since}.",),
     }
@@ -222,10 +225,11 @@ _READERS: Mapping[Kind, Callable[[_Run], _Fields]] = {
 def _where(run: _Run, now: str) -> _Fields:
     """Return where a worker is or was, and what happened on the way."""
     progress = run.standing.state.progress if run.events else None
-    stage = progress.stage if progress else stage_by_events(run.events)
+    waits_in, waits_for = awaited(run.events) or ("", "")
+    stage = progress.stage if progress else waits_in or stage_by_events(run.events)
     return {
         "stage": stage,
-        "step": progress.step if progress else "",
+        "step": progress.step if progress else waits_for,
         "fraction": progress.fraction if progress and progress.step else None,
         "n_spikes": progress.n_spikes if progress else None,
         "recorded_s": run.folder.recorded_s() or None,

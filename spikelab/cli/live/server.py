@@ -55,9 +55,12 @@ class Access:
     token: str | None
 
     @classmethod
-    def to(cls, host: str) -> Access:
-        """Return who may ask a server on `host`: on a loopback address this machine, else who has a new token."""
-        return cls(host, None if is_loopback(host) else secrets.token_urlsafe(24))
+    def to(cls, host: str, *, private: bool = False) -> Access:
+        """Return who may ask a server on `host`.
+
+        On a loopback address that is everybody on this machine; elsewhere, or when `private`, who has a new token.
+        """
+        return cls(host, secrets.token_urlsafe(24) if private or not is_loopback(host) else None)
 
     @cached_property
     def _names(self) -> frozenset[str]:

@@ -47,6 +47,8 @@ class View:
         Where the worker is; empty where nobody works.
     fraction : float or None
         Share of this step that is done (0-1).
+    gpu : str or None
+        GPU that it has now: "GPU 1".
     n_spikes : int or None
         Spikes so far, or those of the units kept.
     elapsed_s, estimated_s : float or None
@@ -83,6 +85,7 @@ class View:
     stage: str = ""
     step: str = ""
     fraction: float | None = None
+    gpu: str | None = None
     n_spikes: int | None = None
     elapsed_s: float | None = None
     estimated_s: float | None = None

@@ -92,7 +92,8 @@ function doing(rec) {
   if (rec.kind !== "running" && rec.kind !== "gone") return rec.status;
   const place = rec.step ? `${rec.stage}: ${rec.step}` : rec.stage || "starting";
   const attempt = rec.attempt > 1 ? `, attempt ${rec.attempt}` : "";
-  return rec.kind === "running" ? `${place}${attempt}` : rec.stage ? `${rec.status}; it was at ${place}` : rec.status;
+  const gpu = rec.gpu ? `, on ${rec.gpu}` : "";
+  return rec.kind === "running" ? `${place}${gpu}${attempt}` : rec.stage ? `${rec.status}; it was at ${place}` : rec.status;
 }
 
 function figures(rec) {
