@@ -96,7 +96,8 @@ def sort(
     What is sorted already is only looked up, and what was stopped goes on from its last step.
     """
     from spikelab.cli.planning import Places
-    from spikelab.cli.sort import Options, read_config, sort_files
+    from spikelab.cli.settings import read_config
+    from spikelab.cli.sort import Options, sort_files
 
     settings = read_config(sorter, config, assignments or ())
     options = Options(settings, Places(results, intermediate), on_error, parallel, dry_run=dry_run, as_json=as_json)
@@ -124,7 +125,8 @@ def multistream(
     Each is a recording of its own, as with sort.
     """
     from spikelab.cli.planning import Places
-    from spikelab.cli.sort import Options, read_config, sort_streams
+    from spikelab.cli.settings import read_config
+    from spikelab.cli.sort import Options, sort_streams
 
     settings = read_config(sorter, config, assignments or ())
     options = Options(settings, Places(results, intermediate), on_error, parallel, dry_run=dry_run, as_json=as_json)
@@ -152,7 +154,8 @@ def preflight(
     Exit code 3: something speaks against a start; with --set preflight_strict=true, a warning is enough.
     """
     from spikelab.cli.planning import Places
-    from spikelab.cli.sort import Options, preflight_files, read_config
+    from spikelab.cli.settings import read_config
+    from spikelab.cli.sort import Options, preflight_files
 
     settings = read_config(sorter, config, assignments or ())
     options = Options(settings, Places(results, intermediate), on_error, parallel, dry_run=False, as_json=as_json)
@@ -177,7 +180,8 @@ def estimate(
     Exit code 1: some recordings cannot be read.
     """
     from spikelab.cli.planning import Places
-    from spikelab.cli.sort import Options, estimate_files, read_config
+    from spikelab.cli.settings import read_config
+    from spikelab.cli.sort import Options, estimate_files
 
     settings = read_config(sorter, config, assignments or ())
     places = Places(results, intermediate)

@@ -36,9 +36,9 @@ def show(
 ) -> None:
     """Print all settings that a sort with these options has, as TOML."""
     from spikelab.cli.config_commands import show_config
-    from spikelab.cli.settings import read_settings
+    from spikelab.cli.settings import read_config
 
-    raise typer.Exit(show_config(read_settings(sorter, config, assignments or ()), file, as_json=as_json))
+    raise typer.Exit(show_config(read_config(sorter, config, assignments or ()), file, as_json=as_json))
 
 
 @exit_codes()

@@ -10,7 +10,7 @@ from typing import Any
 from spikelab.cli.config_file import to_toml, toml_value
 from spikelab.cli.output import ExitCode, UsageProblem, make_console, say, say_whole, short_path
 from spikelab.cli.planning import Places, plan_all_streams
-from spikelab.cli.settings import differences, read_settings
+from spikelab.cli.settings import differences, read_config, read_settings
 from spikelab.spike_sorting.backends.kilosort4.backend import recommended
 from spikelab.spike_sorting.config import SortingPipelineConfig
 from spikelab.spike_sorting.stages.load import build_recording
@@ -57,7 +57,7 @@ def _advice_lines(name: str, advice: Mapping[str, Any]) -> Iterator[str]:
 
 def diff_config(file: Path, *, as_json: bool) -> int:
     """Print the settings in which `file` differs from the preset of its sorter, and return the exit code."""
-    config, console = read_settings(None, file, ()), make_console()
+    config, console = read_config(None, file, ()), make_console()
     changed, sorter = differences(config), config.sorter.sorter_name
     if as_json:
         settings = {name: {"value": value, "preset": preset} for name, (value, preset) in changed.items()}

@@ -38,6 +38,7 @@ class Places:
 
 def plan_files(files: Sequence[Path], config: SortingPipelineConfig, places: Places) -> tuple[Job, ...]:
     """Return one job for each of `files`."""
+    _check_no_settings(files)
     _check_streams(files, config)
     if places == Places():
         return jobs.plan(list(files), config)
@@ -76,10 +77,21 @@ def _checked(planned: Sequence[Job]) -> tuple[Job, ...]:
     for job in planned:
         for folder in (job.run.results, job.run.inter):
             if folder in seen:
-                msg = f"{seen[folder].path} and {job.path} would share the folder {folder}"
-                raise UsageProblem(msg, "Sort them with two commands that name two folders.")
+                first = seen[folder]
+                msg = f"{first.path} and {job.path} would share the folder {folder}"
+                is_same = first.source == job.source
+                advice = "Sort them with two commands that name two folders."
+                raise UsageProblem(msg, "It is given twice: leave one out." if is_same else advice)
             seen[folder] = job
     return tuple(planned)
+
+
+def _check_no_settings(files: Sequence[Path]) -> None:
+    """Refuse a file of settings among the recordings, where an option is missing before it."""
+    for file in files:
+        if file.suffix == ".toml":
+            msg = f"{file} is a file of settings, and no recording"
+            raise UsageProblem(msg, f"Give it as --config {file}")
 
 
 def _check_streams(files: Sequence[Path], config: SortingPipelineConfig) -> None:

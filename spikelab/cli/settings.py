@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from spikelab.cli.output import UsageProblem, usage_errors
 from spikelab.spike_sorting._settings import parse_toml, thaw
+from spikelab.spike_sorting._toml_lines import line_of
 from spikelab.spike_sorting.config import SortingPipelineConfig, flat_settings
 
 _WORDS: Mapping[str, Any] = {"true": True, "false": False, "none": None}
@@ -37,6 +39,36 @@ def read_settings(sorter: str | None, config_file: Path | None, assignments: Seq
         base = SortingPipelineConfig.from_toml(config_file) if config_file is not None else None
         start = unchecked_config(base, sorter, {})
         return resolve_config(start, None, read_assignments(assignments, start))
+
+
+def read_config(sorter: str | None, config_file: Path | None, assignments: Sequence[str]) -> SortingPipelineConfig:
+    """Return what `read_settings` does, with the parameters of the sorter checked by the sorter.
+
+    Raises
+    ------
+    UsageProblem
+        An option is wrong; one in a file is told with its line.
+    """
+    from spikelab.spike_sorting.backends import get_backend
+
+    config = read_settings(sorter, config_file, assignments)
+    try:
+        get_backend(config.sorter.sorter_name).check_params(config)
+    except (TypeError, ValueError) as error:
+        place = "" if config_file is None else _place_of_parameter(config_file, str(error))
+        msg = f"{place}{error}"
+        raise UsageProblem(msg) from error
+    return config
+
+
+def _place_of_parameter(file: Path, message: str) -> str:
+    """Return "FILE, line 3: " where `message` names a parameter of the sorter that stands in `file`."""
+    text = file.read_text(encoding="utf-8")
+    for name in parse_toml(text).get("sorter", {}).get("sorter_params", {}):
+        if re.search(rf"\b{re.escape(name)}\b", message.partition(";")[0]):
+            line = line_of(text, "sorter.sorter_params", name) or line_of(text, "sorter", "sorter_params")
+            return f"{file}, line {line}: " if line else f"{file}: "
+    return ""
 
 
 def read_assignments(assignments: Sequence[str], config: SortingPipelineConfig) -> dict[str, Any]:

@@ -21,9 +21,7 @@ from spikelab.cli.output import ExitCode, counted, make_console, say, say_whole,
 from spikelab.cli.planning import Places, plan_all_streams, plan_files, plan_streams
 from spikelab.cli.preflight import tell_preflight
 from spikelab.cli.progress import make_display
-from spikelab.cli.settings import read_settings
 from spikelab.spike_sorting._exceptions import SpikeSortingClassifiedError
-from spikelab.spike_sorting.backends import get_backend
 from spikelab.spike_sorting.batch import run_jobs
 from spikelab.spike_sorting.config import SortingPipelineConfig
 from spikelab.spike_sorting.jobs import Job
@@ -60,14 +58,6 @@ class Options:
     parallel: int | None
     dry_run: bool
     as_json: bool
-
-
-def read_config(sorter: str | None, config_file: Path | None, assignments: Sequence[str]) -> SortingPipelineConfig:
-    """Return the settings that the options of a command describe, checked, those of the sorter too."""
-    config = read_settings(sorter, config_file, assignments)
-    with usage_errors():
-        get_backend(config.sorter.sorter_name).check_params(config)
-    return config
 
 
 def sort_files(files: Sequence[Path], options: Options) -> int:

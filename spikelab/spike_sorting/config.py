@@ -7,6 +7,7 @@ A configuration never changes: `SortingPipelineConfig.override` returns a new on
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -475,8 +476,8 @@ class SortingPipelineConfig:
         """
         path, groups, text = Path(path), {}, ""
         try:
-            text = path.read_text(encoding="utf-8")
-            groups = parse_toml(text)
+            text = _read_text(path)
+            groups = _parse(text)
             return cls.from_dict(groups)
         except (TypeError, ValueError) as error:
             wrong = _first_wrong(groups)
@@ -516,6 +517,25 @@ def flat_settings() -> Mapping[str, tuple[str, dataclasses.Field[Any]]]:
 
 def _check_period(name: str, period: tuple[float, float]) -> None:
     check_order(f"start in {name}", period[0], f"end in {name}", period[1])
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        msg = f"it is no text in utf-8 ({error.reason} at byte {error.start}); save it with that encoding"
+        raise ValueError(msg) from error
+
+
+def _parse(text: str) -> dict[str, Any]:
+    try:
+        return parse_toml(text)
+    except ValueError as error:
+        place = re.search(r"at line (\d+)", str(error))
+        if place is None:
+            raise
+        msg = f"{error}: {text.splitlines()[int(place[1]) - 1].strip()!r}"
+        raise ValueError(msg) from error
 
 
 def _unknown_group(name: str, groups: list[str]) -> str:

@@ -234,20 +234,21 @@ def _check_folders(jobs: Sequence[Job]) -> None:
             seen[folder] = job
         _check_ours(job)
         _check_owner(job)
-    _check_results_are_safe(jobs)
+    _check_none_is_emptied(jobs)
 
 
-def _check_results_are_safe(jobs: Sequence[Job]) -> None:
-    """Refuse results in an intermediate folder, which is emptied when its sort has succeeded."""
+def _check_none_is_emptied(jobs: Sequence[Job]) -> None:
+    """Refuse folders in an intermediate folder, which is emptied when its sort has succeeded."""
     emptied = {job.run.inter.resolve(): job for job in jobs}
     for job in jobs:
-        for folder in job.run.results.resolve().parents:
-            if folder in emptied:
-                msg = (
-                    f"the results folder {job.run.results} of {job.path} lies in {folder}, the intermediate folder "
-                    f"of {emptied[folder].path}, which may be deleted; give another one"
-                )
-                raise ValueError(msg)
+        for kind, place in (("results", job.run.results), ("intermediate", job.run.inter)):
+            for folder in place.resolve().parents:
+                if folder in emptied:
+                    msg = (
+                        f"the {kind} folder {place} of {job.path} lies in {folder}, the intermediate folder "
+                        f"of {emptied[folder].path}, which may be deleted; give another one"
+                    )
+                    raise ValueError(msg)
 
 
 def _check_ours(job: Job) -> None:

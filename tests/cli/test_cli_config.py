@@ -169,3 +169,16 @@ def test_a_wrong_file_is_told_in_the_words_of_the_configuration(spikelab, tmp_pa
         result = spikelab("config", *command)
         assert result.exit_code == 2
         assert "did you mean 'snr_min'" in " ".join(result.stderr.split())
+
+
+@pytest.mark.parametrize(
+    "content", ["[sorter.sorter_params]\nTh_lerned = 7\n", "[sorter]\nsorter_params = {Th_lerned = 7}\n"]
+)
+def test_a_wrong_parameter_of_the_sorter_is_told_with_its_line(spikelab, tmp_path, content):
+    """What only the sorter knows is checked by every command that reads a file, and has its line, too."""
+    file = tmp_path / "lab.toml"
+    file.write_text(content)
+    for command in (("config", "diff", file), ("config", "show", "--config", file)):
+        result = spikelab(*command)
+        assert result.exit_code == 2
+        assert f"{file}, line 2: Kilosort4 has no parameter 'Th_lerned'" in result.stderr

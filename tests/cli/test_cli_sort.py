@@ -77,6 +77,22 @@ def test_results_of_files_with_one_name_are_refused(spikelab, plate, tmp_path):
     assert "would share the folder" in result.stderr
 
 
+def test_a_recording_that_is_given_twice_is_told_as_such(spikelab, recording, tmp_path):
+    """With --results as without, the advice is to leave one out."""
+    for options in ((), ("--results", tmp_path / "out")):
+        result = spikelab("sort", recording, recording, "--dry-run", *options)
+        assert result.exit_code == 2
+        assert "given twice" in " ".join(result.stderr.split())
+
+
+def test_settings_among_the_recordings_are_told_from_them(spikelab, recording, tmp_path):
+    """A file of settings without its option is no recording that cannot be read."""
+    (tmp_path / "lab.toml").write_text("[curation]\nsnr_min = 3\n")
+    result = spikelab("sort", recording, tmp_path / "lab.toml", "--dry-run")
+    assert result.exit_code == 2
+    assert f"--config {tmp_path / 'lab.toml'}" in " ".join(result.stderr.split())
+
+
 def test_a_dry_run_says_which_recording_would_fail(spikelab, broken):
     """A file that cannot be read shows in the dry run, with exit code 1."""
     result = spikelab("sort", broken, "--dry-run")

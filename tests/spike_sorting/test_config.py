@@ -479,7 +479,8 @@ def test_what_a_file_leaves_out_keeps_its_default(tmp_path: Path) -> None:
             "[recording]\nfreq_max = 200\n",
             r"mine.toml, line 2: \[recording\] freq_min must lie below freq_max",
         ),
-        (b"\xff\xfe", r"mine.toml: .*utf-8"),
+        (b"\xff\xfe", r"mine.toml: it is no text in utf-8 .* save it with that encoding"),
+        ("[curation]\nsnr_min = 5\nsnr_min = 6\n", r"mine.toml: .*line 3.*: 'snr_min = 6'"),
     ],
 )
 def test_an_error_in_a_file_names_file_and_setting(text: str | bytes, said: str, tmp_path: Path) -> None:

@@ -218,6 +218,17 @@ def test_results_never_lie_where_files_are_deleted(files: Path, tmp_path: Path) 
         )
 
 
+def test_no_intermediate_folder_lies_in_another_one(files: Path, tmp_path: Path) -> None:
+    """What one recording still needs is not emptied when the other one is done."""
+    with pytest.raises(ValueError, match=r"intermediate folder .*i/j of .*lies in .*, the intermediate folder of .*r1"):
+        plan(
+            [files / "one.raw.h5", files / "days"],
+            KILOSORT4,
+            intermediate_folders=[tmp_path / "i" / "j", tmp_path / "i"],
+            results_folders=[tmp_path / "1", tmp_path / "2"],
+        )
+
+
 def test_a_folder_of_something_else_is_no_intermediate_folder(files: Path, tmp_path: Path) -> None:
     """A folder with other files in it is refused, an empty one and one of ours are not."""
     inter = tmp_path / "scratch"
@@ -310,6 +321,9 @@ def test_an_empty_folder_is_a_job_with_a_problem(tmp_path: Path) -> None:
         ([3], TypeError, "a recording must be a path, .* got int"),
         ([[3]], TypeError, "a nested list must hold paths, got int"),
         ([[RECORDING]], TypeError, "join recordings with spikeinterface.concatenate_recordings"),
+        ([["a.raw.h5", RECORDING]], TypeError, "a nested list must hold paths, got "),
+        (["a.raw.h5", KILOSORT4], TypeError, "a recording must be a path, .* got SortingPipelineConfig"),
+        ({"a": "a.raw.h5"}, TypeError, "recording_files must be a path, a recording or a list of those, got dict"),
     ],
 )
 def test_what_is_no_recording_is_refused(given: Any, error: type[Exception], said: str) -> None:

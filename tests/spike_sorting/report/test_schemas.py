@@ -44,7 +44,7 @@ def test_a_schema_notices_what_is_wrong(name: str, wrong: dict, said: str) -> No
 def test_every_event_has_its_place_in_the_schema() -> None:
     """What the code writes into the journal, and nothing else, is described."""
     code = "\n".join(path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py"))
-    written = set(re.findall(r"(?:work\.note|journal\.write)\(\s*\"(\w+)\"", code))
+    written = set(re.findall(r"(?:(?:work|self)\.note|journal\.write)\(\s*\"(\w+)\"", code))
     described = {rule["if"]["properties"]["event"]["const"] for rule in schema_of("events")["allOf"]}
     assert len(written) > 10
     assert written == described
