@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -23,7 +24,8 @@ from spikelab.spike_sorting.supervision.gpu import GpuReader, NvmlGpu
 FOLDER_VARIABLE = "SPIKELAB_GPU_LOCKS"
 """Names the folder of the lock files where the machine's own is not shared, as between containers."""
 POLL_S = 0.5
-_OPEN_FLAGS = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
+_OPEN_FLAGS = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+"""In a folder that is open to all, somebody may have put a link or a pipe in the place of a lock file."""
 
 
 @dataclass(frozen=True)
@@ -268,11 +270,17 @@ def _holder(card: dict[str, Any]) -> str:
 def _opened(path: Path) -> int:
     """Return a descriptor of the lock file, which whoever comes first makes."""
     try:
-        return lock.opened(path, _OPEN_FLAGS)
-    except FileNotFoundError:
-        return _made(path)
+        try:
+            descriptor = lock.opened(path, _OPEN_FLAGS)
+        except FileNotFoundError:
+            descriptor = _made(path)
     except OSError as error:
-        raise _unusable(path, error) from error
+        raise _unusable(path, f"cannot be opened ({error})") from error
+    found = os.fstat(descriptor)
+    if stat.S_ISREG(found.st_mode) and found.st_nlink < 2:
+        return descriptor
+    os.close(descriptor)
+    raise _unusable(path, "is no file of its own, and another one would be written into")
 
 
 def _made(path: Path) -> int:
@@ -280,16 +288,14 @@ def _made(path: Path) -> int:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _OPEN_FLAGS, 0o666)
     except FileExistsError:  # somebody else has just made it
         return lock.opened(path, _OPEN_FLAGS)
-    except OSError as error:
-        raise _unusable(path, error) from error
     if host.IS_POSIX:
         os.fchmod(descriptor, 0o666)  # whatever the umask: the next user leaves a name in it
     return descriptor
 
 
-def _unusable(path: Path, error: OSError) -> EnvironmentSortFailure:
+def _unusable(path: Path, why: str) -> EnvironmentSortFailure:
     msg = (
-        f"the lock file {path}, by which sorts of all users share a GPU, cannot be opened ({error}); "
+        f"the lock file {path}, by which sorts of all users share a GPU, {why}; "
         f"remove it, or have {FOLDER_VARIABLE} name another folder for everybody on this machine"
     )
     return EnvironmentSortFailure(msg)

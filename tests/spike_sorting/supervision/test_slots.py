@@ -140,16 +140,24 @@ def test_two_users_never_share_a_gpu() -> None:
         folder.rmdir()
 
 
-def test_a_lock_that_cannot_be_used_is_named(tmp_path: Path) -> None:
-    """A link in the place of a lock file, as somebody may leave in /tmp, is not followed; the error names the file."""
-    (tmp_path / "spikelab-GPU-000.lock").symlink_to(tmp_path / "elsewhere")
+@pytest.mark.parametrize("kind", ["link", "second name", "pipe"])
+def test_a_lock_that_cannot_be_used_is_named(tmp_path: Path, kind: str) -> None:
+    """What is no lock file, as somebody may leave in /tmp, is neither followed nor written into nor waited for."""
+    path, elsewhere = tmp_path / "spikelab-GPU-000.lock", tmp_path / "elsewhere"
+    if kind == "link":
+        path.symlink_to(elsewhere)
+    elif kind == "pipe":
+        os.mkfifo(path, 0o444)
+    else:
+        elsewhere.write_text("precious")
+        os.link(elsewhere, path)
     slots = GpuSlots(FakeGpus(1), tmp_path)
     with (
         pytest.raises(EnvironmentSortFailure, match=r"spikelab-GPU-000\.lock"),
         slots.hold(slots.visible(), "run", NEVER),
     ):
         pass
-    assert not (tmp_path / "elsewhere").exists()
+    assert (elsewhere.read_text() if elsewhere.exists() else None) == ("precious" if kind == "second name" else None)
 
 
 def test_a_gpu_that_was_set_aside_is_replaced_or_refused_by_name(tmp_path: Path) -> None:
