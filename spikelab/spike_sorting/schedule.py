@@ -20,7 +20,7 @@ ends a recording, and last what begins one.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 from spikelab.spike_sorting._exceptions import GpuLostError, SpikeSortingClassifiedError
 from spikelab.spike_sorting.config import SortingPipelineConfig
@@ -65,15 +65,22 @@ def in_flight(jobs: Sequence[Job], asked: int | None, slots: GpuSlots) -> int:
         What is to be sorted.
     asked : int or None
         What the user wants; None: one more than there are GPUs for them, so that each GPU has a sort while another
-        recording is loaded or measured.
+        recording is loaded or measured. For those that are sorted in this process, for a debugger, that is one.
     slots : GpuSlots
         The GPUs.
     """
     if asked is None:
-        configs = dict.fromkeys(job.config for job in jobs)
+        configs = dict.fromkeys(job.config for job in jobs if job.config.execution.runner != "inline")
         gpus = {device for config in configs for device in devices_for(slots, "sort", config)}
         asked = 1 + len(gpus)
     return max(1, min(asked, len(jobs)))
+
+
+def in_flight_here(jobs: Sequence[Job], asked: int | None) -> int:
+    """Return how many recordings a batch on this machine would have in flight at once, see `in_flight`."""
+    slots = GpuSlots()
+    with closing(slots.driver):
+        return in_flight(jobs, asked, slots)
 
 
 def fitted(work: Work) -> SortingPipelineConfig:
@@ -158,6 +165,9 @@ def need_of(work: Work, phase: Phase, config: SortingPipelineConfig, *, on_gpu: 
         # What is written to the results is held in memory before, above all the templates.
         ram_gb.update(sort=estimate.ram_gb.likely, finish=_FINISH_GB + estimate.disk_results_gb.likely)
     ram_bytes = ram_gb[phase] * GB if phase in ram_gb else resources.ram_bytes_each
+    if phase == "sort":
+        # One that is tried again has shown what it takes.
+        ram_bytes = max(ram_bytes, work.peaks.get("run_ram_gb", 0.0) * GB)
     return Need(cores.get(phase, 1), ram_bytes)
 
 

@@ -110,6 +110,8 @@ def test_how_many_are_in_flight(tmp_path: Path, asked: int | None, devices: str,
     assert in_flight(jobs, asked, GpuSlots(FakeGpus(n_gpus))) == expected
     assert in_flight(jobs[:1], asked, GpuSlots(FakeGpus(n_gpus))) == 1
     assert in_flight([], asked, GpuSlots(FakeGpus(n_gpus))) == 1
+    here = [a_job(tmp_path, on(devices, runner="inline"), name) for name in "fg"]
+    assert in_flight(here, asked, GpuSlots(FakeGpus(n_gpus))) == min(asked or 1, 2)
 
 
 def test_what_a_phase_takes(tmp_path: Path) -> None:
@@ -123,6 +125,9 @@ def test_what_a_phase_takes(tmp_path: Path) -> None:
     assert need_of(known, "sort", config, on_gpu=False) == Need(3, 6e9)
     assert need_of(known, "finish", config, on_gpu=False) == Need(resources.cores_each, 2e9)
     assert need_of(known, "prepare", config, on_gpu=False).cores == 1
+    known.peaks["run_ram_gb"] = 9.0  # of an attempt that failed
+    assert need_of(known, "sort", config, on_gpu=True) == Need(1, 9e9)
+    assert need_of(known, "finish", config, on_gpu=False).ram_bytes == 2e9
     unknown = a_work(a_job(tmp_path, name="b"), resources)
     assert need_of(unknown, "finish", fitted(unknown), on_gpu=False).ram_bytes == 4e9
     given = a_work(a_job(tmp_path, on("cpu", n_jobs=7, total_memory="1G"), "c"), resources, LARGE)
