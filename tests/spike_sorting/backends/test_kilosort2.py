@@ -31,7 +31,7 @@ from spikelab.spike_sorting._signatures import KILOSORT2_FUNCTIONS
 from spikelab.spike_sorting.backends.kilosort2.backend import Kilosort2Backend
 from spikelab.spike_sorting.backends.kilosort2.installation import Installation, find_installation
 from spikelab.spike_sorting.backends.kilosort2.launch import command, run
-from spikelab.spike_sorting.backends.kilosort2.parameters import PARAMETERS, check_parameters
+from spikelab.spike_sorting.backends.kilosort2.parameters import PARAMETERS, check_parameters, smaller_batch
 from spikelab.spike_sorting.config import KILOSORT2, SorterConfig
 from spikelab.spike_sorting.supervision.progress import ProgressFile
 from spikelab.testing import BackendContract
@@ -306,6 +306,15 @@ def test_wrong_parameters_are_refused(params: dict[str, Any], said: str) -> None
     """A parameter that Kilosort2 does not take is refused with what it takes."""
     with pytest.raises(ValueError, match=said):
         check_parameters(params)
+
+
+def test_shorter_batches_stay_longer_than_their_overlap() -> None:
+    """What is offered where memory ran out is what Kilosort2 takes, whatever the overlap of batches."""
+    params: dict[str, Any] = {"ntbuff": 1024, "NT": 20_000}
+    while (then := smaller_batch(params, 0.5)) is not None:
+        params["NT"] = then
+        check_parameters(params)
+    assert params["NT"] < 10_000
 
 
 def test_no_shell_reads_the_names_of_folders() -> None:

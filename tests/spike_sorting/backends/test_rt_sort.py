@@ -423,7 +423,14 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_build_that_failed_is_taken_up_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What pip cannot install is told in its words; the same folder is built on, and what it then lacks is told."""
+    """What pip cannot install is told in its words; the same folder is built on, and what it then lacks is told.
+
+    What lies on PYTHONPATH, where a sort does not look, does not count as installed.
+    """
+    metadata = tmp_path / "modules" / "no_such_package_anywhere-1.dist-info" / "METADATA"
+    metadata.parent.mkdir(parents=True)
+    metadata.write_text("Metadata-Version: 2.1\nName: no-such-package-anywhere\nVersion: 1\n")
+    monkeypatch.setenv("PYTHONPATH", str(metadata.parents[1]), prepend=os.pathsep)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     requirements, said = tmp_path / "requirements.txt", list[str]()

@@ -11,6 +11,8 @@ from spikelab.spike_sorting.backends.parameter import Parameter, count, number, 
 
 _STEP = 32
 """The lengths of batches and of what they overlap in are multiples of it: Kilosort2's kernels work in such blocks."""
+_SHORTEST_OVERLAPS = 4
+"""A batch is longer than so many overlaps."""
 _MOMENTUM = (20.0, 400.0)
 
 
@@ -74,8 +76,8 @@ def _check_blocks(params: Mapping[str, Any]) -> None:
                 f"kilosort_params[{name!r}] must be a multiple of {_STEP}, got {value}; {value // _STEP * _STEP} is one"
             )
             raise ValueError(msg)
-    if length is not None and length <= 4 * overlap:
-        msg = f"kilosort_params['NT'] must be more than four times ntbuff, {4 * overlap}, got {length}"
+    if length is not None and length <= _SHORTEST_OVERLAPS * overlap:
+        msg = f"kilosort_params['NT'] must be more than four times ntbuff, {_SHORTEST_OVERLAPS * overlap}, got {length}"
         raise ValueError(msg)
 
 
@@ -92,7 +94,7 @@ def batch_step(params: Mapping[str, Any]) -> int:
 def smaller_batch(params: Mapping[str, Any], factor: float) -> int | None:
     """Return the next smaller length of a batch that Kilosort2 takes, or None when it would be too small to help."""
     then = int(batch_length(params) * factor) // _STEP * _STEP
-    return then if then >= 64 * _STEP else None
+    return then if then >= max(64 * _STEP, _SHORTEST_OVERLAPS * params.get("ntbuff", 64) + _STEP) else None
 
 
 def _parameter(name: str) -> Parameter:

@@ -100,8 +100,10 @@ def _install(folder: Path, requirements: Path, say: Callable[[str], None]) -> No
         if step is not None:
             say(f"installing {step[1] or ''}".rstrip(" ,"))
 
-    command = [str(_python_in(folder)), "-m", "pip", "install", "--disable-pip-version-check", "--progress-bar", "off"]
-    ended = run_logged([*command, "-r", str(requirements)], folder / LOG, partial(as_child, folder, os.environ), follow)
+    # Isolated as the sort will be: what lies on PYTHONPATH would count as installed.
+    pip = [str(_python_in(folder)), "-I", "-m", "pip", "install", "--disable-pip-version-check"]
+    command = [*pip, "--progress-bar", "off", "-r", str(requirements.absolute())]
+    ended = run_logged(command, folder / LOG, partial(as_child, folder, os.environ), follow)
     if ended.returncode:
         errors = [line for line in ended.tail if "ERROR" in line or "error:" in line]
         told = errors[-1].strip() if errors else ended.last_words
