@@ -19,7 +19,7 @@ from spikelab.spike_sorting.config import SortingPipelineConfig
 from spikelab.spike_sorting.jobs import Job
 
 
-def tell_plan(jobs: Sequence[Job], config: SortingPipelineConfig, n_parallel: int, *, as_json: bool) -> int:
+def tell_plan(jobs: Sequence[Job], config: SortingPipelineConfig, parallel: int | None, *, as_json: bool) -> int:
     """Print what would be sorted and return the exit code; raise SorterNotInstalledError as the sort would.
 
     Parameters
@@ -28,13 +28,13 @@ def tell_plan(jobs: Sequence[Job], config: SortingPipelineConfig, n_parallel: in
         The plan.
     config : SortingPipelineConfig
         The settings of all of them.
-    n_parallel : int
-        Recordings in flight at once.
+    parallel : int or None
+        Recordings in flight at once; None for as many as a sort takes by itself.
     as_json : bool
         Print one JSON document instead of lines.
     """
     with make_console(stderr=as_json).status("Checking the machine and the recordings"):
-        examination = examine(jobs, n_parallel)
+        examination = examine(jobs, parallel)
     if not config.execution.preflight:  # then the sort does not look at them either
         examination = replace(examination, findings=())
     console = make_console()

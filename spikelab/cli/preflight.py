@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,14 @@ from spikelab.cli.output import ExitCode, bytes_text, counted, make_console, say
 from spikelab.spike_sorting.costs import Estimate, Range
 from spikelab.spike_sorting.forecast.estimates import PROBE_S, estimates_of
 from spikelab.spike_sorting.forecast.history import runs_of_this_machine
+from spikelab.spike_sorting.forecast.model import SORT
 from spikelab.spike_sorting.jobs import Job
 from spikelab.spike_sorting.pipeline import is_finished
 from spikelab.spike_sorting.preflight import Finding, error_from, findings_for
 from spikelab.spike_sorting.preflight.projection import Projection
 from spikelab.spike_sorting.preflight.run import findings_on, look_at_batch
+from spikelab.spike_sorting.schedule import Flight, flight_of
+from spikelab.spike_sorting.supervision.slots import GpuSlots
 
 GB = 1e9
 
@@ -40,8 +43,8 @@ class Examination:
         What was found of the others.
     projections : mapping of Path to Projection
         What each job will take at most, by results folder; without recordings that cannot be opened.
-    n_parallel : int
-        Recordings in flight at once.
+    flight : Flight
+        How many recordings are in flight at once, and on how many GPUs.
     estimates : mapping of Path to Estimate
         What each job is expected to take, time included.
     """
@@ -50,7 +53,7 @@ class Examination:
     finished: frozenset[Path]
     findings: tuple[Finding, ...]
     projections: Mapping[Path, Projection]
-    n_parallel: int = 1
+    flight: Flight
     estimates: Mapping[Path, Estimate] = field(default_factory=dict)
 
     @property
@@ -84,36 +87,60 @@ class Examination:
         return self.projections.get(job.run.results), self.estimates.get(job.run.results)
 
     def wall_time_s(self) -> Range:
-        """Return what the batch takes, with `n_parallel` recordings at once (s): the longest alone, or all shared."""
-        ranges = [one.wall_time_s for one in self.estimates.values()]
-        low, likely, high = (
-            max(max(times, default=0.0), sum(times) / self.n_parallel)
-            for times in zip(*((one.low, one.likely, one.high) for one in ranges), strict=True)
-        )
+        """Return what the batch takes (s): the longest alone, all shared, or all that needs a GPU, one on each."""
+        estimates = list(self.estimates.values())
+        low, likely, high = (self._together_s(estimates, read) for read in _ENDS)
         return Range(low, likely, high)
+
+    def _together_s(self, estimates: Sequence[Estimate], read: Callable[[Range], float]) -> float:
+        times = [read(one.wall_time_s) for one in estimates]
+        on_gpus_s = sum(_on_gpu_s(one, read) for one in estimates)
+        return max(*times, sum(times) / self.flight.n_parallel, on_gpus_s / max(1, self.flight.n_gpus))
 
     def most_disk_gb(self) -> float:
         """Return the most that the batch has on disks at one time, when every recording succeeds (GB)."""
         projections = self.projections.values()
         kept = sum(one.disk_inter_gb + one.disk_results_gb - one.transient_gb for one in projections)
-        return kept + sum(sorted((one.transient_gb for one in projections), reverse=True)[: self.n_parallel])
+        return kept + sum(sorted((one.transient_gb for one in projections), reverse=True)[: self.flight.n_parallel])
 
 
-def examine(jobs: Sequence[Job], n_parallel: int) -> Examination:
-    """Check what is not sorted yet, as the sort itself does before it starts, and project what it takes."""
+_ENDS: tuple[Callable[[Range], float], ...] = (lambda one: one.low, lambda one: one.likely, lambda one: one.high)
+
+
+def _on_gpu_s(estimate: Estimate, read: Callable[[Range], float]) -> float:
+    """Return how long a sort has a GPU for itself (s), at an end of its range."""
+    whole = estimate.wall_time_s
+    if estimate.workload.device == "cpu" or not whole.likely:
+        return 0.0
+    return estimate.stages_s.get(SORT, 0.0) * read(whole) / whole.likely
+
+
+def examine(jobs: Sequence[Job], parallel: int | None, slots: GpuSlots | None = None) -> Examination:
+    """Check what is not sorted yet, as the sort itself does before it starts, and project what it takes.
+
+    Parameters
+    ----------
+    jobs : sequence of Job
+        The batch.
+    parallel : int or None
+        Recordings in flight at once; None for as many as a sort takes by itself.
+    slots : GpuSlots or None, default None
+        The GPUs; None for those of this machine.
+    """
+    flight = flight_of(jobs, parallel, slots)
     finished = frozenset(job.run.results for job in jobs if is_finished(job))
     unfinished = [job for job in jobs if job.run.results not in finished]
     if not unfinished:
-        return Examination(tuple(jobs), finished, (), {}, n_parallel)
-    batch = look_at_batch(unfinished, n_parallel=n_parallel, probe_s=PROBE_S)
+        return Examination(tuple(jobs), finished, (), {}, flight)
+    batch = look_at_batch(unfinished, n_parallel=flight.n_parallel, probe_s=PROBE_S)
     estimates = estimates_of(batch, runs_of_this_machine())
-    return Examination(tuple(jobs), finished, tuple(findings_on(batch)), batch.projections, n_parallel, estimates)
+    return Examination(tuple(jobs), finished, tuple(findings_on(batch)), batch.projections, flight, estimates)
 
 
-def tell_preflight(jobs: Sequence[Job], n_parallel: int, *, as_json: bool) -> int:
+def tell_preflight(jobs: Sequence[Job], parallel: int | None, *, as_json: bool) -> int:
     """Check, print what was found and what the sorts will take, and return the exit code."""
     with make_console(stderr=as_json).status("Checking the machine and the recordings"):
-        examination = examine(jobs, n_parallel)
+        examination = examine(jobs, parallel)
     if as_json:
         say_whole(make_console(), json.dumps(_document(examination), indent=2, allow_nan=False))
     else:
@@ -190,7 +217,8 @@ def together(examination: Examination) -> list[str]:
     if len(examination.projections) < 2:
         return []
     most, time = bytes_text(GB * examination.most_disk_gb()), examination.wall_time_s().as_time()
-    at_once = f", {examination.n_parallel} at a time" if examination.n_parallel > 1 else ""
+    n_parallel = examination.flight.n_parallel
+    at_once = f", {n_parallel} at a time" if n_parallel > 1 else ""
     return [f"All together {time}, and at most {most} of disk at one time, when every recording succeeds{at_once}."]
 
 

@@ -27,7 +27,6 @@ from spikelab.spike_sorting.config import SortingPipelineConfig
 from spikelab.spike_sorting.jobs import Job
 from spikelab.spike_sorting.outcome import Outcome, SortRunReport
 from spikelab.spike_sorting.preflight import Finding, error_from
-from spikelab.spike_sorting.schedule import in_flight_here
 
 MOST_TOLD = 4
 """Names, and messages of one kind, that are told before a sort starts; ``spikelab preflight`` tells all."""
@@ -79,19 +78,19 @@ def preflight_files(files: Sequence[Path], options: Options) -> int:
     """Say what speaks against sorting `files`, all streams of each, and what that takes; return the exit code."""
     with usage_errors():
         jobs = plan_all_streams(files, options.config, options.places)
-    return tell_preflight(jobs, in_flight_here(jobs, options.parallel), as_json=options.as_json)
+    return tell_preflight(jobs, options.parallel, as_json=options.as_json)
 
 
 def estimate_files(files: Sequence[Path], options: Options) -> int:
     """Say what sorting `files`, all streams of each, will take; return the exit code."""
     with usage_errors():
         jobs = plan_all_streams(files, options.config, options.places)
-    return tell_estimates(jobs, in_flight_here(jobs, options.parallel), as_json=options.as_json)
+    return tell_estimates(jobs, options.parallel, as_json=options.as_json)
 
 
 def _sort_or_tell(jobs: Sequence[Job], options: Options) -> int:
     if options.dry_run:
-        return tell_plan(jobs, options.config, in_flight_here(jobs, options.parallel), as_json=options.as_json)
+        return tell_plan(jobs, options.config, options.parallel, as_json=options.as_json)
     report, findings = SortRunReport(), list[Finding]()
     console = make_console(stderr=options.as_json, talk_only=True)
     try:

@@ -19,7 +19,7 @@ from spikelab.spike_sorting.jobs import Job, Recordings, plan, plan_streams
 from spikelab.spike_sorting.outcome import Outcome, SortRunReport
 from spikelab.spike_sorting.preflight.run import look_at_batch
 from spikelab.spike_sorting.run_folder import EXPORT, RunFolder
-from spikelab.spike_sorting.schedule import in_flight_here
+from spikelab.spike_sorting.schedule import flight_of
 
 if TYPE_CHECKING:
     from spikelab.spikedata import SpikeData
@@ -257,7 +257,7 @@ def estimate(
     '12 min (8 to 18)'
     """
     jobs = plan(recording_files, resolve_config(config, sorter, overrides))
-    batch = look_at_batch(jobs, n_parallel=in_flight_here(jobs, max_parallel), probe_s=PROBE_S)
+    batch = look_at_batch(jobs, n_parallel=flight_of(jobs, max_parallel).n_parallel, probe_s=PROBE_S)
     for facts in batch.recordings:
         if facts.error is not None:
             raise facts.error

@@ -25,7 +25,7 @@ from spikelab.spike_sorting.preflight.run import findings_on, look_at_batch
 from spikelab.spike_sorting.remarks import Remark
 from spikelab.spike_sorting.report import write_batch_report
 from spikelab.spike_sorting.roster import announced
-from spikelab.spike_sorting.schedule import in_flight
+from spikelab.spike_sorting.schedule import flight_of
 from spikelab.spike_sorting.supervision.awake import stay_awake
 from spikelab.spike_sorting.supervision.deadline import Deadline, unanswered
 from spikelab.spike_sorting.supervision.disk import ask_disks
@@ -78,7 +78,7 @@ def run_jobs(
         msg = f"max_parallel must be at least 1, got {max_parallel}"
         raise ValueError(msg)
     slots = slots or GpuSlots()
-    n_parallel = in_flight(jobs, max_parallel, slots)
+    n_parallel = flight_of(jobs, max_parallel, slots).n_parallel
     report = out_report if out_report is not None else SortRunReport()
     try:
         jobs = _checked(jobs, on_error, n_parallel, on_findings or _log_findings)

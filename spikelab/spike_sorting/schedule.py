@@ -19,8 +19,9 @@ ends a recording, and last what begins one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 
 from spikelab.spike_sorting._exceptions import GpuLostError, SpikeSortingClassifiedError
 from spikelab.spike_sorting.config import SortingPipelineConfig
@@ -56,8 +57,24 @@ def turn(work: Work, phase: Phase, config: SortingPipelineConfig) -> Iterator[Sl
         yield slot
 
 
-def in_flight(jobs: Sequence[Job], asked: int | None, slots: GpuSlots) -> int:
-    """Return how many recordings are in flight at once.
+@dataclass(frozen=True)
+class Flight:
+    """What of a batch goes on at once.
+
+    Parameters
+    ----------
+    n_parallel : int
+        Recordings in flight.
+    n_gpus : int
+        GPUs on which they are sorted, one on each at a time; 0 where sorts run on the CPU.
+    """
+
+    n_parallel: int
+    n_gpus: int = 0
+
+
+def flight_of(jobs: Sequence[Job], asked: int | None, slots: GpuSlots | None = None) -> Flight:
+    """Return how many recordings are in flight at once, in a batch and in all that is reckoned before it.
 
     Parameters
     ----------
@@ -66,21 +83,21 @@ def in_flight(jobs: Sequence[Job], asked: int | None, slots: GpuSlots) -> int:
     asked : int or None
         What the user wants; None: one more than there are GPUs for them, so that each GPU has a sort while another
         recording is loaded or measured. For those that are sorted in this process, for a debugger, that is one.
-    slots : GpuSlots
-        The GPUs.
+    slots : GpuSlots or None, default None
+        The GPUs; None for those of this machine.
     """
+    if slots is None:
+        slots = GpuSlots()
+        with closing(slots.driver):
+            return flight_of(jobs, asked, slots)
+    devices = {config: devices_for(slots, "sort", config) for config in dict.fromkeys(job.config for job in jobs)}
     if asked is None:
-        configs = dict.fromkeys(job.config for job in jobs if job.config.execution.runner != "inline")
-        gpus = {device for config in configs for device in devices_for(slots, "sort", config)}
-        asked = 1 + len(gpus)
-    return max(1, min(asked, len(jobs)))
+        asked = 1 + _n_different(found for config, found in devices.items() if config.execution.runner != "inline")
+    return Flight(max(1, min(asked, len(jobs))), _n_different(devices.values()))
 
 
-def in_flight_here(jobs: Sequence[Job], asked: int | None) -> int:
-    """Return how many recordings a batch on this machine would have in flight at once, see `in_flight`."""
-    slots = GpuSlots()
-    with closing(slots.driver):
-        return in_flight(jobs, asked, slots)
+def _n_different(found: Iterable[Sequence[Device]]) -> int:
+    return len({device for devices in found for device in devices})
 
 
 def fitted(work: Work) -> SortingPipelineConfig:

@@ -7,11 +7,15 @@ import shutil
 from pathlib import Path
 
 import pytest
+from support import FakeGpus
 
-from spikelab.cli.preflight import examine
+from spikelab.cli.preflight import Examination, examine
 from spikelab.spike_sorting.config import KILOSORT4
+from spikelab.spike_sorting.costs import Estimate, Range, Workload
 from spikelab.spike_sorting.jobs import plan
 from spikelab.spike_sorting.preflight import run_preflight
+from spikelab.spike_sorting.schedule import Flight
+from spikelab.spike_sorting.supervision.slots import GpuSlots
 
 NO_FOLDER = ("--set", "hdf5_plugin_path=no/such/folder")
 TOO_MUCH = ("--set", "preflight_min_free_inter_gb=1e6")
@@ -103,6 +107,37 @@ def test_recordings_that_run_together_add_up(folder):
     (transient_gb,) = {projection.transient_gb for projection in one.projections.values()}
     assert transient_gb > 0
     assert two.most_disk_gb() - one.most_disk_gb() == pytest.approx(transient_gb)
+
+
+def test_as_many_are_reckoned_with_as_a_sort_takes(folder):
+    """Without a number there is one recording more in flight than there are GPUs."""
+    jobs = plan([folder / "a.raw.h5", folder / "b.raw.h5"], KILOSORT4)
+    examination = examine(jobs, None, GpuSlots(FakeGpus(1)))
+    assert examination.flight == Flight(2, 1)
+    assert {one.workload.n_parallel for one in examination.estimates.values()} == {2}
+
+
+@pytest.mark.parametrize(
+    "device, flight, likely_s",
+    [
+        ("cuda", Flight(2, 1), 4 * 80.0),  # sorts take turns on the GPU
+        ("cuda", Flight(3, 2), 2 * 80.0),
+        ("cuda", Flight(1, 2), 4 * 100.0),  # one after the other
+        ("cpu", Flight(2, 0), 2 * 100.0),
+        ("cuda", Flight(9, 9), 100.0),  # no less than the longest
+    ],
+)
+def test_a_batch_takes_no_less_than_its_sorts_take_on_the_gpus(device, flight, likely_s):
+    """More recordings in flight than GPUs make nothing faster that has to wait for one; ends of the range scale."""
+    work = Workload("kilosort4", device, 64, 2e4, 60.0, 5.0, tracks_drift=False)
+    one = Estimate(
+        name="a", results_folder="a", workload=work, crossings_Hz=None, probe_s=30.0,
+        wall_time_s=Range(50.0, 100.0, 200.0), stages_s={"sort": 80.0, "other": 20.0},
+        disk_inter_gb=Range(1, 1, 1), disk_results_gb=Range(1, 1, 1), ram_gb=Range(1, 1, 1),
+        vram_gb=None, n_former_runs=0,
+    )  # fmt: skip
+    examination = Examination((), frozenset(), (), {}, flight, {Path(name): one for name in "abcd"})
+    assert examination.wall_time_s() == Range(likely_s / 2, likely_s, 2 * likely_s)
 
 
 def test_sort_tells_its_findings_before_it_starts(folder, spikelab, fake):

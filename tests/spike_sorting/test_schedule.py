@@ -24,9 +24,9 @@ from spikelab.spike_sorting.run_folder import RunFolder
 from spikelab.spike_sorting.schedule import (
     devices_for,
     fitted,
+    flight_of,
     gpu_environment,
     has_another_gpu,
-    in_flight,
     need_of,
     turn,
 )
@@ -107,11 +107,11 @@ def test_the_gpu_that_is_watched_is_the_one_that_is_used(tmp_path: Path) -> None
 def test_how_many_are_in_flight(tmp_path: Path, asked: int | None, devices: str, n_gpus: int, expected: int) -> None:
     """By default each GPU sorts while one more recording is loaded or measured; on the CPU one is sorted at a time."""
     jobs = [a_job(tmp_path, on(devices), name) for name in "abcde"]
-    assert in_flight(jobs, asked, GpuSlots(FakeGpus(n_gpus))) == expected
-    assert in_flight(jobs[:1], asked, GpuSlots(FakeGpus(n_gpus))) == 1
-    assert in_flight([], asked, GpuSlots(FakeGpus(n_gpus))) == 1
+    assert flight_of(jobs, asked, GpuSlots(FakeGpus(n_gpus))).n_parallel == expected
+    assert flight_of(jobs[:1], asked, GpuSlots(FakeGpus(n_gpus))).n_parallel == 1
+    assert flight_of([], asked, GpuSlots(FakeGpus(n_gpus))).n_parallel == 1
     here = [a_job(tmp_path, on(devices, runner="inline"), name) for name in "fg"]
-    assert in_flight(here, asked, GpuSlots(FakeGpus(n_gpus))) == min(asked or 1, 2)
+    assert flight_of(here, asked, GpuSlots(FakeGpus(n_gpus))).n_parallel == min(asked or 1, 2)
 
 
 def test_what_a_phase_takes(tmp_path: Path) -> None:
