@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -12,8 +14,9 @@ from docker_daemon import Story, docker_daemon
 
 from spikelab.spike_sorting import DockerEnvironmentError, HostOutOfMemoryError
 from spikelab.spike_sorting.backends.base import SortJob
-from spikelab.spike_sorting.backends.containers.errors import reason_of
+from spikelab.spike_sorting.backends.containers.errors import reason_of, sdk
 from spikelab.spike_sorting.backends.containers.running import Contained, memory_limit_bytes, run_contained
+from spikelab.spike_sorting.preflight.machine import DockerAnswer, ask_docker
 
 docker = pytest.importorskip("docker")
 
@@ -136,6 +139,16 @@ _FETCHING = "Error while fetching server API version"
 def test_each_failure_of_the_client_has_its_reason(error: Exception, reason: str) -> None:
     """What the SDK raises, for want of a daemon, of rights, of the image or of an answer."""
     assert reason_of(error)[0] == reason
+
+
+def test_a_folder_named_docker_is_no_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the client is not installed, a folder of its name, as in a clone of spikelab, is not taken for it."""
+    # What Python makes of a folder without modules; where the client is installed, that one goes first.
+    monkeypatch.setitem(sys.modules, "docker", ModuleType("docker"))
+    with pytest.raises(DockerEnvironmentError, match=r"spikelab\[docker\]") as caught:
+        sdk()
+    assert caught.value.reason == "client_missing"
+    assert ask_docker(None) == DockerAnswer("client_missing", "No module named 'docker'")
 
 
 @pytest.mark.parametrize(

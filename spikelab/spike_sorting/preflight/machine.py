@@ -9,18 +9,19 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
 from spikelab.spike_sorting._exceptions import (
+    DockerEnvironmentError,
     ModelLoadingError,
     SorterNotInstalledError,
     SpikeSortingClassifiedError,
 )
 from spikelab.spike_sorting.backends import get_backend
-from spikelab.spike_sorting.backends.containers.errors import reason_of
+from spikelab.spike_sorting.backends.containers.docker_runtime import digests_of
+from spikelab.spike_sorting.backends.containers.errors import reason_of, sdk
 from spikelab.spike_sorting.backends.containers.images import DEFAULT_IMAGES
 from spikelab.spike_sorting.config import SortingPipelineConfig
 from spikelab.spike_sorting.supervision import host
@@ -314,9 +315,9 @@ def check_rt_sort(config: SortingPipelineConfig) -> SpikeSortingClassifiedError 
 def ask_docker(image: str | None) -> DockerAnswer:
     """Return whether the Docker daemon answers, and what it says of `image`; nothing is pulled."""
     try:
-        docker: Any = import_module("docker")
-    except ImportError as error:
-        return DockerAnswer("client_missing", str(error))
+        docker = sdk()
+    except DockerEnvironmentError as error:
+        return DockerAnswer(error.reason, str(error.__cause__))
     try:
         client = docker.from_env(timeout=_DOCKER_TIMEOUT_S)
     except (docker.errors.DockerException, OSError) as error:
@@ -324,7 +325,7 @@ def ask_docker(image: str | None) -> DockerAnswer:
     try:
         client.ping()
         runtimes = tuple(sorted(client.info().get("Runtimes") or ()))
-        return DockerAnswer(digests=_digests(client, image) if image else None, runtimes=runtimes)
+        return DockerAnswer(digests=digests_of(client.images.get(image)) if image else None, runtimes=runtimes)
     except (docker.errors.DockerException, OSError) as error:
         return _refused(error)
     finally:
@@ -334,12 +335,6 @@ def ask_docker(image: str | None) -> DockerAnswer:
 def _refused(error: Exception) -> DockerAnswer:
     reason, _ = reason_of(error)
     return DockerAnswer(reason, str(error))
-
-
-def _digests(client: Any, name: str) -> tuple[str, ...]:
-    image = client.images.get(name)
-    pulled = (digest.rpartition("@")[2] for digest in image.attrs.get("RepoDigests") or ())
-    return (*pulled, str(image.id))
 
 
 # ------------------------------------------------------------------------------------------------------- seam

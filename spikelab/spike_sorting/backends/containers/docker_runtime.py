@@ -24,6 +24,12 @@ _LOG_OPTIONS = {"max-size": "10m", "max-file": "2"}
 """The daemon's own copy of what a container prints; ours is the log of the run."""
 
 
+def digests_of(image: Any) -> tuple[str, ...]:
+    """Return the digests of an image of the SDK: of the registries that it came from, then of its own content."""
+    pulled = (digest.rpartition("@")[2] for digest in image.attrs.get("RepoDigests") or ())
+    return (*pulled, str(image.id))
+
+
 class DockerRuntime:
     """Containers of the daemon that DOCKER_HOST names, or of this machine's.
 
@@ -41,8 +47,7 @@ class DockerRuntime:
         """Return the image `name`; raise DockerEnvironmentError (image_pull_failed) when it is not here."""
         with explained():
             found = self._client.images.get(name)
-        pulled = (digest.rpartition("@")[2] for digest in found.attrs.get("RepoDigests") or ())
-        return Image(name, (*pulled, str(found.id)))
+        return Image(name, digests_of(found))
 
     def start(self, spec: ContainerSpec) -> DockerContainer:
         """Return a container of `spec` that runs."""

@@ -73,6 +73,11 @@ def sdk() -> Any:
         It is not installed.
     """
     try:
-        return import_module("docker")
+        docker = import_module("docker")
+        if not hasattr(docker, "from_env"):
+            # A folder of that name where Python looks, such as the one of our repository, is a package to it.
+            msg = "No module named 'docker'"
+            raise ModuleNotFoundError(msg)
     except ImportError as error:
         raise docker_error(error) from error
+    return docker
