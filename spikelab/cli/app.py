@@ -190,14 +190,14 @@ def estimate(
 
 
 @exit_codes()
-def streams(file: Recording) -> None:
+def streams(file: Recording, as_json: AsJson = False) -> None:
     """List the streams of a recording, such as wells or probes.
 
     With channels, duration, sampling rate and shanks of each.
     """
     from spikelab.cli.look import tell_streams
 
-    raise typer.Exit(tell_streams(file))
+    raise typer.Exit(tell_streams(file, as_json=as_json))
 
 
 @exit_codes()
@@ -242,7 +242,7 @@ def watch(
 
 
 @exit_codes()
-def clean(folders: Folders, dry_run: CleanDryRun = False) -> None:
+def clean(folders: Folders, dry_run: CleanDryRun = False, as_json: AsJson = False) -> None:
     """Remove what no result needs, such as checkpoints.
 
     Copies, checkpoints and half-written files go. Results and finished stages stay, so that the same command still
@@ -252,17 +252,18 @@ def clean(folders: Folders, dry_run: CleanDryRun = False) -> None:
     """
     from spikelab.cli.clean import tell_clean
 
-    raise typer.Exit(tell_clean(folders, dry_run=dry_run))
+    raise typer.Exit(tell_clean(folders, dry_run=dry_run, as_json=as_json))
 
 
 @exit_codes()
 def report(
     folder: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Results folder.")],
+    as_json: AsJson = False,
 ) -> None:
     """Write the report of a sort again, and sum it up."""
     from spikelab.cli.look import tell_report
 
-    raise typer.Exit(tell_report(folder))
+    raise typer.Exit(tell_report(folder, as_json=as_json))
 
 
 @exit_codes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from tempfile import TemporaryDirectory
 from rich.console import Console
 from rich.text import Text
 
-from spikelab.cli.output import ExitCode, bytes_text, counted, make_console, say, short_path
+from spikelab.cli.output import ExitCode, bytes_text, counted, make_console, say, say_whole, short_path
 from spikelab.cli.results import find_results
 from spikelab.spike_sorting._exceptions import ConcurrentSortError
 from spikelab.spike_sorting.outcome import SUCCESS
@@ -18,7 +19,7 @@ from spikelab.spike_sorting.run_folder import RunFolder
 from spikelab.spike_sorting.state import clean, run_of, run_state
 
 
-def tell_clean(folders: Sequence[Path], *, dry_run: bool) -> int:
+def tell_clean(folders: Sequence[Path], *, dry_run: bool, as_json: bool = False) -> int:
     """Clean every results folder in or below `folders`, and print what went; return the exit code.
 
     Raises
@@ -26,8 +27,15 @@ def tell_clean(folders: Sequence[Path], *, dry_run: bool) -> int:
     ConcurrentSortError
         One of them is being sorted; the others have been cleaned.
     """
-    console = make_console()
-    cleaned = [_clean_or_tell(results, console, dry_run=dry_run) for results in find_results(folders)]
+    console, found = make_console(stderr=as_json), find_results(folders)
+    cleaned = [_clean_or_tell(results, console, dry_run=dry_run) for results in found]
+    if as_json:
+        freed_bytes = {
+            str(results): n_bytes for results, (n_bytes, error) in zip(found, cleaned, strict=True) if not error
+        }
+        left = {str(results): str(error) for results, (_, error) in zip(found, cleaned, strict=True) if error}
+        document = {"dry_run": dry_run, "freed_bytes": freed_bytes, "left": left}
+        say_whole(make_console(), json.dumps(document, indent=2))
     if len(cleaned) > 1:
         would, freed = "would free" if dry_run else "freed", sum(n_bytes for n_bytes, _ in cleaned)
         say(console, f"{counted(len(cleaned), 'results folder')}: {would} {bytes_text(freed)}", style="bold")

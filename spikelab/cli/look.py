@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +66,12 @@ def _facts(name: str, recording: Any) -> StreamFacts:
     )
 
 
-def tell_streams(file: Path) -> int:
+def tell_streams(file: Path, *, as_json: bool) -> int:
     """Print the streams of `file` and how to sort them; return the exit code."""
     streams = read_streams(file)
+    if as_json:
+        say_whole(make_console(), json.dumps([asdict(stream) for stream in streams], indent=2))
+        return ExitCode.DONE
     table = Table(box=None, pad_edge=False)
     table.add_column("stream")
     for heading in ("channels", "duration", "sampling rate"):
@@ -84,27 +88,31 @@ def tell_streams(file: Path) -> int:
     return ExitCode.DONE
 
 
-def tell_report(folder: Path) -> int:
+def tell_report(folder: Path, *, as_json: bool) -> int:
     """Write the report of every results folder in or below `folder` again, and print what it says in short."""
     from spikelab.spike_sorting.report import generate_batch_report, generate_sorting_report
 
-    console = make_console()
+    console = make_console(stderr=as_json)
     records = sorted(folder.rglob("recording_report.json"))
     if not records:
         msg = f"no recording_report.json in or below {folder}"
         raise UsageProblem(msg, "Name a results folder of spikelab, such as sorted_kilosort4/<recording>.")
+    pages: list[dict[str, Any]] = []
     for record in records:
-        page = generate_sorting_report(record.parent)
-        for line in _report_lines(_read_record(record), page):
+        page, result = generate_sorting_report(record.parent), _read_record(record)
+        pages.append({**result.to_dict(), "report": str(page.absolute())})
+        for line in _report_lines(result, page):
             say(console, line)
-    if len(records) > 1:
-        say(console, f"all: {short_path(generate_batch_report(folder))}")
+    together = generate_batch_report(folder) if len(records) > 1 else None
+    if together is not None:
+        say(console, f"all: {short_path(together)}")
+    if as_json:
+        document = {"records": pages, "report_of_all": None if together is None else str(together.absolute())}
+        say_whole(make_console(), json.dumps(document, indent=2))
     return ExitCode.DONE
 
 
 def _read_record(path: Path) -> RecordingResult:
-    import json
-
     return RecordingResult.from_dict(json.loads(path.read_text(encoding="utf-8")))
 
 

@@ -67,6 +67,9 @@ def test_report_writes_the_page_again(batch, spikelab):
     result = spikelab("report", results)
     assert result.exit_code == 0, result.output
     assert page.is_file()
+    told = json.loads(spikelab("report", results, "--json").stdout)
+    assert told["report_of_all"] is None
+    assert [(one["status"], one["report"]) for one in told["records"]] == [("success", str(page))]
     assert str(page) in result.stdout
     assert "found" in result.stdout
 

@@ -28,6 +28,13 @@ def test_streams_lists_the_wells(spikelab, plate):
     assert f"spikelab multistream {plate}" in result.stdout
 
 
+def test_streams_for_scripts(spikelab, plate):
+    """--json has one entry for each well, in numbers."""
+    (first, second) = json.loads(spikelab("streams", plate, "--json").stdout)
+    assert first == {"name": "well000", "n_channels": 9, "duration_s": 0.5, "fs_Hz": 20_000.0, "shanks": []}
+    assert second["name"] == "well001"
+
+
 def test_streams_of_a_broken_file_is_a_message(spikelab, broken):
     """A damaged file gives its classified message and advice, no traceback, and 1."""
     result = spikelab("streams", broken)

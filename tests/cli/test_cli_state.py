@@ -157,6 +157,12 @@ def test_clean_says_what_goes_and_the_dry_run_says_the_same(copied, spikelab):
     dry = spikelab("clean", copied, "--dry-run")
     expected = would_go(run)
     assert set(copied.rglob("*")) == before
+    told = json.loads(spikelab("clean", copied, "--dry-run", "--json").stdout)
+    assert told["freed_bytes"].keys() == {
+        str(results) for results in (run.results, results_of(copied, "broken.raw.h5"))
+    }
+    assert told["freed_bytes"][str(run.results)] >= 1_000_000
+    assert (told["dry_run"], told["left"]) == (True, {})
     done = spikelab("clean", copied)
     assert (dry.exit_code, done.exit_code) == (0, 0)
     assert dry.stdout.replace("would remove", "removed").replace("would free", "freed") == done.stdout

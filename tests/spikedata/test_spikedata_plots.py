@@ -139,6 +139,15 @@ def test_locations_show_units_by_size_and_colour():
     assert len(ax.figure.axes) == 2
 
 
+def test_a_probe_of_one_column_has_a_width():
+    """Units and channels in one column are drawn in an area, not on a line."""
+    column = [[0.0, 50.0 * k] for k in range(8)]
+    sd = SpikeData([[1.0]], neuron_attributes=[{"position": (0.0, 300.0)}], metadata={"channel_locations": column})
+    ax = sd.plot_unit_locations()
+    assert ax.get_xlim() == (-30.0, 30.0)
+    assert ax.get_ylim() == (-42.0, 392.0)
+
+
 def test_the_funnel_shows_what_each_criterion_left():
     """From results and from a history of several stages: what is left in order, ending at the units that stayed."""
     sd = make()

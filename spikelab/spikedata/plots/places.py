@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from spikelab.spikedata.spikedata import SpikeData
 
+_LEAST_ROOM_UM = 30.0
 _MAX_NAMES = 60
 
 
@@ -59,7 +60,8 @@ def plot_unit_locations(
         raise ValueError(msg)
     colors = None if color_by is None else np.asarray(shown.get_neuron_attribute(color_by), dtype=np.float64)
     contacts_um = np.asarray(sd.metadata.get("channel_locations", np.zeros((0, 2))), dtype=np.float64).reshape(-1, 2)
-    axes = _canvas.new_axes(ax, *_size(np.concatenate([contacts_um, positions_um])))
+    known_um = np.concatenate([contacts_um, positions_um])
+    axes = _canvas.new_axes(ax, *_size(known_um))
     axes.plot(contacts_um[:, 0], contacts_um[:, 1], "s", ms=3, color=_canvas.PALE, label="channels", zorder=0)
     points = axes.scatter(
         positions_um[:, 0], positions_um[:, 1], s=_areas(shown), c=_canvas.BLUE if colors is None else colors,
@@ -73,12 +75,21 @@ def plot_unit_locations(
                 _canvas.unit_name(shown, unit), positions_um[unit], xytext=(3, 3), textcoords="offset points",
                 fontsize=7, color=_canvas.DARK,
             )  # fmt: skip
-    axes.margins(0.12)
+    _leave_room(axes, known_um[np.isfinite(known_um).all(axis=1)])
     axes.set_aspect("equal")
     axes.set_xlabel("x (µm)")
     axes.set_ylabel("y (µm)")
     _canvas.tidy(axes)
     return axes
+
+
+def _leave_room(axes: Axes, points_um: Any) -> None:
+    """Set limits around the points, wide enough to be seen where all of them are in one column or row."""
+    if len(points_um):
+        low, high = points_um.min(axis=0), points_um.max(axis=0)
+        room = np.maximum(0.12 * (high - low), _LEAST_ROOM_UM)
+        axes.set_xlim(low[0] - room[0], high[0] + room[0])
+        axes.set_ylim(low[1] - room[1], high[1] + room[1])
 
 
 def _size(points_um: Any) -> tuple[float, float]:
