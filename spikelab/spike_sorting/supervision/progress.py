@@ -7,7 +7,7 @@ import sys
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 MIN_INTERVAL_S = 0.2
 _IN_LINE = "spikelab-progress "
@@ -124,7 +124,7 @@ def progress_in(line: str) -> Progress | None:
     if not line.startswith(_IN_LINE):
         return None
     try:
-        return Progress("", **json.loads(line.removeprefix(_IN_LINE)))
+        return Progress("", **_values(line.removeprefix(_IN_LINE)))
     except (ValueError, TypeError):
         return None
 
@@ -132,6 +132,12 @@ def progress_in(line: str) -> Progress | None:
 def read_progress(path: Path) -> Progress | None:
     """Return what the worker wrote last, or None before its first report."""
     try:
-        return Progress(**json.loads(path.read_text()))
+        return Progress(**_values(path.read_text()))
     except (FileNotFoundError, ValueError, TypeError):
         return None
+
+
+def _values(text: str) -> dict[str, Any]:
+    """Return what a sorter said of itself; a number that is none, such as a share of nothing, is not known."""
+    values: dict[str, Any] = json.loads(text, parse_constant=lambda _: None)
+    return values

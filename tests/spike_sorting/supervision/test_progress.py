@@ -94,3 +94,10 @@ for k in range(3000):
     assert writer.returncode == 0
     assert seen == sorted(seen)
     assert len(set(seen)) > 10
+
+
+def test_a_share_of_nothing_is_not_known(tmp_path: Path) -> None:
+    """A sorter that divides by zero costs its own number, and none of those who read it."""
+    path = tmp_path / "progress.json"
+    ProgressFile(path, "sort").report("detect", float("nan"))
+    assert read_progress(path) == Progress("sort", "detect")
