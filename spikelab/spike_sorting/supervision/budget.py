@@ -84,16 +84,19 @@ class Budget:
             self._n_tickets += 1
             ticket = (rank, self._n_tickets)
             self._waiting.append(ticket)
-            if not self._is_turn(ticket, need):
-                on_wait()
-            try:
+            must_wait = not self._is_turn(ticket, need)
+        try:
+            if must_wait:
+                on_wait()  # without the lock: a slow disk on which that is told must not hold up the others
+            with self._changed:
                 while not self._is_turn(ticket, need):
                     if stop.is_set():
                         msg = "stopped by the user"
                         raise KeyboardInterrupt(msg)
                     self._changed.wait(_LOOK_S)
                 self._in_use.append(need)
-            finally:
+        finally:
+            with self._changed:
                 self._waiting.remove(ticket)
                 self._changed.notify_all()
 

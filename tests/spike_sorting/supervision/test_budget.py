@@ -74,3 +74,25 @@ def test_who_stops_waits_no_longer() -> None:
         _ = 1 / 0
     with budget.hold(Need(), 0, stop):
         assert not budget._waiting
+
+
+def test_a_wait_that_is_told_slowly_holds_up_nobody() -> None:
+    """While one recording writes down that it waits, on a disk that hangs, the others end their phases."""
+    budget, telling, told = Budget(cores=1), threading.Event(), threading.Event()
+    held = budget.hold(Need(), 0, NEVER)
+    held.__enter__()
+
+    def wait() -> None:
+        with budget.hold(Need(), 0, NEVER, lambda: (telling.set(), told.wait(60))):
+            pass
+
+    threads = [threading.Thread(target=wait), threading.Thread(target=held.__exit__, args=(None, None, None))]
+    threads[0].start()
+    assert telling.wait(20)
+    threads[1].start()
+    threads[1].join(20)
+    is_held_up = threads[1].is_alive()
+    told.set()
+    for thread in threads:
+        thread.join(20)
+    assert not is_held_up
