@@ -87,7 +87,7 @@ def sort_recording(
     settings = resolve_config(config, sorter, overrides)
     jobs = plan(recording_files, settings, intermediate_folders=intermediate_folders, results_folders=results_folders)
     outcomes = run_jobs(jobs, on_error=on_error, max_parallel=max_parallel, out_report=out_report)
-    return [sd for job, outcome in zip(jobs, outcomes, strict=True) for sd in _results_of(job, outcome)]
+    return [sd for job, outcome in zip(jobs, outcomes, strict=True) for sd in results_of(job, outcome)]
 
 
 def sort_multistream(
@@ -143,7 +143,7 @@ def sort_multistream(
         results_folders=results_folders,
     )
     outcomes = run_jobs(tuple(jobs.values()), on_error=on_error, max_parallel=max_parallel, out_report=out_report)
-    return {stream: _results_of(job, outcome) for (stream, job), outcome in zip(jobs.items(), outcomes, strict=True)}
+    return {stream: results_of(job, outcome) for (stream, job), outcome in zip(jobs.items(), outcomes, strict=True)}
 
 
 def sort_stim_recording(
@@ -297,7 +297,8 @@ def load_results(folder: str | Path) -> SpikeData:
     return SpikeData.load(run.curated)
 
 
-def _results_of(job: Job, outcome: Outcome) -> list[SpikeData | None]:
+def results_of(job: Job, outcome: Outcome) -> list[SpikeData | None]:
+    """Return what the job contributes to the results of a call; None where there is none."""
     if not outcome.result.succeeded:
         return [None] * job.n_results
     sd = load_results(job.run.results)

@@ -87,14 +87,41 @@ def run_jobs(
             report.add(_not_started(job, error))
         raise
     keep_awake = any(job.config.execution.prevent_system_sleep for job in jobs)
-    with stay_awake(keep_awake), announced(_places(jobs), n_parallel), closing(slots.driver):
+    with stay_awake(keep_awake), announced(places_of(jobs), n_parallel), closing(slots.driver):
         flight = _Flight(Resources.for_batch(slots, n_parallel), on_error, observer, on_outcome)
         outcomes = flight.run(jobs)
     for outcome in outcomes:
         report.add(outcome.result)
-    _report_batch(jobs, [outcome.result for outcome in outcomes])
-    _raise_first(outcomes, on_error)
+    report_batch(jobs, [outcome.result for outcome in outcomes])
+    raise_first(outcomes, on_error)
     return outcomes
+
+
+def run_one(
+    job: Job, *, n_parallel: int = 1, stop: Event | None = None, run_id: str | None = None, slots: GpuSlots | None = None
+) -> Outcome:
+    """Check and run one job of a batch that others announce and report; always return an outcome.
+
+    Parameters
+    ----------
+    job : Job
+        From ``jobs.plan``.
+    n_parallel : int, default 1
+        Recordings that share this machine.
+    stop : Event or None, default None
+        When set, the worker is stopped and the outcome is "interrupted".
+    run_id : str or None, default None
+        As in ``pipeline.run_recording``.
+    slots : GpuSlots or None, default None
+        The GPUs; None for those of this machine.
+    """
+    slots = slots or GpuSlots()
+    try:
+        (job,) = _checked([job], "continue", n_parallel, _log_findings)
+    except SpikeSortingClassifiedError as error:
+        job = replace(job, problem=error)
+    with stay_awake(job.config.execution.prevent_system_sleep), closing(slots.driver):
+        return run_recording(job, stop=stop, resources=Resources.for_batch(slots, n_parallel), run_id=run_id)
 
 
 def _checked(
@@ -139,7 +166,7 @@ def _with_dead_disks_marked(jobs: Sequence[Job]) -> list[Job]:
     return [replace(job, problem=error) if number in dead else job for number, job in enumerate(jobs)]
 
 
-def _places(jobs: Sequence[Job]) -> list[Path]:
+def places_of(jobs: Sequence[Job]) -> list[Path]:
     """Return the results folders to announce: none is made for recordings alone that cannot be sorted."""
     made = {job.run.results.parent for job in jobs if job.problem is None}
     return [job.run.results for job in jobs if job.run.results.parent in made]
@@ -204,7 +231,7 @@ class _Flight:
 
     def _one(self, job: Job) -> Outcome:
         if self._ended.is_set() or self._stop.is_set():
-            return _skipped(job)
+            return skipped(job)
         outcome = run_recording(job, observer=self._observer, stop=self._stop, resources=self._resources)
         if outcome.error is not None and self._on_error == "raise":
             self._ended.set()
@@ -217,24 +244,26 @@ def _interrupted(future: Future[Outcome]) -> Outcome:
     return replace(future.result(), error=KeyboardInterrupt())
 
 
-def _skipped(job: Job) -> Outcome:
-    return Outcome(_result_without_run(job, status=SKIPPED))
+def skipped(job: Job) -> Outcome:
+    """Return the outcome of a job that did not begin."""
+    return Outcome(result_without_run(job, status=SKIPPED))
 
 
 def _not_started(job: Job, error: SpikeSortingClassifiedError) -> RecordingResult:
     """Return the record of a job in a batch that `error` kept from starting: failed where it is the job's own."""
     if job.problem is not None:
-        return _result_without_run(job, **describe_error(job.problem))
+        return result_without_run(job, **describe_error(job.problem))
     if isinstance(error, BiologicalSortFailure):
-        return _result_without_run(job, status=SKIPPED)
-    return _result_without_run(job, **{**describe_error(error), "status": SKIPPED})
+        return result_without_run(job, status=SKIPPED)
+    return result_without_run(job, **{**describe_error(error), "status": SKIPPED})
 
 
-def _result_without_run(job: Job, **fields: Any) -> RecordingResult:
+def result_without_run(job: Job, **fields: Any) -> RecordingResult:
+    """Return the record of a job of which there was no run, with `fields` as they are."""
     return RecordingResult(rec_name=job.name, rec_path=job.path, results_folder=str(job.run.results), **fields)
 
 
-def _report_batch(jobs: Sequence[Job], records: Sequence[RecordingResult]) -> None:
+def report_batch(jobs: Sequence[Job], records: Sequence[RecordingResult]) -> None:
     """Write the report of the batch; one that cannot be written costs neither a result nor its error."""
     limit_s = max((job.config.execution.io_stall_s for job in jobs), default=0.0)
     if any(record.status == IOStallError.status for record in records):
@@ -248,7 +277,8 @@ def _report_batch(jobs: Sequence[Job], records: Sequence[RecordingResult]) -> No
         _log.exception("the report of the batch could not be written")
 
 
-def _raise_first(outcomes: Sequence[Outcome], on_error: OnError) -> None:
+def raise_first(outcomes: Sequence[Outcome], on_error: OnError) -> None:
+    """Raise the first error, as `on_error` says; a Ctrl-C always."""
     errors = [outcome.error for outcome in outcomes if outcome.error is not None]
     for error in errors:
         if on_error == "raise" or isinstance(error, KeyboardInterrupt):

@@ -6,7 +6,7 @@ import json
 import logging
 from dataclasses import asdict, replace
 
-from spikelab.spike_sorting._exceptions import IOStallError
+from spikelab.spike_sorting._exceptions import ConcurrentSortError, IOStallError
 from spikelab.spike_sorting.forecast.history import FormerRun, remember_here
 from spikelab.spike_sorting.forecast.model import OTHER, SORT, WAVEFORMS
 from spikelab.spike_sorting.outcome import SUCCESS, Outcome, RecordingResult, describe_error
@@ -53,6 +53,10 @@ def _unreported(work: Work, error: BaseException) -> Outcome:
 
 def _concluded(work: Work, run: RunFolder, error: BaseException | None) -> Outcome:
     """Write the report, for failures too, and remove what a finished sort no longer needs."""
+    try:
+        run.check_still_ours(work.run_id)
+    except ConcurrentSortError as taken:  # that run reports
+        return Outcome(failed(work, taken), taken)
     outcome = Outcome(succeeded(work)) if error is None else Outcome(failed(work, error), error)
     result = outcome.result
     outcome = _reported(work, run, outcome)

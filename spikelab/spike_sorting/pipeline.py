@@ -67,6 +67,7 @@ def run_recording(
     observer: Observer | None = None,
     stop: threading.Event | None = None,
     resources: Resources | None = None,
+    run_id: str | None = None,
 ) -> Outcome:
     """Sort one recording, or find that it is sorted already; always return an outcome.
 
@@ -80,11 +81,13 @@ def run_recording(
         When set, the worker is stopped and the outcome is "interrupted".
     resources : Resources or None, default None
         Shared by recordings in flight together; None: it is alone.
+    run_id : str or None, default None
+        Cookie of its processes; None: a new one. ``RUN.TRY`` takes the folders over from earlier tries of the same run.
     """
     work = Work(
         job,
         STAGES,
-        uuid.uuid4().hex,
+        run_id or uuid.uuid4().hex,
         time.monotonic(),
         observer,
         stop or threading.Event(),
@@ -209,16 +212,16 @@ def _run_phase(work: Work, phase: Phase) -> None:
     """Do the unfinished stages of `phase`, in workers, or in this process for debugging."""
     if work.job.config.execution.runner == "inline":
         with turn(work, phase, work.job.config):
-            run_stages(work.job, work.keys, phase)
+            run_stages(work.job, work.keys, phase, work.run_id)
     else:
         run_phase(work, phase)
 
 
-def run_stages(job: Job, keys: Mapping[str, str], phase: Phase) -> None:
-    """Run the unfinished stages of `phase` in this process."""
+def run_stages(job: Job, keys: Mapping[str, str], phase: Phase, run_id: str | None = None) -> None:
+    """Run the unfinished stages of `phase` in this process, for as long as the folders are those of `run_id`."""
     for stage in (*STAGES, SCAN):
         if stage.phase == phase:
-            ensure(stage, job, keys[stage.name])
+            ensure(stage, job, keys[stage.name], run_id)
 
 
 # ------------------------------------------------------------------------------------------ begin and end

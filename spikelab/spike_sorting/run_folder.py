@@ -16,7 +16,7 @@ from typing import Any
 
 from spikelab.spike_sorting.supervision import host
 from spikelab.spike_sorting.supervision.journal import Journal
-from spikelab.spike_sorting.supervision.lock import LOCK_NAME
+from spikelab.spike_sorting.supervision.lock import LOCK_NAME, check_still_ours
 from spikelab.spike_sorting.supervision.publish import (
     PARTIAL_SUFFIX,
     publish_folder,
@@ -282,14 +282,35 @@ class RunFolder:
         partial.mkdir(parents=True)
         return partial
 
-    def finish(self, name: str, key: str, partial: Path, seconds: float, summary: Mapping[str, Any]) -> None:
-        """Put what the stage `name` wrote into its place and, last, write its marker."""
+    def check_still_ours(self, run_id: str | None) -> None:
+        """Raise ConcurrentSortError where another run has taken the folders over; None: nobody could."""
+        if run_id is not None:
+            check_still_ours((self.inter, self.results), run_id)
+
+    def finish(
+        self,
+        name: str,
+        key: str,
+        partial: Path,
+        seconds: float,
+        summary: Mapping[str, Any],
+        run_id: str | None = None,
+    ) -> None:
+        """Put what the stage `name` wrote into its place and, last, write its marker.
+
+        Raises
+        ------
+        ConcurrentSortError
+            The folders are no longer those of the run `run_id`; what it wrote does not count.
+        """
         files = {path.relative_to(partial).as_posix(): path.stat().st_size for path in _files_below(partial)}
         if name == EXPORT:
+            self.check_still_ours(run_id)
             _move_files(partial, self.results)
             self._remove_outdated(files)
         else:
-            publish_folder(partial, self.stage(name))
+            publish_folder(partial, self.stage(name), lambda: self.check_still_ours(run_id))
+        self.check_still_ours(run_id)
         marker = {
             "stage": name,
             "key": key,

@@ -10,6 +10,7 @@ import errno
 import faulthandler
 import json
 import logging
+import os
 import sys
 import traceback
 import warnings
@@ -22,6 +23,7 @@ from spikelab.spike_sorting.pipeline import run_stages
 from spikelab.spike_sorting.supervision.process import EXIT_DISK_FULL
 from spikelab.spike_sorting.supervision.progress import read_progress
 from spikelab.spike_sorting.supervision.publish import publish_json
+from spikelab.spike_sorting.supervision.sweep import RUN_COOKIE
 
 _log = logging.getLogger(__name__)
 
@@ -38,7 +40,8 @@ def main(arguments: list[str]) -> int:
     described = json.loads((folder / "job.json").read_text(encoding="utf-8"))
     job, phase = Job.from_dict(described["job"]), described["phase"]
     try:
-        run_stages(job, described["keys"], phase)
+        # Typed by hand, it is nobody's run.
+        run_stages(job, described["keys"], phase, os.environ.get(RUN_COOKIE))
     except Exception as error:  # noqa: BLE001 - the boundary of this process: the orchestrator rebuilds the error from what is told
         _log.exception("phase %s failed", phase)
         return _tell(folder, describe_failure(job, error))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from spikelab.spike_sorting._exceptions import ConcurrentSortError
 from spikelab.spike_sorting.run_folder import EXPORT, RunFolder
 from spikelab.spike_sorting.supervision.lock import LOCK_NAME, hold
 from spikelab.spike_sorting.supervision.publish import PARTIAL_SUFFIX
@@ -211,3 +212,17 @@ def test_a_large_log_is_packed_in_little_memory(run: RunFolder):
     with gzip.open(run.results / "sorting.log.gz") as packed:
         assert all(packed.read(len(content)) == content for _ in range(40))
         assert packed.read() == b""
+
+
+@pytest.mark.parametrize("stage", ["sort", EXPORT])
+def test_a_run_that_lost_its_folder_publishes_nothing(run: RunFolder, stage: str) -> None:
+    """What a run writes that another try has taken over from does not count, and what lies there stays."""
+    _do(run, stage, "key", FILES)
+    with hold([run.inter, run.results], "night.first"):
+        partial = run.fresh_partial(stage)
+        (partial / "recording.json").write_text("late")
+        run.check_still_ours("night.first")
+    with hold([run.inter, run.results], "night.second"), pytest.raises(ConcurrentSortError, match="taken over"):
+        run.finish(stage, "late key", partial, 1.5, {}, "night.first")
+    assert run.is_done(stage, "key")
+    assert (run.stage(stage) / "recording.json").read_text() == FILES["recording.json"]

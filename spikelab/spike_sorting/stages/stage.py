@@ -83,8 +83,14 @@ def stage_keys(
     return keys
 
 
-def ensure(stage: Stage, job: Job, key: str) -> bool:
-    """Run `stage` unless it is finished under `key`; return whether it ran."""
+def ensure(stage: Stage, job: Job, key: str, run_id: str | None = None) -> bool:
+    """Run `stage` unless it is finished under `key`; return whether it ran.
+
+    Raises
+    ------
+    ConcurrentSortError
+        The folders are no longer those of the run `run_id`.
+    """
     if job.run.is_done(stage.name, key):
         return False
     job.run.forget([stage.name])
@@ -96,6 +102,6 @@ def ensure(stage: Stage, job: Job, key: str) -> bool:
     started = time.monotonic()
     summary = stage.run(StageRun(job, partial, progress))
     seconds = time.monotonic() - started
-    job.run.finish(stage.name, key, partial, seconds, summary)
+    job.run.finish(stage.name, key, partial, seconds, summary, run_id)
     job.run.journal.write("stage_finished", stage=stage.name, wall_time_s=round(seconds, 3))
     return True

@@ -3,7 +3,12 @@
 The lock is native (flock on Unix, LockFileEx on Windows) on a descriptor that we own and that workers
 inherit. It is never unlinked and released only by closing, so there is nothing stale to reclaim: after a
 crash the kernel has already freed it, unless a process of the crashed run lives on. Such a process is known by
-the run's cookie and is ended. The file's content is only for that, and for the message to the second run.
+the run's cookie and is ended. The file's content is for that, for the message to the second run, and for tries.
+
+A run may have several tries, on several machines, one after the other: their ids are ``RUN.TRY``. A later try writes
+its card over that of an earlier one, which was thought lost. Should that one live, it is told by the card that the
+folder is no longer its own: it publishes nothing more and stops. That holds, too, where a file system keeps locks on
+each machine for itself.
 """
 
 from __future__ import annotations
@@ -28,6 +33,10 @@ _GLANCE_S = 0.2
 """A lock that is held for longer is a run's; `holder_of` holds it for an instant only."""
 _POLL_S = 0.02
 _RELEASE_S = 5.0
+_HANDOVER_S = 150.0
+"""Time for an earlier try to stop; a server of files forgets the locks of a dead machine after 90 s."""
+_NOTICE_S = 5.0
+"""Time for an earlier try on another machine, whose lock is not seen here, to read that it has lost."""
 
 
 @contextmanager
@@ -58,10 +67,17 @@ def _hold_one(folder: Path, run_id: str | None) -> Iterator[int]:
     path = folder / LOCK_NAME
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
     try:
-        if not (_locked_within(descriptor, path, _GLANCE_S) or _taken_from_the_dead(descriptor, path)):
+        if not (
+            _locked_within(descriptor, path, _GLANCE_S)
+            or _taken_from_the_dead(descriptor, path)
+            or _handed_over(descriptor, path, run_id)
+        ):
             raise _held_by_another(path)
-        _end_survivors(read_card(path))
+        before = read_card(path)
+        _end_survivors(before)
         write_card(descriptor, run_id)
+        if is_earlier_try(before, run_id) and before.get("hostname") != host.host_name():
+            time.sleep(_NOTICE_S)
         yield descriptor
     finally:
         _release(descriptor, path)
@@ -80,6 +96,31 @@ def _release(descriptor: int, path: Path) -> None:
 def _taken_from_the_dead(descriptor: int, path: Path) -> bool:
     """Take a lock that only survivors of a crashed run hold, by ending them; return whether it is ours now."""
     return _end_survivors(read_card(path)) and _locked_within(descriptor, path, _SURVIVORS_END_S)
+
+
+def _handed_over(descriptor: int, path: Path, run_id: str | None) -> bool:
+    """Have an earlier try of the same run give the lock back; return whether it is ours now."""
+    if not is_earlier_try(read_card(path), run_id):
+        return False
+    write_card(descriptor, run_id)
+    return _locked_within(descriptor, path, _HANDOVER_S)
+
+
+def is_earlier_try(card: Mapping[str, Any], run_id: str | None) -> bool:
+    """Return whether `card` is that of another try of the run of which `run_id`, ``RUN.TRY``, is one."""
+    run, _, own = (run_id or "").partition(".")
+    before, _, theirs = str(card.get("run_id") or "").partition(".")
+    return bool(own and theirs) and run == before and own != theirs
+
+
+def check_still_ours(folders: Sequence[Path], run_id: str) -> None:
+    """Raise ConcurrentSortError where another run has taken over one of `folders` from `run_id`."""
+    for folder in folders:
+        path = folder / LOCK_NAME
+        card = read_card(path)
+        # One that cannot be read is just being written: the next look tells.
+        if card.get("run_id") not in {None, run_id}:
+            raise _error(path, card, "was taken over by another run, as this one was thought lost; it stops here")
 
 
 def _end_survivors(card: Mapping[str, Any]) -> bool:
@@ -154,10 +195,13 @@ def write_card(descriptor: int, run_id: str | None) -> None:
 
 
 def _held_by_another(path: Path) -> ConcurrentSortError:
-    card = read_card(path)
+    return _error(path, read_card(path), "is being sorted by another run")
+
+
+def _error(path: Path, card: Mapping[str, Any], what: str) -> ConcurrentSortError:
     holder = f"process {card.get('pid')} on {card.get('hostname')} since {card.get('started_at')}"
     return ConcurrentSortError(
-        f"{path.parent} is being sorted by another run ({holder if card else 'holder unknown'})",
+        f"{path.parent} {what} ({holder if card else 'holder unknown'})",
         lock_path=str(path),
         holder_pid=card.get("pid"),
         holder_hostname=card.get("hostname"),

@@ -59,12 +59,22 @@ def publish_with(path: Path, write: Callable[[Path], object]) -> None:
         raise
 
 
-def publish_folder(partial: Path, final: Path) -> None:
-    """Put the folder `partial`, synced file by file, in the place of `final`, or leave `final` and raise."""
+def publish_folder(partial: Path, final: Path, check: Callable[[], None] | None = None) -> None:
+    """Put the folder `partial`, synced file by file, in the place of `final`, or leave `final` and raise.
+
+    Parameters
+    ----------
+    partial, final : Path
+        The folder, and its place.
+    check : callable or None, default None
+        Called when all is synced, which may take long; what it raises leaves `final` alone.
+    """
     for folder, _, names in os.walk(partial):
         for name in names:
             sync_file(Path(folder, name))
         sync_folder(Path(folder))
+    if check is not None:
+        check()
     if final.exists():
         # A folder that is not empty cannot be replaced by a rename.
         old = final.with_name(f"{final.name}.old{PARTIAL_SUFFIX}")

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,7 +17,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from spikelab.spike_sorting._exceptions import ConcurrentSortError
-from spikelab.spike_sorting.supervision.lock import LOCK_NAME, hold, holder_of, read_card
+from spikelab.spike_sorting.supervision.lock import LOCK_NAME, check_still_ours, hold, holder_of, read_card
 
 _HOLDER = """
 import subprocess, sys
@@ -171,3 +172,36 @@ def test_a_colleague_who_may_only_read_sees_the_holder() -> None:
         assert held is not None
         assert held["pid"] == os.getpid()
         assert holder_of(folder) is None
+
+
+def test_a_later_try_of_a_run_takes_the_folder_over(tmp_path: Path) -> None:
+    """A later try gets the folder once the earlier one, told by the card that it has lost, gives it back."""
+    folder, earlier = tmp_path / "results", "night.first"
+
+    def lose() -> None:
+        with hold([folder], earlier):
+            begun.set()
+            while True:
+                try:
+                    check_still_ours([folder], earlier)
+                except ConcurrentSortError as error:
+                    lost.append(str(error))
+                    return
+
+    begun, lost = threading.Event(), list[str]()
+    thread = threading.Thread(target=lose)
+    thread.start()
+    begun.wait()
+    with hold([folder], "night.second"):
+        thread.join()
+        assert "was taken over by another run" in lost[0]
+        check_still_ours([folder], "night.second")
+
+
+@pytest.mark.parametrize("run_id", [None, "other.second", "other", "night"])
+def test_nobody_else_takes_a_folder_over(tmp_path: Path, run_id: str | None) -> None:
+    """A run that is no later try of the holder's gets an error at once, and the holder keeps its folder."""
+    with hold([tmp_path], "night.first"):
+        with pytest.raises(ConcurrentSortError), hold([tmp_path], run_id):
+            pytest.fail("two runs hold one folder")
+        check_still_ours([tmp_path], "night.first")
