@@ -16,6 +16,7 @@ from spikelab.cli.options import (
     AsJson,
     Assignments,
     CleanDryRun,
+    Cluster,
     ConfigFile,
     DoctorFolders,
     DryRun,
@@ -88,6 +89,7 @@ def sort(
     intermediate: Intermediate = None,
     on_error: OnErrorOption = OnError.CONTINUE,
     parallel: Parallel = None,
+    cluster: Cluster = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
@@ -97,10 +99,18 @@ def sort(
     """
     from spikelab.cli.planning import Places
     from spikelab.cli.settings import read_config
-    from spikelab.cli.sort import Options, sort_files
+    from spikelab.cli.sort import Options, read_cluster_file, sort_files
 
     settings = read_config(sorter, config, assignments or ())
-    options = Options(settings, Places(results, intermediate), on_error, parallel, dry_run=dry_run, as_json=as_json)
+    options = Options(
+        settings,
+        Places(results, intermediate),
+        on_error,
+        parallel,
+        dry_run=dry_run,
+        as_json=as_json,
+        cluster=read_cluster_file(cluster),
+    )
     raise typer.Exit(sort_files(files, options))
 
 
@@ -117,6 +127,7 @@ def multistream(
     intermediate: Intermediate = None,
     on_error: OnErrorOption = OnError.CONTINUE,
     parallel: Parallel = None,
+    cluster: Cluster = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
@@ -126,10 +137,18 @@ def multistream(
     """
     from spikelab.cli.planning import Places
     from spikelab.cli.settings import read_config
-    from spikelab.cli.sort import Options, sort_streams
+    from spikelab.cli.sort import Options, read_cluster_file, sort_streams
 
     settings = read_config(sorter, config, assignments or ())
-    options = Options(settings, Places(results, intermediate), on_error, parallel, dry_run=dry_run, as_json=as_json)
+    options = Options(
+        settings,
+        Places(results, intermediate),
+        on_error,
+        parallel,
+        dry_run=dry_run,
+        as_json=as_json,
+        cluster=read_cluster_file(cluster),
+    )
     chosen = None if streams is None else [name.strip() for name in streams.split(",") if name.strip()]
     raise typer.Exit(sort_streams(file, chosen, options))
 

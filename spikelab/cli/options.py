@@ -94,6 +94,16 @@ Parallel = Annotated[
     int | None,
     typer.Option("--parallel", metavar="N", min=1, help="Recordings in flight at once.  (default: GPUs + 1)"),
 ]
+Cluster = Annotated[
+    Path | None,
+    typer.Option(
+        "--cluster",
+        metavar="FILE",
+        exists=True,
+        dir_okay=False,
+        help="Sort on the machines that this TOML file describes: [slurm], [dask] or [local].",
+    ),
+]
 DryRun = Annotated[
     bool,
     typer.Option(

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.text import Text
@@ -27,6 +28,9 @@ from spikelab.spike_sorting.config import SortingPipelineConfig
 from spikelab.spike_sorting.jobs import Job
 from spikelab.spike_sorting.outcome import Outcome, SortRunReport
 from spikelab.spike_sorting.preflight import Finding, error_from
+
+if TYPE_CHECKING:
+    from spikelab.spike_sorting.cluster.settings import ClusterSettings
 
 MOST_TOLD = 4
 """Names, and messages of one kind, that are told before a sort starts; ``spikelab preflight`` tells all."""
@@ -50,6 +54,8 @@ class Options:
         Only say what would be done.
     as_json : bool
         Only one JSON document on standard output; everything else on standard error.
+    cluster : ClusterSettings or None, default None
+        Where it is sorted; None: on this machine.
     """
 
     config: SortingPipelineConfig
@@ -58,6 +64,17 @@ class Options:
     parallel: int | None
     dry_run: bool
     as_json: bool
+    cluster: ClusterSettings | None = None
+
+
+def read_cluster_file(path: Path | None) -> ClusterSettings | None:
+    """Return the cluster that the option --cluster names, or None."""
+    if path is None:
+        return None
+    from spikelab.spike_sorting.cluster.settings import read_cluster
+
+    with usage_errors():
+        return read_cluster(path)
 
 
 def sort_files(files: Sequence[Path], options: Options) -> int:
@@ -94,7 +111,15 @@ def _sort_or_tell(jobs: Sequence[Job], options: Options) -> int:
     report, findings = SortRunReport(), list[Finding]()
     console = make_console(stderr=options.as_json, talk_only=True)
     try:
-        sort_jobs(jobs, console, report, findings, on_error=options.on_error, parallel=options.parallel)
+        sort_jobs(
+            jobs,
+            console,
+            report,
+            findings,
+            on_error=options.on_error,
+            parallel=options.parallel,
+            cluster=options.cluster,
+        )
     finally:
         if options.as_json and (report.records or findings):
             _print_json(report, findings)
@@ -114,6 +139,7 @@ def sort_jobs(
     *,
     on_error: OnError = OnError.CONTINUE,
     parallel: int | None = None,
+    cluster: ClusterSettings | None = None,
 ) -> None:
     """Check and sort `jobs` with live progress and a summary on `console`, and fill `report` and `findings`.
 
@@ -127,6 +153,9 @@ def sort_jobs(
     started, show = time.monotonic(), _Show(console, jobs, findings)
     try:
         with show:
+            if cluster is not None:
+                _sort_on(cluster, jobs, show, report, on_error)
+                return
             run_jobs(
                 jobs,
                 on_error=on_error.value,
@@ -145,6 +174,26 @@ def sort_jobs(
         if show.n_told:
             lines = summary_lines(report, time.monotonic() - started)
             say(console, Text("\n").join(lines))
+
+
+def _sort_on(
+    cluster: ClusterSettings, jobs: Sequence[Job], show: _Show, report: SortRunReport, on_error: OnError
+) -> None:
+    """Sort `jobs` on a cluster; what its machines find before a sort stands in the reports of the recordings."""
+    from spikelab.spike_sorting.cluster.flight import run_jobs_on
+    from spikelab.spike_sorting.cluster.settings import connected
+
+    with connected(cluster) as client:
+        run_jobs_on(
+            client,
+            jobs,
+            on_error=on_error.value,
+            out_report=report,
+            observer=show.display.progress,
+            on_outcome=show.outcome,
+            on_started=lambda: show.begin([]),
+            wait_s=60 * cluster.wait_min,
+        )
 
 
 class _Show:

@@ -98,7 +98,12 @@ def run_jobs(
 
 
 def run_one(
-    job: Job, *, n_parallel: int = 1, stop: Event | None = None, run_id: str | None = None, slots: GpuSlots | None = None
+    job: Job,
+    *,
+    n_parallel: int = 1,
+    stop: Event | None = None,
+    run_id: str | None = None,
+    slots: GpuSlots | None = None,
 ) -> Outcome:
     """Check and run one job of a batch that others announce and report; always return an outcome.
 

@@ -1,0 +1,277 @@
+"""Jobs on the workers of a cluster: handed out, watched through their folders, and stopped."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from spikelab.spike_sorting._exceptions import EnvironmentSortFailure, SorterCrashedError, UnclassifiedSortError
+from spikelab.spike_sorting.backends import get_backend
+from spikelab.spike_sorting.batch import (
+    OnError,
+    places_of,
+    raise_first,
+    report_batch,
+    result_without_run,
+    skipped,
+)
+from spikelab.spike_sorting.cluster.task import GPU, sort_one, told
+from spikelab.spike_sorting.cluster.workers import check_workers, no_workers
+from spikelab.spike_sorting.jobs import Job
+from spikelab.spike_sorting.outcome import INTERRUPTED, Outcome, SortRunReport, describe_error
+from spikelab.spike_sorting.pipeline import Observer, run_recording
+from spikelab.spike_sorting.preflight.batch import wanted_device
+from spikelab.spike_sorting.roster import announced
+from spikelab.spike_sorting.supervision.deadline import Deadline
+from spikelab.spike_sorting.supervision.lock import holder_of
+from spikelab.spike_sorting.supervision.progress import Progress, read_progress
+from spikelab.spike_sorting.work import Use
+
+LOOK_S = 0.5
+"""Time between two looks at the jobs (s)."""
+_COUNT_S = 5.0
+"""Time between two looks at whether there are workers (s)."""
+_STOP_S = 60.0
+"""Time for sorters to stop (s)."""
+_FORGOTTEN = (
+    "the cluster no longer knows of this recording: its scheduler has ended, or somebody has cancelled it. Call again "
+    "once the cluster is there; what is finished stays finished"
+)
+
+
+def run_jobs_on(
+    client: Any,
+    jobs: Sequence[Job],
+    *,
+    on_error: OnError = "raise",
+    out_report: SortRunReport | None = None,
+    observer: Observer | None = None,
+    on_outcome: Callable[[Job, Outcome], None] | None = None,
+    on_started: Callable[[], None] | None = None,
+    wait_s: float = 60.0,
+) -> list[Outcome]:
+    """Run jobs on the workers of a cluster, and return one outcome each, in order.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        Of the cluster.
+    jobs : sequence of Job
+        From ``jobs.plan``.
+    on_error : {"raise", "continue"}, default "raise"
+        Whether the first failure stops all others and is raised.
+    out_report : SortRunReport or None, default None
+        Gets the records, for failures too.
+    observer, on_outcome : callable or None, default None
+        Told of progress, and of each outcome as it comes.
+    on_started : callable or None, default None
+        Called when the workers have been looked at.
+    wait_s : float, default 60
+        How long the cluster may be without any worker (s).
+
+    Raises
+    ------
+    EnvironmentSortFailure
+        The cluster has no workers, or some that cannot sort.
+    """
+    if on_error not in {"raise", "continue"}:
+        msg = f"on_error must be 'raise' or 'continue', got {on_error!r}"
+        raise ValueError(msg)
+    _refuse_in_memory(jobs)
+    for config in dict.fromkeys(job.config for job in jobs):
+        get_backend(config.sorter.sorter_name).check_params(config)
+    facts = check_workers(client, jobs, wait_s)
+    if on_started is not None:
+        on_started()
+    flight = _Flight(client, jobs, on_error, observer, on_outcome, wait_s)
+    with announced(places_of(jobs), max(1, len(facts))):
+        outcomes = flight.run(with_gpus=any(one.gpus for one in facts))
+    report = out_report if out_report is not None else SortRunReport()
+    for outcome in outcomes:
+        report.add(outcome.result)
+    report_batch(jobs, [outcome.result for outcome in outcomes])
+    raise_first(outcomes, on_error)
+    return outcomes
+
+
+def _refuse_in_memory(jobs: Sequence[Job]) -> None:
+    for job in jobs:
+        if job.in_memory is not None:
+            msg = f"{job.name} lives in this process alone, and other machines cannot see it; save it to a file first"
+            raise ValueError(msg)
+
+
+class _Flight:
+    """The recordings of a batch on a cluster.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        Of the cluster.
+    jobs : sequence of Job
+        What is sorted.
+    on_error : {"raise", "continue"}
+        Whether the first failure stops all others.
+    observer, on_outcome : callable or None
+        Told of progress, and of each outcome as it comes.
+    wait_s : float
+        How long there may be no worker (s).
+    """
+
+    def __init__(
+        self,
+        client: Any,
+        jobs: Sequence[Job],
+        on_error: OnError,
+        observer: Observer | None,
+        on_outcome: Callable[[Job, Outcome], None] | None,
+        wait_s: float,
+    ) -> None:
+        self._client, self._jobs, self._on_error = client, jobs, on_error
+        self._observer, self._on_outcome, self._wait_s = observer, on_outcome, wait_s
+        self._outcomes: dict[int, Outcome] = {}
+        self._glances = [Deadline(f"the disk of {job.run.progress}") for job in jobs]
+        self._said = [self._progress(number) for number in range(len(jobs))]
+        self._last_worker = time.monotonic()
+        self._next_count = 0.0
+
+    def run(self, *, with_gpus: bool) -> list[Outcome]:
+        """Return one outcome per job, in order."""
+        futures: dict[int, Any] = {}
+        try:
+            # Before anything runs elsewhere: what is no job for a worker needs a report alone.
+            for number, job in enumerate(self._jobs):
+                if job.problem is not None:
+                    self._take(number, run_recording(job))
+            if not self._is_to_end():
+                futures = self._handed_out(with_gpus=with_gpus)
+            while len(self._outcomes) < len(self._jobs) and not self._is_to_end():
+                self._look(futures)
+                time.sleep(LOOK_S)
+            self._stop(futures)
+        except BaseException as error:
+            # A signal that raises: sorters stop on all machines before it goes on.
+            self._stop(futures)
+            if not isinstance(error, KeyboardInterrupt):
+                raise
+            self._outcomes = {number: replace(one, error=error) for number, one in self._outcomes.items()}
+        return [self._outcomes[number] for number in range(len(self._jobs))]
+
+    def _handed_out(self, *, with_gpus: bool) -> dict[int, Any]:
+        batch, futures = uuid.uuid4().hex, {}
+        for number, job in enumerate(self._jobs):
+            if number in self._outcomes:
+                continue
+            on_gpu = with_gpus and wanted_device(job.config) != "cpu"
+            run = f"{batch}-{number}"
+            resources = {GPU: 1} if on_gpu else None
+            futures[number] = self._client.submit(
+                sort_one, job.to_dict(), run, on_gpu, key=f"spikelab-{run}", pure=False, resources=resources
+            )
+        return futures
+
+    def _is_to_end(self) -> bool:
+        return self._on_error == "raise" and any(one.error is not None for one in self._outcomes.values())
+
+    # ------------------------------------------------------------------------------------------ while it runs
+
+    def _look(self, futures: dict[int, Any]) -> None:
+        """Take in what has come back, and tell how far the rest is."""
+        for number, future in futures.items():
+            if number in self._outcomes:
+                continue
+            if future.done():
+                self._take(number, self._outcome_of(number, future))
+            else:
+                self._tell_progress(number)
+        self._count_workers()
+
+    def _outcome_of(self, number: int, future: Any) -> Outcome:
+        """Return what came of a job of which the future is done."""
+        if future.status == "finished":
+            return told(future.result())
+        if future.cancelled():
+            return self._failed(number, EnvironmentSortFailure(_FORGOTTEN))
+        return self._failed(number, _what_happened(future.exception()))
+
+    def _failed(self, number: int, error: Exception) -> Outcome:
+        return Outcome(result_without_run(self._jobs[number], **describe_error(error)), error)
+
+    def _take(self, number: int, outcome: Outcome) -> None:
+        self._outcomes[number] = outcome
+        if self._on_outcome is not None:
+            self._on_outcome(self._jobs[number], outcome)
+
+    def _tell_progress(self, number: int) -> None:
+        if self._observer is None:
+            return
+        said = self._progress(number)
+        # What an earlier run has left there says nothing of this one.
+        if said is not None and said != self._said[number]:
+            self._said[number] = None
+            self._observer(self._jobs[number], said, Use())
+
+    def _progress(self, number: int) -> Progress | None:
+        with suppress(OSError):
+            return self._glances[number].call(lambda: read_progress(self._jobs[number].run.progress))
+        return None
+
+    def _count_workers(self) -> None:
+        """Give up when there has been no worker for too long."""
+        now = time.monotonic()
+        if now < self._next_count:
+            return
+        self._next_count = now + _COUNT_S
+        if self._client.status != "running" or self._client.nthreads():
+            self._last_worker = now
+        elif now - self._last_worker > self._wait_s:
+            self._lose(no_workers(self._client, self._wait_s))
+
+    def _lose(self, error: EnvironmentSortFailure) -> None:
+        for number in range(len(self._jobs)):
+            if number not in self._outcomes:
+                self._take(number, self._failed(number, error))
+
+    # ------------------------------------------------------------------------------------------------- the end
+
+    def _stop(self, futures: dict[int, Any]) -> None:
+        """Have what still runs stopped on all machines, and find out how far it came."""
+        for number, future in futures.items():
+            if number not in self._outcomes and future.done():
+                self._take(number, self._outcome_of(number, future))
+        open_numbers = [number for number in range(len(self._jobs)) if number not in self._outcomes]
+        with suppress(OSError, RuntimeError):  # without a scheduler, the workers stop by themselves
+            self._client.cancel([futures[number] for number in open_numbers if number in futures], force=True)
+        begun = [number for number in open_numbers if number in futures and self._is_held(number)]
+        until = time.monotonic() + _STOP_S
+        while any(map(self._is_held, begun)) and time.monotonic() < until:
+            time.sleep(LOOK_S)
+        for number in open_numbers:
+            self._take(number, self._interrupted(number) if number in begun else skipped(self._jobs[number]))
+
+    def _interrupted(self, number: int) -> Outcome:
+        job = self._jobs[number]
+        described = describe_error(KeyboardInterrupt())
+        found = result_without_run(job, **{**described, "status": INTERRUPTED, "log_path": str(job.run.log)})
+        return Outcome(found, KeyboardInterrupt("stopped"))
+
+    def _is_held(self, number: int) -> bool:
+        with suppress(OSError):
+            return bool(self._glances[number].call(lambda: holder_of(self._jobs[number].run.results)))
+        return False
+
+
+def _what_happened(error: BaseException) -> Exception:
+    """Return what a task that brought no outcome has failed with."""
+    from distributed import KilledWorker
+
+    if isinstance(error, KilledWorker):
+        return SorterCrashedError(
+            f"the workers that sorted it were lost, {error.allowed_failures + 1} times, last "
+            f"{error.last_worker.address}. Look at the logs of the workers: memory and time that the cluster gives them end them, too"
+        )
+    return UnclassifiedSortError(f"{type(error).__name__}: {error}")

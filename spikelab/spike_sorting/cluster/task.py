@@ -1,0 +1,172 @@
+"""What a Dask worker does: one recording, as it would be sorted on a machine of its own.
+
+The worker's process is the orchestrator: it holds the locks and starts guardian and sorter as any caller does. If it
+dies, the guardian ends the sorter. If its recording is no longer wanted, or is another's by now, the sorter is stopped
+in the way of Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from spikelab.spike_sorting._exceptions import (
+    ConcurrentSortError,
+    SpikeSortingClassifiedError,
+    UnclassifiedSortError,
+    error_from_dict,
+)
+from spikelab.spike_sorting.backends import get_backend
+from spikelab.spike_sorting.batch import run_one
+from spikelab.spike_sorting.config import SortingPipelineConfig
+from spikelab.spike_sorting.jobs import Job
+from spikelab.spike_sorting.outcome import INTERRUPTED, Outcome, RecordingResult
+from spikelab.spike_sorting.supervision import host
+
+GPU = "GPU"
+"""The resource of a Dask worker that stands for one GPU."""
+_LOOK_S = 0.5
+"""Time between two looks at whether the recording is still wanted (s)."""
+
+
+@dataclass(frozen=True)
+class WorkerFacts:
+    """What a worker says of its machine before anything is sorted there.
+
+    Parameters
+    ----------
+    host : str
+        Name of the machine.
+    version : str
+        Version of spikelab.
+    gpus : float
+        GPUs that the worker advertises.
+    missing : tuple of str
+        Files and folders that do not exist there.
+    lacks : str or None
+        Why it cannot sort; None where it can.
+    """
+
+    host: str
+    version: str
+    gpus: float
+    missing: tuple[str, ...]
+    lacks: str | None
+
+
+def look_around(configs: Sequence[Mapping[str, Any]], places: Sequence[str], dask_worker: Any) -> dict[str, Any]:
+    """Return the `WorkerFacts` of this worker as plain values.
+
+    Parameters
+    ----------
+    configs : sequence of mapping
+        Settings of the sorts.
+    places : sequence of str
+        What must be there.
+    dask_worker : Worker
+        Given by Dask, which goes by the name.
+    """
+    from spikelab import __version__
+
+    lacks = None
+    try:
+        for values in configs:
+            config = SortingPipelineConfig.from_dict(values)
+            get_backend(config.sorter.sorter_name).check_installed(config)
+    except (SpikeSortingClassifiedError, ValueError) as error:
+        lacks = str(error)
+    missing = tuple(place for place in places if not Path(place).exists())
+    gpus = float(dask_worker.state.total_resources.get(GPU, 0))
+    return asdict(WorkerFacts(host.host_name(), __version__, gpus, missing, lacks))
+
+
+def sort_one(described: Mapping[str, Any], run: str, on_gpu: bool) -> dict[str, Any]:
+    """Sort a recording on the worker that runs this, and return what came of it as plain values.
+
+    Parameters
+    ----------
+    described : mapping
+        The job, from ``Job.to_dict``.
+    run : str
+        Id of the run, the same in every try of it.
+    on_gpu : bool
+        Whether the job has asked for a GPU of the worker.
+    """
+    from distributed import get_worker
+
+    worker = get_worker()
+    job, run_id = Job.from_dict(described), f"{run}.{uuid.uuid4().hex}"
+    n_parallel = worker.state.nthreads
+    if on_gpu:
+        n_parallel = min(n_parallel, int(worker.state.total_resources.get(GPU, 1)))
+    with _stopped_when_unwanted(worker, job, run_id) as stop:
+        return tell(run_one(job, n_parallel=max(1, n_parallel), stop=stop, run_id=run_id))
+
+
+@contextmanager
+def _stopped_when_unwanted(worker: Any, job: Job, run_id: str) -> Iterator[threading.Event]:
+    """Yield what is set when nobody waits for the recording any more, or another run has its folders."""
+    stop, done, key = threading.Event(), threading.Event(), worker.get_current_task()
+
+    def look() -> None:
+        was_ours = False
+        while not done.wait(_LOOK_S):
+            is_ours = _is_ours(job, run_id)
+            # Before the run has taken them over, the folders are those of an earlier try.
+            if not _is_wanted(worker, key) or (was_ours and not is_ours):
+                stop.set()
+                return
+            was_ours = is_ours
+
+    # A daemon: a disk that hangs must not keep the process.
+    threading.Thread(target=look, name="spikelab-cluster", daemon=True).start()
+    try:
+        yield stop
+    finally:
+        done.set()
+
+
+def _is_wanted(worker: Any, key: Any) -> bool:
+    """Return whether the scheduler still waits for the task `key`: it forgets those of a client that has gone."""
+    from distributed.core import Status
+
+    task = worker.state.tasks.get(key)
+    is_ending = worker.status in {Status.closing, Status.closed, Status.failed, Status.stopping, Status.stopped}
+    return task is not None and task.state != "cancelled" and not is_ending
+
+
+def _is_ours(job: Job, run_id: str) -> bool:
+    try:
+        job.run.check_still_ours(run_id)
+    except ConcurrentSortError:
+        return False
+    return True
+
+
+# ------------------------------------------------------------------------------------------- between machines
+
+
+def tell(outcome: Outcome) -> dict[str, Any]:
+    """Return `outcome` as plain values, for another machine."""
+    error = outcome.error
+    classified = error.to_dict() if isinstance(error, SpikeSortingClassifiedError) else None
+    traceback = error.remote_traceback if isinstance(error, UnclassifiedSortError) else ""
+    return {"result": outcome.result.to_dict(), "classified": classified, "traceback": traceback}
+
+
+def told(values: Mapping[str, Any]) -> Outcome:
+    """Return the outcome that `values` (from `tell`) describe."""
+    result = RecordingResult.from_dict(values["result"])
+    if result.succeeded:
+        return Outcome(result)
+    if result.status == INTERRUPTED:
+        return Outcome(result, KeyboardInterrupt("stopped"))
+    if values["classified"] is not None:
+        return Outcome(result, error_from_dict(values["classified"]))
+    message = result.error_message or result.status
+    return Outcome(result, UnclassifiedSortError(message, stage=result.stage, remote_traceback=values["traceback"]))

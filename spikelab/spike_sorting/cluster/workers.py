@@ -1,0 +1,116 @@
+"""The workers of a cluster: whether there are any, and whether they can sort."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from spikelab.spike_sorting._exceptions import EnvironmentSortFailure, SorterNotInstalledError
+from spikelab.spike_sorting.cluster.task import WorkerFacts, look_around
+from spikelab.spike_sorting.jobs import Job
+
+_MOST_TOLD = 3
+_log = logging.getLogger(__name__)
+
+
+def check_workers(client: Any, jobs: Sequence[Job], wait_s: float) -> list[WorkerFacts]:
+    """Wait for a worker, and return what all that are there say of themselves.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        Of the cluster.
+    jobs : sequence of Job
+        What is to be sorted there.
+    wait_s : float
+        How long to wait for the first worker (s).
+
+    Raises
+    ------
+    EnvironmentSortFailure
+        There is no worker, or one has another version of spikelab or does not see a recording; names the machines.
+    SorterNotInstalledError
+        A worker lacks the sorter.
+    """
+    wait_for_a_worker(client, wait_s)
+    configs = [config.to_dict() for config in dict.fromkeys(job.config for job in jobs)]
+    places = sorted({place for job in jobs for place in _read_from(job)})
+    _log.info("looking at the workers of %s", _address(client))
+    said = client.run(look_around, configs, places, on_error="return")
+    facts = {address: WorkerFacts(**found) for address, found in said.items() if isinstance(found, Mapping)}
+    broken = {address: f"{type(one).__name__}: {one}" for address, one in said.items() if address not in facts}
+    _raise_any(EnvironmentSortFailure, "cannot run spikelab", "install spikelab[cluster] there, too", broken, len(said))
+    _check_versions(facts)
+    lacks = {f"{address} ({one.host})": one.lacks for address, one in facts.items() if one.lacks is not None}
+    advice = "install the sorter in the environment that the workers run in, or start workers that have it"
+    _raise_any(SorterNotInstalledError, "cannot sort", advice, lacks, len(facts))
+    _check_places(facts)
+    return list(facts.values())
+
+
+def wait_for_a_worker(client: Any, wait_s: float) -> None:
+    """Wait until the cluster has a worker.
+
+    Raises
+    ------
+    EnvironmentSortFailure
+        It has none within `wait_s` seconds.
+    """
+    try:
+        client.wait_for_workers(1, timeout=wait_s)
+    except TimeoutError as error:
+        raise no_workers(client, wait_s) from error
+
+
+def no_workers(client: Any, wait_s: float) -> EnvironmentSortFailure:
+    """Return the error that tells of a cluster without workers."""
+    return EnvironmentSortFailure(
+        f"the cluster at {_address(client)} has had no worker for {wait_s:.0f} s; nothing can be sorted there. Start "
+        "workers, such as cluster.scale(2), look at their logs (on Slurm: squeue), or wait for longer"
+    )
+
+
+def _address(client: Any) -> str:
+    return str(client.scheduler.address) if client.scheduler is not None else "an unknown address"
+
+
+def _read_from(job: Job) -> list[str]:
+    """Return what a worker must see: the recording, and the folder above that of the run that is there already."""
+    above = next((str(place) for place in job.run.results.parents if place.exists()), None)
+    files = [str(path) for path in job.source.owner_card()["files"] if Path(path).exists()]
+    return [*files, *([above] if above else [])]
+
+
+def _check_versions(facts: Mapping[str, WorkerFacts]) -> None:
+    from spikelab import __version__
+
+    others = {
+        f"{address} ({one.host})": f"it has spikelab {one.version}"
+        for address, one in facts.items()
+        if one.version != __version__
+    }
+    advice = f"expected {__version__}, as here: install the same version everywhere"
+    _raise_any(EnvironmentSortFailure, "would sort with another version", advice, others, len(facts))
+
+
+def _check_places(facts: Mapping[str, WorkerFacts]) -> None:
+    missing = {
+        f"{address} ({one.host})": f"it does not see {one.missing[0]}"
+        + (f" and {len(one.missing) - 1} more" if len(one.missing) > 1 else "")
+        for address, one in facts.items()
+        if one.missing
+    }
+    advice = "put recordings and results into folders that all machines see under the same path"
+    _raise_any(EnvironmentSortFailure, "do not see the files", advice, missing, len(facts))
+
+
+def _raise_any(
+    kind: type[EnvironmentSortFailure], what: str, advice: str, found: Mapping[str, str], n_workers: int
+) -> None:
+    if found:
+        told = "; ".join(f"{where}: {why}" for where, why in list(found.items())[:_MOST_TOLD])
+        more = f"; and {len(found) - _MOST_TOLD} more" if len(found) > _MOST_TOLD else ""
+        msg = f"{len(found)} of {n_workers} workers {what}: {told}{more}. To do: {advice}"
+        raise kind(msg)
