@@ -272,6 +272,7 @@ def _what_happened(error: BaseException) -> Exception:
     if isinstance(error, KilledWorker):
         return SorterCrashedError(
             f"the workers that sorted it were lost, {error.allowed_failures + 1} times, last "
-            f"{error.last_worker.address}. Look at the logs of the workers: memory and time that the cluster gives them end them, too"
+            f"{error.last_worker.address}. Look at the logs of the workers: a cluster also ends those that take more "
+            "memory or time than they were given"
         )
     return UnclassifiedSortError(f"{type(error).__name__}: {error}")

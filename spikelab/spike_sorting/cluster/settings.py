@@ -16,6 +16,8 @@ from spikelab.spike_sorting.cluster.task import GPU
 
 _RETIRE_MIN = 5
 """A worker stops taking recordings so long before its time is over (min); never more than a tenth of the time."""
+_DASHBOARD = "127.0.0.1:0"
+"""Dask's own pages: for this machine, at any free port."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +46,7 @@ class LocalWorkers:
             n_workers=self.workers,
             threads_per_worker=1,
             resources={GPU: self.gpus} if self.gpus else None,
-            dashboard_address=None,
+            dashboard_address=_DASHBOARD,
         )
 
 
@@ -163,7 +165,7 @@ class SlurmJobs:
             from dask_jobqueue import SLURMCluster
         except ImportError as error:
             raise _not_installed() from error
-        return SLURMCluster(**self.arguments(), scheduler_options={"dashboard_address": None})
+        return SLURMCluster(**self.arguments(), scheduler_options={"dashboard_address": _DASHBOARD})
 
 
 ClusterSettings = LocalWorkers | RunningCluster | SlurmJobs

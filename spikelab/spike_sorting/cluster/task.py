@@ -97,7 +97,7 @@ def sort_one(described: Mapping[str, Any], run: str, on_gpu: bool) -> dict[str, 
     on_gpu : bool
         Whether the job has asked for a GPU of the worker.
     """
-    from distributed import get_worker
+    from distributed import Reschedule, get_worker
 
     worker = get_worker()
     job, run_id = Job.from_dict(described), f"{run}.{uuid.uuid4().hex}"
@@ -105,7 +105,11 @@ def sort_one(described: Mapping[str, Any], run: str, on_gpu: bool) -> dict[str, 
     if on_gpu:
         n_parallel = min(n_parallel, int(worker.state.total_resources.get(GPU, 1)))
     with _stopped_when_unwanted(worker, job, run_id) as stop:
-        return tell(run_one(job, n_parallel=max(1, n_parallel), stop=stop, run_id=run_id))
+        outcome = run_one(job, n_parallel=max(1, n_parallel), stop=stop, run_id=run_id)
+    if stop.is_set() and _is_ending(worker):
+        # The time of the worker is over, not that of the recording: another one continues.
+        raise Reschedule
+    return tell(outcome)
 
 
 @contextmanager
@@ -118,7 +122,7 @@ def _stopped_when_unwanted(worker: Any, job: Job, run_id: str) -> Iterator[threa
         while not done.wait(_LOOK_S):
             is_ours = _is_ours(job, run_id)
             # Before the run has taken them over, the folders are those of an earlier try.
-            if not _is_wanted(worker, key) or (was_ours and not is_ours):
+            if _is_ending(worker) or not _is_wanted(worker, key) or (was_ours and not is_ours):
                 stop.set()
                 return
             was_ours = is_ours
@@ -133,11 +137,12 @@ def _stopped_when_unwanted(worker: Any, job: Job, run_id: str) -> Iterator[threa
 
 def _is_wanted(worker: Any, key: Any) -> bool:
     """Return whether the scheduler still waits for the task `key`: it forgets those of a client that has gone."""
-    from distributed.core import Status
-
     task = worker.state.tasks.get(key)
-    is_ending = worker.status in {Status.closing, Status.closed, Status.failed, Status.stopping, Status.stopped}
-    return task is not None and task.state != "cancelled" and not is_ending
+    return task is not None and task.state != "cancelled"
+
+
+def _is_ending(worker: Any) -> bool:
+    return worker.status.name in {"closing", "closed", "failed", "stopping", "stopped"}
 
 
 def _is_ours(job: Job, run_id: str) -> bool:

@@ -42,12 +42,17 @@ def check_workers(client: Any, jobs: Sequence[Job], wait_s: float) -> list[Worke
     facts = {address: WorkerFacts(**found) for address, found in said.items() if isinstance(found, Mapping)}
     broken = {address: f"{type(one).__name__}: {one}" for address, one in said.items() if address not in facts}
     _raise_any(EnvironmentSortFailure, "cannot run spikelab", "install spikelab[cluster] there, too", broken, len(said))
+    check_facts(facts)
+    return list(facts.values())
+
+
+def check_facts(facts: Mapping[str, WorkerFacts]) -> None:
+    """Raise where a worker, by its address, cannot sort; see `check_workers`."""
     _check_versions(facts)
     lacks = {f"{address} ({one.host})": one.lacks for address, one in facts.items() if one.lacks is not None}
     advice = "install the sorter in the environment that the workers run in, or start workers that have it"
     _raise_any(SorterNotInstalledError, "cannot sort", advice, lacks, len(facts))
     _check_places(facts)
-    return list(facts.values())
 
 
 def wait_for_a_worker(client: Any, wait_s: float) -> None:

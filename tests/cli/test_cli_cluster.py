@@ -1,0 +1,35 @@
+"""``spikelab sort --cluster``."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+def test_a_wrong_cluster_file_is_a_wrong_call(spikelab: Any, plate: Path, tmp_path: Path) -> None:
+    """A key that no cluster has is told with its line, before anything runs, and the exit code is 2."""
+    path = tmp_path / "slurm.toml"
+    path.write_text("[slurm]\nworkers = 2\nmemroy = '64GB'\n", encoding="utf-8")
+    result = spikelab("sort", plate, "--cluster", path)
+    assert result.exit_code == 2
+    assert "slurm.toml, line 3: [slurm] has no 'memroy'" in result.stderr
+
+
+def test_a_batch_runs_on_local_workers(
+    spikelab: Any, fake: tuple[str, ...], plate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """--cluster with [local] sorts on workers of its own and tells of it as a sort without does."""
+    pytest.importorskip("distributed")
+    monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
+    file = shutil.copy(plate, tmp_path / "a.raw.h5")
+    path = tmp_path / "local.toml"
+    path.write_text("[local]\nworkers = 1\n", encoding="utf-8")
+    result = spikelab("multistream", file, "--streams", "well001", *fake, "--cluster", path, "--json")
+    assert result.exit_code == 0, result.stderr
+    (record,) = json.loads(result.stdout)["records"]
+    assert record["status"] == "success"
+    assert "1 recording" in result.stderr
