@@ -42,6 +42,7 @@ class _Daemon(BaseHTTPRequestHandler):
             "/version": VERSION,
             "/_ping": "OK",
             "/info": {"Runtimes": {"runc": {}}},
+            "/containers/json": [],
             "/containers/c1/json": {"Id": "c1", "Name": "/c1", "Config": {"Tty": False}, "State": state},
         }
         if self._refused(path):

@@ -125,7 +125,7 @@ def _work_on_window(work: Work, start_s: float, end_s: float) -> Work:
     """Return the same sort of a window of the loaded recording, in folders below the run's own."""
     loaded = json.loads(work.job.run.recording.read_text(encoding="utf-8"))["recording"]
     source = sources.Source(description=json.dumps(loaded, sort_keys=True))
-    folder = work.job.run.inter / "canary"
+    folder = work.job.run.canary
     config = work.job.config.override(
         **_WHOLE_RECORDING, start_time_s=start_s or None, end_time_s=end_s, oom_retry_max=0, canary_first_n_s=0.0
     )

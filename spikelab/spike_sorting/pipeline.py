@@ -169,9 +169,8 @@ def _identified(work: Work) -> Work:
 
 def _remove_container(work: Work) -> None:
     """End a container that an earlier run of these folders left; we hold their locks, so that nobody else needs it."""
-    why_not = leftovers.sweep(work.job.run.container_note)
-    if why_not is not None:
-        work.remarks.append(remark("container-left", why_not))
+    failures = (leftovers.sweep(note) for note in work.job.run.container_notes)
+    work.remarks.extend(remark("container-left", why_not) for why_not in failures if why_not is not None)
 
 
 def _check_unchanged(work: Work) -> None:

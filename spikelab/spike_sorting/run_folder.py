@@ -76,6 +76,16 @@ class RunFolder:
         return self.inter / "container.json"
 
     @property
+    def canary(self) -> Path:
+        """Folder of the canary's own sort, for as long as that takes."""
+        return self.inter / "canary"
+
+    @property
+    def container_notes(self) -> tuple[Path, Path]:
+        """All that may tell of a container that was left: `container_note`, and that of the canary."""
+        return self.container_note, self.canary / self.container_note.name
+
+    @property
     def recording(self) -> Path:
         """The recording that is sorted, as a description."""
         return self.stage("load") / "recording.json"

@@ -136,5 +136,6 @@ def clean(results: str | Path) -> list[Path]:
     """
     run = run_of(results)
     with hold([folder for folder in (run.inter, run.results) if folder.is_dir()]):
-        leftovers.sweep(run.container_note)
+        for note in run.container_notes:
+            leftovers.sweep(note)
         return run.remove_disposable() if run.inter.is_dir() else []

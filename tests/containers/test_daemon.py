@@ -15,8 +15,11 @@ from docker_daemon import Story, docker_daemon
 from spikelab.spike_sorting import DockerEnvironmentError, HostOutOfMemoryError
 from spikelab.spike_sorting.backends.base import SortJob
 from spikelab.spike_sorting.backends.containers.errors import reason_of, sdk
+from spikelab.spike_sorting.backends.containers.leftovers import Note
 from spikelab.spike_sorting.backends.containers.running import Contained, memory_limit_bytes, run_contained
 from spikelab.spike_sorting.preflight.machine import DockerAnswer, ask_docker
+from spikelab.spike_sorting.run_folder import RunFolder
+from spikelab.spike_sorting.state import clean
 
 docker = pytest.importorskip("docker")
 
@@ -116,6 +119,22 @@ def test_a_container_that_somebody_else_removes_is_no_failure(
         assert run(tmp_path, monkeypatch, make_job(use_docker="lab/ks4:1"), story).exit_code == 0
         for path in (tmp_path / "docker.sock", tmp_path / "inter"):
             path.rename(path.with_name(f"{path.name}-{status}"))
+
+
+def test_a_container_of_a_canary_is_not_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a sort of the first seconds has left is looked for, too, by the folder of its own that it has."""
+    run, story = RunFolder(inter=tmp_path / "inter", results=tmp_path / "results"), Story()
+    run.results.mkdir()
+    run.canary.mkdir(parents=True)
+    run.claim({"file": "a"})
+    notes = run.container_note, run.canary / "container.json"
+    for note in notes:
+        Note({"spikelab.folder": str(note.parent)}).write(note)
+    with docker_daemon(tmp_path / "docker.sock", story) as host:
+        monkeypatch.setenv("DOCKER_HOST", host)
+        clean(run.results)
+    assert story.asked.count("GET /containers/json") == 2
+    assert not any(note.exists() for note in notes)
 
 
 _FETCHING = "Error while fetching server API version"
