@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from spikelab.cli.commands import Command, Group
 from spikelab.cli.config_app import build_config_app
 from spikelab.cli.export_app import build_export_app
 from spikelab.cli.options import (
@@ -41,6 +42,7 @@ BEGIN, SORT, LOOK, PREPARE = "Begin here", "Sort", "Look and hand on", "Prepare"
 def build_app() -> typer.Typer:
     """Return the command line with all its commands."""
     app = typer.Typer(
+        cls=Group,
         add_completion=False,
         no_args_is_help=True,
         pretty_exceptions_enable=False,
@@ -54,7 +56,7 @@ def build_app() -> typer.Typer:
         (PREPARE, (rt_sort_env, train_detector, completion)),
     ):
         for command in commands:
-            app.command(rich_help_panel=panel)(command)
+            app.command(cls=Command, rich_help_panel=panel)(command)
     app.add_typer(build_config_app(), name="config", rich_help_panel=SORT)
     app.add_typer(build_export_app(), name="export", rich_help_panel=LOOK)
     return app

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from spikelab.cli.commands import Command, Group
 from spikelab.cli.options import AsJson, Assignments, ConfigFile, Sorter
 from spikelab.cli.output import exit_codes
 
@@ -14,13 +15,14 @@ from spikelab.cli.output import exit_codes
 def build_config_app() -> typer.Typer:
     """Return the group of commands about settings."""
     app = typer.Typer(
+        cls=Group,
         no_args_is_help=True,
         short_help="Show, compare, or begin a file of settings.",
         help="Show the settings, compare a file of them with the preset, or begin such a file.",
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     for command in (show, diff, init):
-        app.command()(command)
+        app.command(cls=Command)(command)
     return app
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from spikelab.cli.commands import Command, Group
 from spikelab.cli.options import AsJson, FigureFormat, Folders
 from spikelab.cli.output import exit_codes
 
@@ -23,6 +24,7 @@ AllUnits = Annotated[
 def build_export_app() -> typer.Typer:
     """Return the group of commands that write results for other programs."""
     app = typer.Typer(
+        cls=Group,
         no_args_is_help=True,
         short_help="Write results for Phy, NWB, pynapple, SpikeInterface.",
         help=(
@@ -32,7 +34,7 @@ def build_export_app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     for command in (phy, nwb, pynapple, analyzer, figures):
-        app.command()(command)
+        app.command(cls=Command)(command)
     return app
 
 

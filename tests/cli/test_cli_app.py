@@ -56,6 +56,7 @@ def test_every_command_explains_itself(spikelab, command):
     result = spikelab(*command.split(), "--help")
     assert result.exit_code == 0
     assert f"{command} [OPTIONS]" in result.output
+    assert "<bool>" not in result.output
 
 
 def test_help_fits_on_a_screen():
