@@ -9,10 +9,15 @@ import socket
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-_HOMES = re.compile(r"""(?P<home>/home/|/Users/|[A-Za-z]:(?:\\\\|\\|/)Users(?:\\\\|\\|/))[^/\\"'\s:,;)\]]+""")
+_HOMES = re.compile(r"""(?P<home>/homes?/|/Users/|/media/)[^/\\"'\s:,;)\]]+""")
+"""Folders named after people, also those of their disks."""
+_WINDOWS_HOMES = re.compile(r"""(?P<home>[A-Za-z]:(?:\\\\|\\|/)Users(?:\\\\|\\|/))[^/\\"'\r\n:,;)\]]+""")
 _END_OF_NAME = r"""(?![^/\\"'\s:,;)\]])"""
 _HOST_FIELDS = re.compile(r'("(?:hostname|host|node)"\s*:\s*)"(?:[^"\\]|\\.)*"')
 _ADDRESS = re.compile(r"\b(?:\d{1,3}\.){3}\d{1,3}\b")
+_LONG_ADDRESS = re.compile(
+    r"(?<![\w:])(?:(?:[0-9A-Fa-f]{1,4}:){7}|(?:[0-9A-Fa-f]{1,4}:)+:(?:[0-9A-Fa-f]{1,4}:)*)[0-9A-Fa-f]{1,4}(?![\w:])"
+)
 _MAC = re.compile(r"\b(?:[0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}\b")
 _MAIL = re.compile(r"\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+\b")
 _BOOT = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
@@ -52,11 +57,13 @@ class Redactor:
             (_MAIL, "MAIL"),
             (self._homes, "~"),
             (_HOMES, r"\g<home>USER"),
+            (_WINDOWS_HOMES, r"\g<home>USER"),
             (_HOST_FIELDS, r'\g<1>"HOST"'),
             (self._hosts, "HOST"),
             (self._users, "USER"),
             (_MAC, "MAC"),
             (_ADDRESS, "ADDRESS"),
+            (_LONG_ADDRESS, "ADDRESS"),
             (_BOOT, "BOOT"),
         ):
             if pattern is not None:

@@ -117,6 +117,8 @@ def test_the_bundle_has_what_is_needed_and_no_names(tmp_path, runs, monkeypatch)
         ("RIG7.lab.org, rig7:", "HOST, HOST:"),
         ('"/data/jos\\u00e9/x" of jos\\u00e9 and josé', '"/data/USER/x" of USER and USER'),
         (r'{"description": "{\"path\": \"/data/jos\\u00e9/x\"}"}', r'{"description": "{\"path\": \"/data/USER/x\"}"}'),
+        (r"C:\Users\Bob Bobson\x.h5, /run/media/bob/disk/x", r"C:\Users\USER\x.h5, /run/media/USER/disk/x"),
+        ("fe80::1ff:fe23:4567:890a, 1:22:333:4444:5:6:7:8", "ADDRESS, ADDRESS"),
         ("torch 2.13.0, 3.5 s, 12:30:01", "torch 2.13.0, 3.5 s, 12:30:01"),
     ],
 )
