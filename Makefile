@@ -64,8 +64,8 @@ bench-curation: $(STAMP)  ## measure curation of large results, and merging agai
 bench-accuracy: $(STAMP)  ## which units Kilosort4 finds of those that are there: ARGS="--layout mea --seed 21"
 	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/accuracy.py $(ARGS)
 
-docs: $(STAMP)  ## the documentation as a site, in docs/_build/html
-	@$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
+docs: $(STAMP)  ## the documentation as a site, in docs/_build/html; runs the examples, unless ARGS="-D nb_execution_mode=off"
+	@OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -q -W --keep-going -b html $(ARGS) docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
 wheel: $(STAMP)  ## dist/spikelab-*.whl

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -15,7 +16,7 @@ copyright = f"2026, {author}"  # noqa: A001 - Sphinx asks for this name
 version = release = __version__
 
 extensions = [
-    "myst_parser",
+    "myst_nb",
     "numpydoc",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
@@ -28,6 +29,16 @@ templates_path = ["_templates"]
 
 myst_enable_extensions = ["colon_fence", "deflist", "fieldlist"]
 myst_heading_anchors = 3
+
+# The examples run in each build, in folders that are removed again: they cannot show what is not so any more.
+# SPIKELAB_DOCS_SKIP names some that are shown without results: those that sort take longer than the tests may.
+nb_execution_mode = "force"
+nb_execution_excludepatterns = os.environ.get("SPIKELAB_DOCS_SKIP", "").split()
+nb_execution_in_temp = True
+nb_execution_raise_on_error = True
+nb_execution_timeout = 600
+nb_merge_streams = True
+nb_output_stderr = "remove"
 
 autosummary_generate = True
 toc_object_entries_show_parents = "hide"

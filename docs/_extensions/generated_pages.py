@@ -22,6 +22,7 @@ from spikelab.spike_sorting.config import SortingPipelineConfig
 REPOSITORY = Path(__file__).parents[2]
 BESIDE = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
 """Files beside docs/ that are pages of the site as well, and the names of those."""
+EXAMPLES = REPOSITORY / "examples"
 
 WHOLE_PACKAGES = {
     "Curation": "spikelab.curation",
@@ -44,9 +45,10 @@ def _write_pages(app: Sphinx) -> None:
     apis = {f"{module.rpartition('.')[2]}.md": api_page(title, module) for title, module in WHOLE_PACKAGES.items()}
     pages = {"settings.md": settings_page(), "command-line.md": command_line_page(), **apis}
     beside = {page: (REPOSITORY / file).read_text(encoding="utf-8") for file, page in BESIDE.items()}
+    examples = {f"examples/{file.name}": file.read_text(encoding="utf-8") for file in EXAMPLES.glob("*.ipynb")}
     folder = Path(app.srcdir) / "generated"
-    folder.mkdir(exist_ok=True)
-    for name, text in {**pages, **beside}.items():
+    (folder / "examples").mkdir(parents=True, exist_ok=True)
+    for name, text in {**pages, **beside, **examples}.items():
         _write_if_changed(folder / name, text)
     app.project.discover(app.config.exclude_patterns, app.config.include_patterns)
 
@@ -62,7 +64,7 @@ def _point_inside(_app: Sphinx, _page: str, source: list[str]) -> None:
     for file, page in BESIDE.items():
         source[0] = re.sub(rf"\]\((?:\.\./)*{re.escape(file)}(#[\w-]*)?\)", rf"](/generated/{page}\1)", source[0])
     source[0] = re.sub(r"\]\((?:\.\./)*README\.md\)", "](/getting-started.md)", source[0])
-    source[0] = re.sub(r"\]\(docs/", "](/", source[0])
+    source[0] = re.sub(r"\]\((?:\.\./)*docs/", "](/", source[0])
 
 
 def api_page(title: str, module: str) -> str:
