@@ -103,7 +103,6 @@ def run_one(
     n_parallel: int = 1,
     stop: Event | None = None,
     run_id: str | None = None,
-    slots: GpuSlots | None = None,
 ) -> Outcome:
     """Check and run one job of a batch that others announce and report; always return an outcome.
 
@@ -117,10 +116,8 @@ def run_one(
         When set, the worker is stopped and the outcome is "interrupted".
     run_id : str or None, default None
         As in ``pipeline.run_recording``.
-    slots : GpuSlots or None, default None
-        The GPUs; None for those of this machine.
     """
-    slots = slots or GpuSlots()
+    slots = GpuSlots()
     try:
         (job,) = _checked([job], "continue", n_parallel, _log_findings)
     except SpikeSortingClassifiedError as error:
@@ -185,7 +182,7 @@ def _with_findings(job: Job, findings: list[Finding], *, strict: bool) -> Job:
     """Return the job with what speaks against it, or else with what its report should mention."""
     problem = job.problem or error_from(findings, strict=strict)
     remarks = tuple(Remark(one.code, one.message, one.advice) for one in findings if one.level == "warning")
-    return replace(job, problem=problem, remarks=remarks)
+    return replace(job, problem=problem, remarks=(*job.remarks, *remarks))
 
 
 def _log_findings(findings: list[Finding]) -> None:

@@ -212,6 +212,11 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "retried-unchanged": Code(
             "run", "A worker died without a reason that is known, and did its work in a second try.", "Read the log."
         ),
+        "worker-lost": Code(
+            "run",
+            "A machine of the cluster was lost, or its time was over, and another one continued.",
+            "Look at the log of its Dask worker, and at the memory and time that the cluster gave it.",
+        ),
         "file-touched": Code(
             "run",
             "A file of the recording was touched while it was sorted; its size and sampled content stayed the same.",

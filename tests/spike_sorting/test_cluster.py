@@ -99,6 +99,10 @@ def test_a_batch_survives_the_loss_of_a_worker(client: Any, files: list[Path]) -
     results = sort_on(client, files, out_report=report, kilosort_params=params, **QUICK)
     killer.join()
     assert [record.status for record in report.records] == ["success", "success"]
+    assert [[one.code for one in record.warnings if one.code == "worker-lost"] for record in report.records] == [
+        ["worker-lost"],
+        [],
+    ]
     assert [sd == load_results(_run(file).results) for sd, file in zip(results, files, strict=True)]
     assert [roster.results for roster in lost["rosters"]] == [tuple(_run(file).results for file in files)]
     for file in files:

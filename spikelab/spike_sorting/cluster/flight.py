@@ -166,8 +166,7 @@ class _Flight:
         for number, job in enumerate(self._jobs):
             if number in self._outcomes:
                 continue
-            on_gpu = with_gpus and wanted_device(job.config) != "cpu"
-            run = f"{batch}-{number}"
+            on_gpu, run = with_gpus and wanted_device(job.config) != "cpu", f"{batch}-{number}"
             resources = {GPU: 1} if on_gpu else None
             futures[number] = self._client.submit(
                 sort_one, job.to_dict(), run, on_gpu, key=f"spikelab-{run}", pure=False, resources=resources

@@ -11,7 +11,7 @@ import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,9 @@ from spikelab.spike_sorting.batch import run_one
 from spikelab.spike_sorting.config import SortingPipelineConfig
 from spikelab.spike_sorting.jobs import Job
 from spikelab.spike_sorting.outcome import INTERRUPTED, Outcome, RecordingResult
+from spikelab.spike_sorting.remarks import remark
 from spikelab.spike_sorting.supervision import host
+from spikelab.spike_sorting.supervision.lock import LOCK_NAME, is_earlier_try, read_card
 
 GPU = "GPU"
 """The resource of a Dask worker that stands for one GPU."""
@@ -104,6 +106,10 @@ def sort_one(described: Mapping[str, Any], run: str, on_gpu: bool) -> dict[str, 
     n_parallel = worker.state.nthreads
     if on_gpu:
         n_parallel = min(n_parallel, int(worker.state.total_resources.get(GPU, 1)))
+    before = read_card(job.run.results / LOCK_NAME)
+    if is_earlier_try(before, run_id):
+        found = f"the worker on {before.get('hostname')} was lost; this one continued from what was finished"
+        job = replace(job, remarks=(remark("worker-lost", found),))
     with _stopped_when_unwanted(worker, job, run_id) as stop:
         outcome = run_one(job, n_parallel=max(1, n_parallel), stop=stop, run_id=run_id)
     if stop.is_set() and _is_ending(worker):
