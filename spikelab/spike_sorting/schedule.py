@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from spikelab.spike_sorting._exceptions import GpuLostError, SpikeSortingClassifiedError
 from spikelab.spike_sorting.config import SortingPipelineConfig
 from spikelab.spike_sorting.jobs import Job
-from spikelab.spike_sorting.preflight.batch import wanted_device
+from spikelab.spike_sorting.preflight.batch import cuda_number, wanted_device
 from spikelab.spike_sorting.preflight.projection import GB
 from spikelab.spike_sorting.stages.stage import Phase
 from spikelab.spike_sorting.supervision.budget import Need
@@ -120,7 +120,7 @@ def devices_for(slots: GpuSlots, phase: Phase, config: SortingPipelineConfig) ->
     device = wanted_device(config)
     if phase != "sort" or device == "cpu":
         return ()
-    number = _number(device)
+    number = cuda_number(device)
     # A sort in this process takes the first, which torch may have opened already.
     return slots.visible(0 if number is None and config.execution.runner == "inline" else number)
 
@@ -140,13 +140,8 @@ def gpu_environment(config: SortingPipelineConfig, slot: Slot | None) -> dict[st
 
     Where the user has said which one, its number must stay what it is.
     """
-    chosen = slot is not None and _number(wanted_device(config)) is None
+    chosen = slot is not None and cuda_number(wanted_device(config)) is None
     return {"CUDA_VISIBLE_DEVICES": slot.device.key} if slot is not None and chosen else {}
-
-
-def _number(device: str) -> int | None:
-    _, _, number = device.partition(":")
-    return int(number) if number.isdigit() else None
 
 
 @contextmanager

@@ -84,9 +84,31 @@ class Batch:
         """The GPUs that the sorts will use, as far as that is known."""
         if self.driver is None or self.is_gpu_hidden:
             return ()
-        numbers = {_number(device) for device in self.devices if device != "cpu"}
+        numbers = {cuda_number(device) or 0 for device in self.devices if device != "cpu"}
         found = (self._gpu(number) for number in sorted(numbers))
         return tuple(gpu for gpu in found if gpu is not None)
+
+    @cached_property
+    def first_gpus(self) -> tuple[Gpu, ...]:
+        """The GPU that a sort takes first of those that it may have, for each device that the settings ask for.
+
+        Of several that is the one on which others have least memory, see ``supervision.slots``.
+        """
+        if self.driver is None or self.is_gpu_hidden:
+            return ()
+        found = (self._first_gpu(config) for config in dict.fromkeys(job.config for job in self.jobs))
+        return tuple(dict.fromkeys(gpu for gpu in found if gpu is not None))
+
+    def _first_gpu(self, config: SortingPipelineConfig) -> Gpu | None:
+        device = wanted_device(config)
+        if device == "cpu":
+            return None
+        number = cuda_number(device)
+        if number is not None or config.execution.runner == "inline":
+            return self._gpu(number or 0)
+        n_gpus = len(self.torch.uuids if self.torch is not None else ()) or len(self.driver.gpus if self.driver else ())
+        gpus = [gpu for gpu in map(self._gpu, range(n_gpus)) if gpu is not None]
+        return min(gpus, key=lambda gpu: gpu.memory_bytes - gpu.free_bytes, default=None)
 
     def _gpu(self, number: int) -> Gpu | None:
         """Return the GPU that torch calls `number`: CUDA and the driver may count in different orders."""
@@ -113,6 +135,7 @@ def uses_torch_here(config: SortingPipelineConfig) -> bool:
     return here and (name == "kilosort4" or (name == "rt_sort" and config.rt_sort.python is None))
 
 
-def _number(device: str) -> int:
+def cuda_number(device: str) -> int | None:
+    """Return the number of the GPU in the name of a device, as in "cuda:1"; None where it names none."""
     _, _, number = device.partition(":")
-    return int(number) if number.isdigit() else 0
+    return int(number) if number.isdigit() else None

@@ -25,12 +25,12 @@ def check_ram(batch: Batch) -> list[Finding]:
 
 
 def check_vram(batch: Batch) -> list[Finding]:
-    """Compare the free memory of the GPU that will be used with what a sort on it takes."""
+    """Compare the free memory of the GPU that a sort takes first with what it needs there."""
     jobs = [job for job in batch.jobs if wanted_device(job.config) != "cpu"]
     given = [job.config.execution.preflight_min_free_vram_gb for job in jobs]
     projected = [batch.projections[job.run.results].vram_gb for job in jobs if job.run.results in batch.projections]
     findings = []
-    for gpu in batch.used_gpus:
+    for gpu in batch.first_gpus:
         judged = _judged(gpu.free_bytes / GB, given, sorted(projected)[-1:], MOST_VRAM_GB)
         if judged is not None:
             free = f"{gpu.free_bytes / GB:.1f} of {gpu.memory_bytes / GB:.1f} GB of the {gpu.name} are free"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from spikelab.spike_sorting.samples.glance import Glance
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 _MUCH_SMALLER = 1 / 8
 _SHORTEST_LAG, _LONGEST_LAG, _N_CANDIDATES = 4, 8192, 8
 _FEWEST_ROWS, _SEARCH_VALUES, _JUDGED_VALUES = 4, 1 << 18, 1 << 21
+_OF_CHANCE = 6.0
+"""Standard deviations of what noise shows by chance: the best of thousands of lags comes to some four."""
 _LEAST_CORRELATION, _MARGIN, _MARGIN_OF_MULTIPLES, _MOST_COLUMNS = 0.03, 1.1, 4.0, 0.7
 
 
@@ -80,7 +83,7 @@ def likely_n_channels(glance: Glance) -> int | None:
     A channel resembles itself one sample later more than any other one. Where, all over the columns, the value so
     many places on in the file is more like a sample than the next one of its own column, the columns are none:
     each steps through all channels, which shows as diagonals. White noise resembles nothing, so that nothing is
-    found in it.
+    found in it, nor in so few samples that chance may do as much.
 
     Examples
     --------
@@ -156,5 +159,6 @@ def _likeness(windows: list[NDArray[np.float32]], lag: int) -> tuple[float, floa
     own, other = own / n, other / n
     # A multiple of the columns is the own column, later: noise that swings may resemble itself more there.
     margin = _MARGIN if lag % n_channels else _MARGIN_OF_MULTIPLES
-    needed = max(_LEAST_CORRELATION, margin * abs(float(own.mean())))
+    by_chance = _OF_CHANCE / math.sqrt(n * column.size)
+    needed = max(_LEAST_CORRELATION, by_chance, margin * abs(float(own.mean())))
     return (float(other.mean()) if other.mean() > needed else float("nan")), float((other > own).mean())

@@ -70,6 +70,17 @@ def test_only_the_gpu_that_will_be_used_counts(make_batch: Make, make_job: Make)
     assert len(check_vram(make_batch(second, **readings))) == 1
 
 
+def test_the_emptiest_gpu_is_judged_as_a_sort_takes_it(make_batch: Make, make_job: Make) -> None:
+    """Of several GPUs one that others have filled is no warning; where all are full, the emptiest is named."""
+    first_full = _readings(_gpu(0.1, "GPU-a"), _gpu(20, "GPU-b"), uuids=("a", "b"))
+    assert check_vram(make_batch(make_job(), **first_full)) == []
+    (found,) = check_vram(make_batch(make_job(runner="inline"), **first_full))  # which takes the first
+    assert found.message.startswith("0.1 of")
+    all_full = _readings(_gpu(0.1, "GPU-a"), _gpu(0.4, "GPU-b"), _gpu(20, "GPU-hidden"), uuids=("a", "b"))
+    (found,) = check_vram(make_batch(make_job(), **all_full))
+    assert found.message.startswith("0.4 of")
+
+
 def test_sort_on_the_cpu_needs_no_gpu_memory(make_batch: Make, make_job: Make) -> None:
     """A full GPU does not matter to a sort that does not use it, or cannot see it."""
     readings = _readings(_gpu(0.1))

@@ -60,6 +60,16 @@ def test_real_noise_shows_any_wrong_number(right: int, wrong: int, seed: int) ->
     assert likely_n_channels(glance) == (None if wrong == right else right)
 
 
+@pytest.mark.parametrize("n_samples", [20, 200])
+def test_few_samples_show_no_number(n_samples: int) -> None:
+    """What may be chance is no other number of channels: a recording of some samples is told to be short instead."""
+    for seed in range(20):
+        noise = np.random.default_rng(seed).normal(scale=100, size=(n_samples, 9)).astype(np.float32)
+        assert likely_n_channels(glance_at(recording_of(noise))) is None, seed
+    _, remarks = prepared(recording_of(noise), RecordingConfig())
+    assert "recording-short" in [one.code for one in remarks]
+
+
 def hum(traces: np.ndarray) -> np.ndarray:
     """Put line noise on some channels at both ends of the file's rows."""
     wave = 500 * np.sin(2 * np.pi * 50 * np.arange(len(traces)) / FS_HZ)[:, None]
