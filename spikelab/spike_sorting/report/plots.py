@@ -222,6 +222,8 @@ def _spikes(facts: Facts) -> Iterator[Plot]:
     traces = [
         trace for name, color, units in groups(facts) for trace in _spike_traces(name, color, units, to_time, share)
     ]
+    if not any(value is not None for trace in traces for value in trace["y"]):
+        return
     layout = {
         "xaxis": {"title": {"text": f"time ({time_unit})"}, "anchor": "y2", "zeroline": False},
         "yaxis": {"title": {"text": "amplitude (µV)"}, "domain": [0.54, 1.0], "zeroline": False},

@@ -237,6 +237,18 @@ def test_odd_attributes_are_no_obstacle(make_run, make_units, odd):
     assert "All units" in run.texts()[1]
 
 
+def test_spikes_of_which_nothing_is_known_are_not_drawn(make_run, make_units):
+    """Where a sorter leaves neither amplitudes nor positions, no empty picture claims to show every spike."""
+    run, sd = make_run(), make_units(3)
+    unknown = {"spike_amplitudes", "position", "x", "y"}
+    bare = [{key: value for key, value in one.items() if key not in unknown} for one in sd.neuron_attributes]
+    sd.replace(neuron_attributes=bare).save(run.folder.curated)
+    write_report(run.folder, run.success(n_units=3, n_curated_units=3, n_spikes=180))
+    page = run.texts()[1]
+    assert "firing rate" in page
+    assert "Amplitude and depth over time" not in page
+
+
 def test_values_that_differ_by_rounding_are_one(make_run, make_units):
     """Units whose values are equal but for the last bit still have their histograms."""
     run = make_run()
