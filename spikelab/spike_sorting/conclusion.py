@@ -76,7 +76,8 @@ def _concluded(work: Work, run: RunFolder, error: BaseException | None) -> Outco
 def _as_former_run(work: Work, result: RecordingResult) -> FormerRun | None:
     """Return what later estimates learn from this run, or None where it did only a part of the work, or more."""
     timings, took_s = result.stage_timings_s, result.wall_time_s
-    rest_s = took_s - timings.get(SORT, 0.0) - timings.get(WAVEFORMS, 0.0)
+    # A wait for others says nothing of the work.
+    rest_s = max(0.0, took_s - timings.get(SORT, 0.0) - timings.get(WAVEFORMS, 0.0) - sum(work.waits_s))
     phases = [attempt.phase for attempt in result.attempts]
     is_whole = sorted(phases) == sorted({stage.phase for stage in work.stages}) and sum(timings.values()) <= took_s
     if work.job.estimate is None or not is_whole:

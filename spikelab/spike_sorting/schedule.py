@@ -19,6 +19,7 @@ ends a recording, and last what begins one.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -53,7 +54,9 @@ def turn(work: Work, phase: Phase, config: SortingPipelineConfig) -> Iterator[Sl
         No GPU can be used any more.
     """
     devices = devices_for(work.resources.slots, phase, config)
+    asked_s = time.monotonic()
     with _slot(work, phase, devices) as slot, _share(work, phase, config, slot):
+        work.waits_s.append(time.monotonic() - asked_s)
         yield slot
 
 

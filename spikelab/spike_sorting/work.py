@@ -84,6 +84,8 @@ class Work:
         What deserves a warning although it was overcome.
     peaks : dict
         The worst readings so far, by sensor.
+    waits_s : list of float
+        How long each phase waited for its turn (s).
     resources : Resources
         What it shares with other recordings in flight.
     n_threads : int
@@ -102,6 +104,7 @@ class Work:
     attempts: list[Attempt] = field(default_factory=list)
     remarks: list[Remark] = field(default_factory=list)
     peaks: dict[str, float] = field(default_factory=dict)
+    waits_s: list[float] = field(default_factory=list)
     resources: Resources = field(default_factory=Resources)
     n_threads: int = 1
 

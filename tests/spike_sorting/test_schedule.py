@@ -16,9 +16,11 @@ import pytest
 from support import FakeGpus, simulate_maxwell, with_fake_sorter
 
 from spikelab.spike_sorting._exceptions import GpuLostError, UnkillableProcessError
+from spikelab.spike_sorting.conclusion import _as_former_run
 from spikelab.spike_sorting.config import KILOSORT2, KILOSORT4, SortingPipelineConfig
 from spikelab.spike_sorting.costs import Estimate, Range, Workload
 from spikelab.spike_sorting.jobs import Job
+from spikelab.spike_sorting.outcome import Attempt, RecordingResult
 from spikelab.spike_sorting.pipeline import STAGES
 from spikelab.spike_sorting.run_folder import RunFolder
 from spikelab.spike_sorting.schedule import (
@@ -181,6 +183,33 @@ def test_a_wait_is_told_and_ends_with_the_batch(tmp_path: Path) -> None:
     assert waiter.all_noted()
     assert [event["reason"] for event in waiter.job.run.journal.read()] == told * 2
     assert json.loads(waiter.job.run.progress.read_text())["step"] == told[0]
+
+
+def test_a_wait_is_no_work(tmp_path: Path) -> None:
+    """What a recording waited for others is not remembered as what its sort took."""
+    resources = Resources(GpuSlots(FakeGpus(1), tmp_path))
+    first, second = (a_work(a_job(tmp_path, name=name), resources, LARGE) for name in "ab")
+
+    def wait() -> None:
+        with turn(second, "sort", on("auto")):
+            pass
+
+    thread = threading.Thread(target=wait)
+    with turn(first, "sort", on("auto")):
+        thread.start()
+        time.sleep(0.3)
+    thread.join(30)
+    (waited_s,) = second.waits_s
+    assert waited_s > 0.2
+    phases = tuple(Attempt(phase, "exit 0", 1.0, "success") for phase in ("prepare", "sort", "finish"))
+    timings_s = {"load": 1.0, "sort": 5.0, "waveforms": 2.0}
+    result = RecordingResult(
+        rec_name="b", rec_path="b", results_folder="b", status="success", wall_time_s=10.0 + waited_s,
+        stage_timings_s=timings_s, attempts=phases,
+    )  # fmt: skip
+    former = _as_former_run(second, result)
+    assert former is not None
+    assert former.took_s == {"sort": 5.0, "waveforms": 2.0, "other": pytest.approx(3.0)}
 
 
 def test_only_a_lost_gpu_is_replaced_for_the_same_recording(tmp_path: Path) -> None:
