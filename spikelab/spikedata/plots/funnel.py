@@ -51,7 +51,7 @@ def plot_curation_funnel(curated: Mapping[str, Any], *, ax: Axes | None = None) 
     axes.invert_yaxis()
     axes.set_xlim(0, max(left[0], 1) * 1.18)
     axes.set_xlabel("units")
-    axes.legend(fontsize=8, frameon=False, loc="lower right")
+    axes.legend(fontsize=8, frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0)
     _canvas.tidy(axes)
     return axes
 
