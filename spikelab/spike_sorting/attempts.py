@@ -40,7 +40,6 @@ from spikelab.spike_sorting.supervision.sweep import RUN_COOKIE
 from spikelab.spike_sorting.watch import (
     Watch,
     disk_full,
-    error_of_trip,
     kernel_out_of_memory,
     stop_for,
     watching,
@@ -221,10 +220,7 @@ def _failure_of(
     progress = _last_progress(work) or Progress(phase)
     if work.stop.is_set():
         return Failure(KeyboardInterrupt("stopped by the user"), progress.step)
-    if trip is None:
-        error = _error_of_worker(work, watch, exited, progress, folder)
-    else:
-        error = error_of_trip(trip, watch, work.job, progress.stage)
+    error = trip.error if trip is not None else _error_of_worker(work, watch, exited, progress, folder)
     free_gb = watch.monitor.first.get("disk_free_inter_gb")
     # Where the disk fails or does not answer, what was seen in time is told without it.
     with suppress(IOStallError, OSError):

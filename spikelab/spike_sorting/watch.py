@@ -163,12 +163,6 @@ def kernel_out_of_memory(job: Job, stage: str) -> HostOutOfMemoryError:
     return HostOutOfMemoryError(msg, sorter=sorter, log_path=str(job.run.log), stage=stage)
 
 
-def error_of_trip(trip: Trip, watch: Watch, job: Job, stage: str) -> Exception:
-    """Return why a worker was stopped: one that waits for a process of its own that the kernel killed seems to hang."""
-    is_hung = isinstance(trip.error, SorterTimeoutError)
-    return kernel_out_of_memory(job, stage) if is_hung and watch.kernel_killed() else trip.error
-
-
 def stack_in(log: str) -> str | None:
     """Return the stacks that a worker dumped to its log last, or None."""
     lines = log.splitlines()

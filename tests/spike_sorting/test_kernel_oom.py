@@ -8,21 +8,12 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import pytest
 from support import simulate_maxwell, with_fake_sorter
 
-from spikelab.spike_sorting import HostMemoryWatchdogError, HostOutOfMemoryError, SorterTimeoutError
-from spikelab.spike_sorting.config import RT_SORT_MEA
-from spikelab.spike_sorting.jobs import Job
 from spikelab.spike_sorting.run_folder import RunFolder
-from spikelab.spike_sorting.sources import Source
-from spikelab.spike_sorting.supervision.monitor import Level, Monitor, Reading, Trip
-from spikelab.spike_sorting.supervision.readings import SystemReadings
-from spikelab.spike_sorting.watch import Watch, error_of_trip
 
 LIMIT_BYTES = 700_000_000
 _SCRIPT = """
@@ -59,31 +50,6 @@ def members() -> Iterator[Path]:
         group.rmdir()
         return
     pytest.skip("this system has no control groups for memory")
-
-
-@dataclass
-class Counter:
-    """How often the kernel has killed for lack of memory."""
-
-    n: int
-
-    def oom_kills(self) -> int:
-        return self.n
-
-
-def test_a_worker_that_waits_for_what_the_kernel_killed_is_out_of_memory(tmp_path: Path) -> None:
-    """A pool of processes waits forever for one that is gone: that is no hang, and smaller settings help."""
-    job = Job("a", Source(description="{}"), RunFolder(tmp_path, tmp_path), RT_SORT_MEA)
-    hung = Trip("inactivity", Reading(Level.ABORT, 600, "silent"), SorterTimeoutError("no sign of life"), 600)
-    too_full = Trip("memory", Reading(Level.ABORT, 93, "93 %"), HostMemoryWatchdogError("93 %"), 600)
-
-    def error_of(trip: Trip, n_killed: int) -> Exception:
-        watch = Watch(cast(Monitor, None), cast(SystemReadings, Counter(n_killed)), oom_kills_before=2)
-        return error_of_trip(trip, watch, job, "sort")
-
-    assert isinstance(error_of(hung, 3), HostOutOfMemoryError)
-    assert error_of(hung, 2) is hung.error
-    assert error_of(too_full, 3) is too_full.error
 
 
 def test_a_worker_that_the_kernel_kills_is_out_of_memory(members: Path, tmp_path: Path) -> None:
