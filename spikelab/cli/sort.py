@@ -18,7 +18,7 @@ from spikelab.cli.estimate import tell_estimates
 from spikelab.cli.findings import count_text, tell_findings
 from spikelab.cli.options import OnError
 from spikelab.cli.outcomes import summary_lines
-from spikelab.cli.output import ExitCode, counted, make_console, say, say_whole, usage_errors
+from spikelab.cli.output import ExitCode, UsageProblem, counted, make_console, say, say_whole, usage_errors
 from spikelab.cli.planning import Places, plan_all_streams, plan_files, plan_streams
 from spikelab.cli.preflight import tell_preflight
 from spikelab.cli.progress import make_display
@@ -106,6 +106,9 @@ def estimate_files(files: Sequence[Path], options: Options) -> int:
 
 
 def _sort_or_tell(jobs: Sequence[Job], options: Options) -> int:
+    if options.cluster is not None and options.parallel is not None:
+        msg = "--parallel is for this machine, and --cluster sorts on others"
+        raise UsageProblem(msg, "Leave one out; the file of --cluster says how many workers there are.")
     if options.dry_run:
         return tell_plan(jobs, options.config, options.parallel, as_json=options.as_json)
     report, findings = SortRunReport(), list[Finding]()

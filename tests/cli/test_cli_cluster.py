@@ -19,6 +19,15 @@ def test_a_wrong_cluster_file_is_a_wrong_call(spikelab: Any, plate: Path, tmp_pa
     assert "slurm.toml, line 3: [slurm] has no 'memroy'" in result.stderr
 
 
+def test_a_cluster_and_parallel_exclude_each_other(spikelab: Any, plate: Path, tmp_path: Path) -> None:
+    """--parallel beside --cluster is a wrong call: it would say nothing of the machines of the cluster."""
+    path = tmp_path / "local.toml"
+    path.write_text("[local]\n", encoding="utf-8")
+    result = spikelab("multistream", plate, "--cluster", path, "--parallel", 2)
+    assert result.exit_code == 2
+    assert "--parallel is for this machine" in result.stderr
+
+
 def test_a_batch_runs_on_local_workers(
     spikelab: Any, fake: tuple[str, ...], plate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -28,7 +37,8 @@ def test_a_batch_runs_on_local_workers(
     file = shutil.copy(plate, tmp_path / "a.raw.h5")
     path = tmp_path / "local.toml"
     path.write_text("[local]\nworkers = 1\n", encoding="utf-8")
-    result = spikelab("multistream", file, "--streams", "well001", *fake, "--cluster", path, "--json")
+    plain = ("--set", "create_figures=false", "--set", "generate_sorting_report=false")
+    result = spikelab("multistream", file, "--streams", "well001", *fake, *plain, "--cluster", path, "--json")
     assert result.exit_code == 0, result.stderr
     (record,) = json.loads(result.stdout)["records"]
     assert record["status"] == "success"

@@ -43,13 +43,13 @@ with Client(address) as client:
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[Any]:
-    """A client of two workers, which know the fake sorter."""
+    """A client of two workers with a GPU each, they say, which know the fake sorter."""
     distributed = pytest.importorskip("distributed")
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(FAKE_SORTER)
         patch.setenv("PYTHONPATH", with_fake_sorter()["PYTHONPATH"])
         patch.setenv("NUMBA_DISABLE_JIT", "1")
-        with LocalWorkers(workers=2).start() as cluster, distributed.Client(cluster) as client:
+        with LocalWorkers(workers=2, gpus=1).start() as cluster, distributed.Client(cluster) as client:
             yield client
 
 
@@ -90,6 +90,7 @@ def test_a_batch_survives_the_loss_of_a_worker(client: Any, files: list[Path]) -
     def kill_one() -> None:
         _wait_until(lambda: all(map(_is_sorting, files)), "both are being sorted")
         lost.update(read_card(_run(files[0]).results / LOCK_NAME), rosters=read_rosters(_run(files[0]).results.parent))
+        lost["asked"] = [task.resource_restrictions for task in client.cluster.scheduler.tasks.values()]
         os.kill(lost["pid"], signal.SIGKILL)
 
     killer = threading.Thread(target=kill_one)
@@ -105,6 +106,7 @@ def test_a_batch_survives_the_loss_of_a_worker(client: Any, files: list[Path]) -
     ]
     assert [sd == load_results(_run(file).results) for sd, file in zip(results, files, strict=True)]
     assert [roster.results for roster in lost["rosters"]] == [tuple(_run(file).results for file in files)]
+    assert lost["asked"] == [{"GPU": 1}, {"GPU": 1}]
     for file in files:
         events = _run(file).journal.read()
         finished = [event["stage"] for event in events if event["event"] == "stage_finished"]
