@@ -78,9 +78,9 @@ def run_jobs(
         msg = f"max_parallel must be at least 1, got {max_parallel}"
         raise ValueError(msg)
     slots = slots or GpuSlots()
-    n_parallel = flight_of(jobs, max_parallel, slots).n_parallel
     report = out_report if out_report is not None else SortRunReport()
     try:
+        n_parallel = flight_of(jobs, max_parallel, slots).n_parallel
         jobs = _checked(jobs, on_error, n_parallel, on_findings or _log_findings)
     except SpikeSortingClassifiedError as error:
         for job in jobs:

@@ -203,6 +203,12 @@ class BackendContract:
         for name, options in each({"n_jobs": 2, **self.harmless}):
             assert backend.settings(with_options(config, options)) == settings, name
 
+    def test_it_says_what_it_computes_on(self) -> None:
+        """It computes on the CPU, or on a GPU that it waits for, and says so for settings of all kinds."""
+        for _, options in each({"n_jobs": 1, **self.changes, **self.harmless, **self.missing}):
+            device = get_backend(self.sorter).device(with_options(self.config(), options))
+            assert re.fullmatch(r"auto|cpu|gpu|cuda(:\d+)?", device), device
+
     def test_its_environment_is_text(self) -> None:
         """What its worker needs in the environment are texts, whatever the settings."""
         for config in (self.config(), *(shrunk for shrunk, _ in self._rungs("host"))):

@@ -42,6 +42,9 @@ class FakeSorter:
     def settings(self, config: Any) -> Mapping[str, Any]:
         return {key: value for key, value in config.sorter.sorter_params.items() if key not in _QUIET}
 
+    def device(self, config: Any) -> str:
+        return str(config.sorter.sorter_params.get("torch_device", "auto"))
+
     def sort(self, job: Any) -> Mapping[str, str]:
         import numpy as np
 

@@ -138,6 +138,14 @@ class SorterBackend(Protocol):
         """Return the settings that change what the sorter finds, as plain values."""
         ...
 
+    def device(self, config: SortingPipelineConfig) -> str:
+        """Return what it computes on: "cpu", "gpu", "cuda", "cuda:1", or "auto", a GPU where there is one.
+
+        All but "cpu" have a GPU for themselves while they sort, where there is one, and wait for it; quick, and asked
+        before the sorter is known to be installed.
+        """
+        ...
+
     def sort(self, job: SortJob) -> Mapping[str, Any] | None:
         """Sort ``job.recording`` and leave the sorter's files in ``job.folder``; return what to note, if anything."""
         ...

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from spikelab.spike_sorting.backends import get_backend
 from spikelab.spike_sorting.config import SortingPipelineConfig
 from spikelab.spike_sorting.jobs import Job
 from spikelab.spike_sorting.preflight.facts import RecordingFacts, reckoning_with
@@ -71,7 +72,7 @@ class Batch:
     @cached_property
     def devices(self) -> frozenset[str]:
         """Devices that the sorts ask for: "auto", "cuda", "cuda:1", "cpu"; "gpu" where MATLAB takes one."""
-        return frozenset(wanted_device(job.config) for job in self.jobs)
+        return frozenset(map(wanted_device, dict.fromkeys(job.config for job in self.jobs)))
 
     @property
     def is_gpu_hidden(self) -> bool:
@@ -122,11 +123,7 @@ class Batch:
 
 def wanted_device(config: SortingPipelineConfig) -> str:
     """Return the device that the settings ask for; "auto" takes a GPU where there is one, "gpu" is MATLAB's."""
-    if config.sorter.sorter_name == "rt_sort":
-        return config.rt_sort.device
-    if config.sorter.sorter_name == "kilosort2":
-        return "gpu"
-    return str(config.sorter.sorter_params.get("torch_device", "auto"))
+    return get_backend(config.sorter.sorter_name).device(config)
 
 
 def uses_torch_here(config: SortingPipelineConfig) -> bool:

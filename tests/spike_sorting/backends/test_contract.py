@@ -15,6 +15,7 @@ from support import (
     KILOSORT2_STUB,
     REPOSITORY,
     RT_SORT_STANDIN,
+    FakeGpus,
     make_interpreter,
     make_model,
     put_matlab_on_path,
@@ -22,6 +23,9 @@ from support import (
     tomllib,
 )
 
+from spikelab.spike_sorting.config import SortingPipelineConfig
+from spikelab.spike_sorting.schedule import devices_for
+from spikelab.spike_sorting.supervision.slots import GpuSlots
 from spikelab.testing import BackendContract
 
 
@@ -66,6 +70,13 @@ class TestTroughs(_FOUND["TestTroughs"]):
         with pytest.MonkeyPatch.context() as patch:
             patch.syspath_prepend(site_packages)
             yield
+
+    def test_it_takes_no_gpu_from_others(self) -> None:
+        """A sorter that computes on the CPU gets no GPU where there are some; another one may have any."""
+        config = self.config()
+        slots = GpuSlots(FakeGpus(2))
+        assert devices_for(slots, "sort", config) == ()
+        assert len(devices_for(slots, "sort", SortingPipelineConfig.preset("kilosort4"))) == 2
 
 
 class TestKilosort4(BackendContract):

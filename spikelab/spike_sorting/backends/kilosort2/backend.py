@@ -55,6 +55,10 @@ class Kilosort2Backend:
             **container_settings(config),
         }
 
+    def device(self, config: SortingPipelineConfig) -> str:  # noqa: ARG002 - asked of every sorter
+        """Return "gpu": MATLAB takes one."""
+        return "gpu"
+
     def sort(self, job: SortJob) -> Mapping[str, Any]:
         """Sort ``job.recording`` and leave Kilosort2's files for Phy in ``job.folder``."""
         given = job.config.sorter.sorter_params

@@ -79,6 +79,10 @@ class Kilosort4Backend:
             **container_settings(config),
         }
 
+    def device(self, config: SortingPipelineConfig) -> str:
+        """Return torch's name of it, or "auto"."""
+        return str(config.sorter.sorter_params.get("torch_device", "auto"))
+
     def sort(self, job: SortJob) -> Mapping[str, Any]:
         """Sort ``job.recording`` and leave Kilosort4's files for Phy in ``job.folder``."""
         from spikelab.spike_sorting.backends.kilosort4 import contained, results

@@ -64,6 +64,10 @@ class RTSortBackend:
             **kept,
         }
 
+    def device(self, config: SortingPipelineConfig) -> str:
+        """Return torch's name of it, or "auto"."""
+        return config.rt_sort.device
+
     def sort(self, job: SortJob) -> Mapping[str, Any]:
         """Sort ``job.recording`` and leave spikes, root electrodes and templates in ``job.folder``."""
         image: dict[str, Any] = {}
