@@ -48,7 +48,6 @@ def test_freed_memory_goes_back() -> None:
     code = """
 import psutil
 from spikelab.spike_sorting.supervision import host
-from spikelab.spike_sorting.supervision.cgroup import free_memory_bytes
 blocks = [bytearray(1 << 20) for _ in range(200)]
 last = bytearray(1 << 20)
 before = psutil.Process().memory_info().rss
