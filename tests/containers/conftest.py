@@ -34,17 +34,18 @@ def client() -> Iterator[Any]:
 @pytest.fixture(scope="session")
 def image(client: Any) -> Iterator[str]:
     """An empty image in which `python` is the one that runs the tests."""
-    name, empty = "spikelab-test/hostfs:1", io.BytesIO()
+    # A name of its own: tests in other processes share the daemon, and each removes what it made.
+    tag, empty = str(os.getpid()), io.BytesIO()
     with tarfile.open(fileobj=empty, mode="w") as tar:
         folder = tarfile.TarInfo("tmp")
         folder.type, folder.mode = tarfile.DIRTYPE, 0o1777
         tar.addfile(folder)
     path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
     client.api.import_image_from_data(
-        empty.getvalue(), repository="spikelab-test/hostfs", tag="1", changes=[f"ENV PATH={path}"]
+        empty.getvalue(), repository="spikelab-test/hostfs", tag=tag, changes=[f"ENV PATH={path}"]
     )
-    yield name
-    client.images.remove(name, force=True)
+    yield f"spikelab-test/hostfs:{tag}"
+    client.images.remove(f"spikelab-test/hostfs:{tag}", force=True)
 
 
 @pytest.fixture
