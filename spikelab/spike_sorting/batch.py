@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -34,6 +34,8 @@ from spikelab.spike_sorting.supervision.slots import GpuSlots
 
 _log = logging.getLogger(__name__)
 
+_SIGNALS_S = 0.5
+"""How long Ctrl-C may go unheard."""
 _GLANCE_S = 10.0
 """Time for the report of a batch of which a disk does not answer (s)."""
 
@@ -221,6 +223,9 @@ class _Flight:
             futures: list[Future[Outcome]] = []
             try:
                 futures += [pool.submit(self._one, job) for job in jobs]
+                # Not for ever: a signal that another thread takes wakes nobody who waits for a lock.
+                while wait(futures, timeout=_SIGNALS_S).not_done:
+                    pass
                 return [future.result() for future in futures]
             except KeyboardInterrupt:
                 # Workers are stopped by their own threads; what is finished stays finished.
