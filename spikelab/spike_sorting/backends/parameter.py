@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from spikelab.spike_sorting._settings import closest
 
 
 @dataclass(frozen=True)
@@ -93,3 +96,16 @@ def count(
 ) -> Parameter:
     """Return a parameter that takes whole numbers from `low` to `high`."""
     return Parameter(int, low, high, default, unit, meaning, optional=optional)
+
+
+def known_parameter(
+    name: str, parameters: Mapping[str, Parameter], instead: Mapping[str, str], *, setting: str, sorter: str
+) -> Parameter:
+    """Return the parameter `name` of `sorter`, which `setting` holds; raise ValueError saying what to use instead."""
+    if name in parameters:
+        return parameters[name]
+    if name in instead:
+        msg = f"{setting} takes no {name!r} for {sorter}: {instead[name]}"
+        raise ValueError(msg)
+    msg = f"{sorter} has no parameter {name!r}{closest(name, list(parameters))}; it takes {sorted(parameters)}"
+    raise ValueError(msg)

@@ -6,8 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from spikelab.spike_sorting._settings import closest
-from spikelab.spike_sorting.backends.parameter import Parameter, count, number, positive
+from spikelab.spike_sorting.backends.parameter import Parameter, count, known_parameter, number, positive
 
 _STEP = 32
 """The lengths of batches and of what they overlap in are multiples of it: Kilosort2's kernels work in such blocks."""
@@ -98,10 +97,4 @@ def smaller_batch(params: Mapping[str, Any], factor: float) -> int | None:
 
 
 def _parameter(name: str) -> Parameter:
-    if name in PARAMETERS:
-        return PARAMETERS[name]
-    if name in _INSTEAD:
-        msg = f"kilosort_params takes no {name!r} for Kilosort2: {_INSTEAD[name]}"
-        raise ValueError(msg)
-    msg = f"Kilosort2 has no parameter {name!r}{closest(name, list(PARAMETERS))}; it takes {sorted(PARAMETERS)}"
-    raise ValueError(msg)
+    return known_parameter(name, PARAMETERS, _INSTEAD, setting="kilosort_params", sorter="Kilosort2")

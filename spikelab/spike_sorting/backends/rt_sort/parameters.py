@@ -10,8 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from spikelab.spike_sorting._settings import closest
-from spikelab.spike_sorting.backends.parameter import Parameter, count, number, positive
+from spikelab.spike_sorting.backends.parameter import Parameter, count, known_parameter, number, positive
 
 
 def _share(default: float, meaning: str) -> Parameter:
@@ -122,10 +121,4 @@ def check_parameters(params: Mapping[str, Any], probe: Literal["mea", "neuropixe
 
 
 def _parameter(name: str) -> Parameter:
-    if name in PARAMETERS:
-        return PARAMETERS[name]
-    if name in _INSTEAD:
-        msg = f"rt_sort_params takes no {name!r}: {_INSTEAD[name]}"
-        raise ValueError(msg)
-    msg = f"RT-Sort has no parameter {name!r}{closest(name, list(PARAMETERS))}; it takes {sorted(PARAMETERS)}"
-    raise ValueError(msg)
+    return known_parameter(name, PARAMETERS, _INSTEAD, setting="rt_sort_params", sorter="RT-Sort")
