@@ -269,12 +269,14 @@ def test_a_file_that_was_cut_off_and_copied_again_keeps_its_folder(
 ) -> None:
     """A file that cannot be read tells no stream, and is the same recording before and after it is mended."""
     path, sound = tmp_path / "one.raw.h5", (files / "one.raw.h5").read_bytes()
-    versions = [sound[: len(sound) // 2], sound]
+    versions, folders = [sound[: len(sound) // 2], sound], []
     for content in versions if cut_first else reversed(versions):
         path.write_bytes(content)
         (job,) = plan(path, KILOSORT4)
         job.run.results.mkdir(parents=True, exist_ok=True)
         job.run.claim(job.source.owner_card())
+        folders.append(job.run.results)
+    assert folders[0] == folders[1]
 
 
 # --------------------------------------------------------------------------------------------------- bad inputs
