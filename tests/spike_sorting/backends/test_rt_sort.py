@@ -167,6 +167,7 @@ def test_an_interpreter_is_found_from_anywhere(
         ("gpu", GPUOutOfMemoryError, "CUDA out of memory"),
         ("unknown", SorterCrashedError, "nobody has seen this before"),
         ("segfault", SorterCrashedError, "SIGSEGV"),
+        ("killed", SorterCrashedError, "SIGKILL: a process of RT-Sort's pool was killed"),
         ("no word", SorterCrashedError, "without a word"),
         ("broken", SorterNotInstalledError, "MaxwellRecordingExtractor"),
     ],
@@ -403,6 +404,9 @@ def test_it_shrinks_from_the_length_of_the_recording() -> None:
     two = backend.smaller(one.config, shortage)
     assert two is not None
     assert (dict(two.changed), two.changes_result) == ({"rt_sort_detection_window_s": 50.0}, True)
+    many = backend.smaller(RT_SORT_MEA.override(rt_sort_num_processes=64), shortage)
+    assert many is not None
+    assert dict(many.changed) == {"rt_sort_num_processes": 8}, "the window must come before the last attempt"
     of_gpu = Shortage("gpu", "detecting sequences", 0.5, duration_s=100.0)
     short = backend.smaller(RT_SORT_MEA.override(rt_sort_num_processes=64), of_gpu)
     assert short is not None, "further processes do not use the GPU"

@@ -23,6 +23,8 @@ from spikelab.spike_sorting.config import SortingPipelineConfig
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 _LONG_S, _SHORTEST_S = 1200.0, 20.0
 """Detection window from which halving starts where the length of the recording is not known, and where it ends."""
+_STRIDE = 3
+"""Steps of processes that are given up at once."""
 
 
 class RTSortBackend:
@@ -102,7 +104,8 @@ class RTSortBackend:
         """
         now = launch.n_processes(config.rt_sort)
         if now > 1 and shortage.of == "host":
-            fewer = {"rt_sort_num_processes": max(1, int(now * shortage.factor))}
+            # In one stride: attempts are few, and the window, which comes next, takes most of the memory.
+            fewer = {"rt_sort_num_processes": max(1, int(now * shortage.factor**_STRIDE))}
             return Shrunk(config.override(**fewer), fewer, changes_result=False)
         longest_s = shortage.duration_s or _LONG_S
         then_s = min(config.rt_sort.detection_window_s or longest_s, longest_s) * shortage.factor

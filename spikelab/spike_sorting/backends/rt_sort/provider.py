@@ -12,11 +12,14 @@ import importlib.metadata
 import importlib.util
 import json
 import logging
+import multiprocessing
 import os
 import pickle  # noqa: TID251 - what torch raises for a file that it refuses; nothing is unpickled
 import re
 import sys
 import tarfile
+import threading
+import time
 import traceback
 import zipfile
 from pathlib import Path
@@ -46,6 +49,11 @@ _PLAIN_TEXT = re.compile(r"[\w.+ -]{0,64}")
 _SPIKES_PER_TEMPLATE = 300
 _TEMPLATE_MS = (1.0, 2.0)
 """Before and after the spike of the root electrode."""
+_LOOK_S = 0.2
+_KILLED = -9
+"""Exit code of a process that was killed: by the kernel, where memory ran out."""
+_EXIT_KILLED = 137
+"""The same, as a shell says it."""
 
 
 class ModelProblem(Exception):
@@ -249,6 +257,7 @@ def _in_single_precision(model: Any) -> Any:
 
 def sort(orders: dict[str, Any]) -> dict[str, Any]:
     """Find sequences and sort, and leave what came out as plain arrays in ``folder``."""
+    threading.Thread(target=_end_with_a_killed_process, daemon=True).start()
     folder, work = Path(orders["folder"]), Path(orders["work"])
     _step("importing RT-Sort")
     algorithm, models, name = _import_provider()
@@ -285,6 +294,21 @@ def sort(orders: dict[str, Any]) -> dict[str, Any]:
         "n_sequences": len(_roots(found)),
         "n_spikes": int(samples.size),
     }
+
+
+def _end_with_a_killed_process() -> None:
+    """End as killed once one of RT-Sort's own processes was: its pool would wait for that one's answer for ever."""
+    seen: set[Any] = set()
+    while not any(process.exitcode == _KILLED for process in seen):
+        time.sleep(_LOOK_S)
+        seen.update(multiprocessing.active_children())
+    sys.stdout.write("a process of RT-Sort's pool was killed\n")
+    sys.stdout.flush()
+    # A process that the pool starts in its place would keep our output open, for which the caller waits.
+    os.register_at_fork(before=threading.Event().wait)
+    for process in multiprocessing.active_children():
+        process.kill()
+    os._exit(_EXIT_KILLED)  # noqa: TID251 - only the main thread could end otherwise, and it waits
 
 
 def _recording(traces: Any, fs_Hz: float, locations_um: list[list[float]]) -> Any:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -114,6 +116,11 @@ def _bar() -> None:
     sys.stderr.write("\n")
 
 
+def _die(_: Any) -> None:
+    time.sleep(1)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def _misbehave() -> None:
     if _HOW == "memory":
         msg = "Unable to allocate 12.0 GiB for an array with shape (100000, 32256) and data type float32"
@@ -127,6 +134,9 @@ def _misbehave() -> None:
     if _HOW == "segfault":
         print("reading address 0")  # noqa: T201 - as RT-Sort does, which flushes nothing
         ctypes.string_at(0)
+    if _HOW == "killed":
+        with multiprocessing.get_context("fork").Pool(2) as pool:
+            pool.map(_die, [None])
     if _HOW == "no word":
         os._exit(0)
     if _HOW == "hang":
