@@ -48,12 +48,9 @@ def plan_files(files: Sequence[Path], config: SortingPipelineConfig, places: Pla
 def plan_streams(
     file: Path, streams: Sequence[str] | None, config: SortingPipelineConfig, places: Places
 ) -> tuple[Job, ...]:
-    """Return one job for each of `streams` of `file`; None means all."""
-    present = find_streams(file)
-    if places == Places() or not present:
-        return tuple(jobs.plan_streams(file, config, streams).values())
-    wanted = dict.fromkeys(streams or present)
-    return tuple(_plan_one(file, config.override(stream_id=stream), places) for stream in wanted)
+    """Return one job for each of `streams` of `file`, which may be shanks; None means all."""
+    configs = jobs.stream_configs(file, config, streams).values()
+    return _checked([_plan_one(file, one, places) for one in configs])
 
 
 def plan_all_streams(files: Sequence[Path], config: SortingPipelineConfig, places: Places) -> tuple[Job, ...]:

@@ -134,8 +134,32 @@ def plan_streams(
 ) -> dict[str, Job]:
     """Return one job per stream of the file `recording`; `stream_ids` None means all.
 
-    Where there is one stream, or none, the shanks of its probe are the streams. Folders are given one per stream, or
-    lie beside the file.
+    Folders are given one per stream, or lie beside the file.
+
+    Raises
+    ------
+    ValueError
+        As in `stream_configs`; lists of unequal length; two jobs with one folder, or one with a folder of others.
+    RecordingUnreadableError
+        The file is missing or damaged.
+    """
+    configs = stream_configs(recording, config, stream_ids)
+    inter = _folder_list("intermediate_folders", intermediate_folders, len(configs))
+    results = _folder_list("results_folders", results_folders, len(configs))
+    jobs = {
+        stream: _job(find_input(recording, chosen.recording), chosen, *folders)
+        for (stream, chosen), *folders in zip(configs.items(), inter, results, strict=True)
+    }
+    _check_folders(tuple(jobs.values()))
+    return jobs
+
+
+def stream_configs(
+    recording: str | Path, config: SortingPipelineConfig, stream_ids: Sequence[str] | None = None
+) -> dict[str, SortingPipelineConfig]:
+    """Return the settings with which each stream of the file `recording` is sorted; `stream_ids` None means all.
+
+    Where there is one stream, or none, the shanks of its probe are the streams.
 
     Raises
     ------
@@ -146,19 +170,11 @@ def plan_streams(
     """
     present = _streams_or_shanks(absolute(recording), config)
     if not present:
-        msg = f"{recording} has no streams, and no shanks; use sort_recording"
+        msg = f"{recording} has no streams, and no shanks; use sort_recording, or spikelab sort"
         raise ValueError(msg)
     wanted = _wanted_streams(stream_ids, present)
     _check_shanks(recording, wanted, present)
-    inter = _folder_list("intermediate_folders", intermediate_folders, len(wanted))
-    results = _folder_list("results_folders", results_folders, len(wanted))
-    configs = {stream: config.override(stream_id=stream) for stream in wanted}
-    jobs = {
-        stream: _job(find_input(recording, chosen.recording), chosen, *folders)
-        for (stream, chosen), *folders in zip(configs.items(), inter, results, strict=True)
-    }
-    _check_folders(tuple(jobs.values()))
-    return jobs
+    return {stream: config.override(stream_id=stream) for stream in wanted}
 
 
 def _streams_or_shanks(path: Path, config: SortingPipelineConfig) -> list[str]:

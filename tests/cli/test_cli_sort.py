@@ -7,10 +7,14 @@ import shutil
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 import typer
+from probeinterface import write_prb
+from recording_files import write_spikeglx
 
 from spikelab.cli.output import exit_codes
+from spikelab.simulation import simulate_recording
 from spikelab.spike_sorting._exceptions import ConcurrentSortError, SaturatedSignalError, SorterNotInstalledError
 
 
@@ -71,6 +75,34 @@ def test_a_dry_run_speaks_json(spikelab, plate, tmp_path):
     assert recording["stream_id"] == "well001"
     assert recording["results_folder"] == str(tmp_path / "out" / "plate.raw.h5_well001")
     assert recording["intermediate_folder"] == str(tmp_path / "fast" / "plate.raw.h5_well001")
+
+
+@pytest.fixture(scope="module")
+def shanks(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A probe of four shanks in a file without streams, and its probe file."""
+    folder = tmp_path_factory.mktemp("shanks")
+    recording = simulate_recording("neuropixels2", n_channels=16, duration_s=0.5, n_units=4).recording
+    recording.save(folder=folder / "probe", n_jobs=1, verbose=False)
+    write_prb(folder / "map.prb", recording.get_probegroup(), group_mode="by_shank")
+    return folder / "probe", folder / "map.prb"
+
+
+@pytest.mark.parametrize("n_streams", [0, 1])
+def test_shanks_go_where_results_are_asked_for(spikelab, shanks, tmp_path, n_streams):
+    """With --results as without, a file of one stream or none has one recording for each shank, and all go there."""
+    file, probe = shanks
+    if n_streams:
+        file = write_spikeglx(tmp_path, "run", np.zeros((1500, 16), dtype="int16"), 30_000.0)
+    command = ("multistream", file, "--dry-run", "--json", "--set", f"probe_path={probe}")
+    places = ("--results", tmp_path / "out", "--intermediate", tmp_path / "fast")
+    beside, asked = (json.loads(spikelab(*command, *more).stdout)["recordings"] for more in ((), places))
+    names = [f"{'imec0.ap/' * n_streams}shank{k}" for k in range(4)]
+    assert [one["stream_id"] for one in asked] == [one["stream_id"] for one in beside] == names
+    for one, same in zip(asked, beside, strict=True):
+        assert one["results_folder"] == str(tmp_path / "out" / Path(same["results_folder"]).name)
+        assert one["intermediate_folder"] == str(tmp_path / "fast" / Path(same["intermediate_folder"]).name)
+    (chosen,) = json.loads(spikelab(*command, *places, "--streams", "shank2").stdout)["recordings"]
+    assert chosen == asked[2]
 
 
 def test_results_of_files_with_one_name_are_refused(spikelab, plate, tmp_path):
