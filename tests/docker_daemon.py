@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 VERSION = {"ApiVersion": "1.44", "MinAPIVersion": "1.24"}
 
@@ -28,6 +29,8 @@ class Story:
     """Status and message by the last word of a path; 0 hangs up without a word."""
     created: dict[str, Any] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
+    left: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Labels of containers that are there already."""
 
 
 class _Daemon(BaseHTTPRequestHandler):
@@ -42,9 +45,15 @@ class _Daemon(BaseHTTPRequestHandler):
             "/version": VERSION,
             "/_ping": "OK",
             "/info": {"Runtimes": {"runc": {}}},
-            "/containers/json": [],
-            "/containers/c1/json": {"Id": "c1", "Name": "/c1", "Config": {"Tty": False}, "State": state},
+            "/containers/json": [{"Id": name} for name in self._labelled()],
         }
+        for name in ("c1", *self.story.left):
+            known[f"/containers/{name}/json"] = {
+                "Id": name,
+                "Name": f"/{name}",
+                "Config": {"Tty": False},
+                "State": state,
+            }
         if self._refused(path):
             return
         if image is not None or path in known:
@@ -65,12 +74,21 @@ class _Daemon(BaseHTTPRequestHandler):
         elif path.endswith("/wait"):
             self._say({"StatusCode": self.story.exit_code})
         else:
-            self.started.set()
+            if path.endswith("/start"):
+                self.started.set()
             self._say(None, 204)
 
     def do_DELETE(self) -> None:
-        if not self._refused(self._path()):
+        path = self._path()
+        if not self._refused(path):
+            self.story.left.pop(path.rpartition("/")[2], None)
             self._say(None, 204)
+
+    def _labelled(self) -> list[str]:
+        """Return the containers with all the labels that are asked for."""
+        filters = json.loads(parse_qs(urlsplit(self.path).query).get("filters", ["{}"])[0])
+        wanted = set(filters.get("label", ()))
+        return [name for name, labels in self.story.left.items() if wanted <= {f"{k}={v}" for k, v in labels.items()}]
 
     def _path(self) -> str:
         path = self.path.partition("?")[0].removeprefix(f"/v{VERSION['ApiVersion']}")

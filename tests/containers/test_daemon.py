@@ -15,7 +15,7 @@ from docker_daemon import Story, docker_daemon
 from spikelab.spike_sorting import DockerEnvironmentError, HostOutOfMemoryError
 from spikelab.spike_sorting.backends.base import SortJob
 from spikelab.spike_sorting.backends.containers.errors import reason_of, sdk
-from spikelab.spike_sorting.backends.containers.leftovers import Note
+from spikelab.spike_sorting.backends.containers.leftovers import Note, labels_for
 from spikelab.spike_sorting.backends.containers.running import Contained, memory_limit_bytes, run_contained
 from spikelab.spike_sorting.preflight.machine import DockerAnswer, ask_docker
 from spikelab.spike_sorting.run_folder import RunFolder
@@ -119,6 +119,18 @@ def test_a_container_that_somebody_else_removes_is_no_failure(
         assert run(tmp_path, monkeypatch, make_job(use_docker="lab/ks4:1"), story).exit_code == 0
         for path in (tmp_path / "docker.sock", tmp_path / "inter"):
             path.rename(path.with_name(f"{path.name}-{status}"))
+
+
+def test_a_container_that_an_earlier_attempt_left_is_ended_first(
+    tmp_path: Path, make_job: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Be it of this run or of another one in the folder: its note is lost to the next; other folders keep theirs."""
+    job = make_job(use_docker="lab/ks4:1")
+    left = {"same": ("inline", job.run.inter), "former": ("run-0", job.run.inter), "foreign": ("run-0", tmp_path)}
+    story = Story(left={name: labels_for(*card) for name, card in left.items()})
+    assert run(tmp_path, monkeypatch, job, story).exit_code == 0
+    assert list(story.left) == ["foreign"]
+    assert story.asked.index("DELETE /containers/former") < story.asked.index("POST /containers/create")
 
 
 def test_a_container_of_a_canary_is_not_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,11 +48,11 @@ class Note:
 
 def labels_for(run_id: str, folder: Path) -> dict[str, str]:
     """Return the labels of a container of the run `run_id` with the intermediate `folder`."""
-    return {f"{_LABEL}run": run_id, **_labels_of_folder(folder)}
+    return {f"{_LABEL}run": run_id, **labels_of_folder(folder)}
 
 
-def _labels_of_folder(folder: Path) -> dict[str, str]:
-    """Return what finds the containers of a folder where the note is gone, be it with the folder."""
+def labels_of_folder(folder: Path) -> dict[str, str]:
+    """Return what finds all containers of a folder, also where the note is gone, be it with the folder."""
     return {f"{_LABEL}folder": str(folder), f"{_LABEL}host": host.host_name()}
 
 
@@ -96,7 +96,7 @@ def sweep(path: Path) -> str | None:
 
 def remove_noted(path: Path, runtime: Runtime) -> list[Removed]:
     """Remove the containers that the note at `path` tells of, and the note."""
-    note = read_note(path) or Note(_labels_of_folder(path.parent))
+    note = read_note(path) or Note(labels_of_folder(path.parent))
     removed = list(runtime.remove_labelled(note.labels))
     path.unlink(missing_ok=True)
     return removed

@@ -14,7 +14,7 @@ from spikelab.spike_sorting.backends.base import SortJob
 from spikelab.spike_sorting.backends.containers.docker_runtime import DockerRuntime
 from spikelab.spike_sorting.backends.containers.errors import no_program
 from spikelab.spike_sorting.backends.containers.images import checked_image, image_of
-from spikelab.spike_sorting.backends.containers.leftovers import Note, labels_for
+from spikelab.spike_sorting.backends.containers.leftovers import Note, labels_for, labels_of_folder
 from spikelab.spike_sorting.backends.containers.runtime import Bind, Container, ContainerSpec, Image, Runtime
 from spikelab.spike_sorting.config import SortingPipelineConfig
 from spikelab.spike_sorting.supervision import host
@@ -86,6 +86,8 @@ def run_contained(
     GPUs where there are some, and in ``job.folder``. That folder and the one for temporary files (``TMPDIR``, and its
     home) are writable. What it prints goes to the log of the run as it comes.
 
+    A container that an earlier attempt in the same run folder left is ended first: two would write the same files.
+
     Parameters
     ----------
     job : SortJob
@@ -115,6 +117,8 @@ def run_contained(
         image = _image(job, runtime)
         spec = _spec(job, image, command, _binds(job, reads, writes), environment or {})
         note_path = job.run.container_note
+        # Whatever could not end one before, its note is about to be lost.
+        runtime.remove_labelled(labels_of_folder(job.run.inter))
         Note(spec.labels).write(note_path)
         container = runtime.start(spec)
         try:
