@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 
 from spikelab import __version__
-from spikelab.spike_sorting import EnvironmentSortFailure
+from spikelab.spike_sorting import EnvironmentSortFailure, GPUOutOfMemoryError, UnclassifiedSortError
 from spikelab.spike_sorting.cluster import LocalWorkers, RunningCluster, SlurmJobs
 from spikelab.spike_sorting.cluster.settings import read_cluster
-from spikelab.spike_sorting.cluster.task import WorkerFacts
+from spikelab.spike_sorting.cluster.task import WorkerFacts, tell, told
 from spikelab.spike_sorting.cluster.workers import check_facts
+from spikelab.spike_sorting.outcome import Outcome, RecordingResult, describe_error
 
 SLURM = """
 [slurm]
@@ -108,3 +110,20 @@ def test_a_worker_that_cannot_sort_is_named(change: dict[str, object], message: 
     }
     with pytest.raises(EnvironmentSortFailure, match=message):
         check_facts(facts)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        UnclassifiedSortError("KeyError: 'x'", stage="sort", remote_traceback="Traceback ..."),
+        GPUOutOfMemoryError("the GPU is full", sorter="kilosort4", stage="sort"),
+    ],
+)
+def test_an_error_reads_the_same_on_both_machines(error: Exception) -> None:
+    """What a recording failed with is told by the caller in the words of the worker, with its stage once."""
+    described = {"stage": "sort", **describe_error(error)}
+    result = RecordingResult(rec_name="a", rec_path="/data/a", results_folder="/sorted/a", **described)
+    there = told(json.loads(json.dumps(tell(Outcome(result, error)))))
+    assert there.result == result
+    assert (type(there.error), str(there.error)) == (type(error), str(error))
+    assert vars(there.error) == vars(error)

@@ -166,8 +166,13 @@ def tell(outcome: Outcome) -> dict[str, Any]:
     """Return `outcome` as plain values, for another machine."""
     error = outcome.error
     classified = error.to_dict() if isinstance(error, SpikeSortingClassifiedError) else None
-    traceback = error.remote_traceback if isinstance(error, UnclassifiedSortError) else ""
-    return {"result": outcome.result.to_dict(), "classified": classified, "traceback": traceback}
+    unexpected = _unexpected(error) if isinstance(error, UnclassifiedSortError) else None
+    return {"result": outcome.result.to_dict(), "classified": classified, "unexpected": unexpected}
+
+
+def _unexpected(error: UnclassifiedSortError) -> dict[str, str]:
+    """Return what makes the error again beside its stage, which its text names by itself."""
+    return {"message": str(error.args[0]), "remote_traceback": error.remote_traceback}
 
 
 def told(values: Mapping[str, Any]) -> Outcome:
@@ -179,5 +184,5 @@ def told(values: Mapping[str, Any]) -> Outcome:
         return Outcome(result, KeyboardInterrupt("stopped"))
     if values["classified"] is not None:
         return Outcome(result, error_from_dict(values["classified"]))
-    message = result.error_message or result.status
-    return Outcome(result, UnclassifiedSortError(message, stage=result.stage, remote_traceback=values["traceback"]))
+    unexpected = values["unexpected"] or {"message": result.error_message or result.status}
+    return Outcome(result, UnclassifiedSortError(stage=result.stage, **unexpected))
