@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from spikelab.spike_sorting._classifier import classify
+from spikelab.spike_sorting._exceptions import GPUOutOfMemoryError, HostOutOfMemoryError
 from spikelab.spike_sorting.jobs import Job
 from spikelab.spike_sorting.pipeline import run_stages
 from spikelab.spike_sorting.supervision.process import EXIT_DISK_FULL
@@ -66,6 +67,8 @@ def describe_failure(job: Job, error: Exception) -> dict[str, Any]:
     # The sorter's log is evidence of the sorter's failures only.
     evidence = job.run.inter if progress is not None and progress.stage == "sort" else job.run.scratch
     classified = classify(job.config.sorter.sorter_name, evidence, error)
+    if progress is not None and isinstance(classified, (GPUOutOfMemoryError, HostOutOfMemoryError)):
+        classified.stage = classified.stage or progress.stage
     return {
         "status": "failed",
         "stage": progress.stage if progress else None,

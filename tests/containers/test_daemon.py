@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -78,8 +79,9 @@ def test_a_container_that_is_killed_for_memory_ran_out_of_memory(
     assert run(tmp_path, monkeypatch, job, Story(exit_code=137)).exit_code == 137
     (tmp_path / "docker.sock").unlink()
     story = Story(exit_code=137, ran_out_of_memory=True)
-    with pytest.raises(HostOutOfMemoryError, match="memory limit"):
+    with pytest.raises(HostOutOfMemoryError, match="memory limit") as caught:
         run(tmp_path, monkeypatch, job, story)
+    assert caught.value.details == {"sorter": "kilosort4", "log_path": str(job.run.log), "stage": "sort"}
     assert story.asked[-1] == "DELETE /containers/c1"
 
 
@@ -131,6 +133,31 @@ def test_a_container_that_an_earlier_attempt_left_is_ended_first(
     assert run(tmp_path, monkeypatch, job, story).exit_code == 0
     assert list(story.left) == ["foreign"]
     assert story.asked.index("DELETE /containers/former") < story.asked.index("POST /containers/create")
+
+
+@pytest.mark.parametrize(
+    "story, error",
+    [
+        (Story(exit_code=137, ran_out_of_memory=True), HostOutOfMemoryError),
+        (Story(refuses={"start": (500, "could not select device driver")}), DockerEnvironmentError),
+        (Story(exit_code=0), None),
+    ],
+)
+def test_a_container_that_cannot_be_removed_hides_nothing(
+    tmp_path: Path,
+    make_job: Make,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    story: Story,
+    error: type[Exception] | None,
+) -> None:
+    """What the program came to is told all the same; that a container is left is in the log, and noted for later."""
+    job = make_job(use_docker="lab/ks4:1")
+    story.refuses["c1"] = (500, "device or resource busy")
+    with pytest.raises(error, match=r"memory limit|device driver") if error else nullcontext():
+        run(tmp_path, monkeypatch, job, story)
+    assert "device or resource busy" in caplog.text
+    assert job.run.container_note.exists()
 
 
 def test_a_container_of_a_canary_is_not_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,10 +66,12 @@ def test_out_of_memory_is_survived_with_smaller_settings(file, run):
 
 
 def test_a_shortage_that_does_not_end_is_final(file, run):
-    """P19: after oom_retry_max retries the recording fails as out of memory."""
+    """P19: after oom_retry_max retries the recording fails as out of memory, with the stage in the error itself."""
     record = sort(file, run, "host oom", oom_retry_max=1)
     assert record["status"] == "oom_host_ram"
     assert [attempt["status"] for attempt in record["attempts"]] == ["success", "oom_host_ram", "oom_host_ram"]
+    last = json.loads((run.inter / "attempts" / "3" / "exit.json").read_text())["classified"]["details"]
+    assert (last["sorter"], last["stage"]) == ("fake", "sort")
 
 
 @pytest.mark.parametrize(

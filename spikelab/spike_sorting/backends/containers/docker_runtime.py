@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from spikelab.spike_sorting.backends.containers.errors import explained, sdk
-from spikelab.spike_sorting.backends.containers.runtime import ContainerSpec, Ended, Image, Removed
+from spikelab.spike_sorting.backends.containers.runtime import ContainerSpec, Ended, Image, Removed, removed
 from spikelab.spike_sorting.supervision.process import STACKS_BEGIN
 
 _ANSWER_S = 60
@@ -61,7 +61,7 @@ class DockerRuntime:
                 container.start()
                 container.reload()
         except BaseException:
-            started.remove()
+            removed(started)
             raise
         return started
 
@@ -70,11 +70,11 @@ class DockerRuntime:
         wanted = {"label": [f"{name}={value}" for name, value in labels.items()]}
         with explained():
             found = self._client.containers.list(all=True, filters=wanted, ignore_removed=True)
-        removed = []
+        ended = []
         for container in found:
-            removed.append(Removed(str(container.name), _stacks(container)))
+            ended.append(Removed(str(container.name), _stacks(container)))
             DockerContainer(container).remove()
-        return removed
+        return ended
 
     def close(self) -> None:
         """Close the connections to the daemon."""
@@ -117,11 +117,13 @@ class DockerContainer:
 
     def remove(self) -> None:
         """Kill it if it still runs, and remove it; one that is gone, or that somebody else removes now, is no fault."""
+        errors = sdk().errors
         if self._stream is not None:
-            self._stream.close()
+            # Of a daemon that has gone, the connection has ended already; over SSH the SDK cannot end it.
+            with suppress(OSError, errors.DockerException):
+                self._stream.close()
             # The SDK ends the connection and keeps its files open.
             self._stream._response.close()
-        errors = sdk().errors
         with explained(), suppress(errors.NotFound):
             try:
                 self._container.remove(force=True, v=True)

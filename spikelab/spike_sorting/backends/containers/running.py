@@ -15,7 +15,15 @@ from spikelab.spike_sorting.backends.containers.docker_runtime import DockerRunt
 from spikelab.spike_sorting.backends.containers.errors import no_program
 from spikelab.spike_sorting.backends.containers.images import checked_image, image_of
 from spikelab.spike_sorting.backends.containers.leftovers import Note, labels_for, labels_of_folder
-from spikelab.spike_sorting.backends.containers.runtime import Bind, Container, ContainerSpec, Image, Runtime
+from spikelab.spike_sorting.backends.containers.runtime import (
+    Bind,
+    Container,
+    ContainerSpec,
+    Ended,
+    Image,
+    Runtime,
+    removed,
+)
 from spikelab.spike_sorting.config import SortingPipelineConfig
 from spikelab.spike_sorting.supervision import host
 from spikelab.spike_sorting.supervision.gpu import NvmlGpu
@@ -123,10 +131,13 @@ def run_contained(
         container = runtime.start(spec)
         try:
             Note(spec.labels, container.pid).write(note_path)
-            return _followed(container, spec, image, on_line)
+            ended, tail = _followed(container, on_line)
         finally:
-            container.remove()
-            note_path.unlink(missing_ok=True)
+            # Where it cannot be removed, the note stays: by that it is ended later.
+            if removed(container):
+                note_path.unlink(missing_ok=True)
+        _check_ended(job, spec, ended, tail)
+        return Contained(ended.exit_code, tail, image)
     finally:
         runtime.close()
 
@@ -196,18 +207,22 @@ def _has_gpus() -> bool:
         driver.close()
 
 
-def _followed(container: Container, spec: ContainerSpec, image: Image, on_line: Callable[[str], bool]) -> Contained:
-    """Listen to the container until it ends, and return how."""
+def _followed(container: Container, on_line: Callable[[str], bool]) -> tuple[Ended, tuple[str, ...]]:
+    """Listen to the container until it ends; return how, and the last lines that it printed."""
     tail: list[str] = []
     for line in container.lines():
         if not on_line(line):
             _log.info("%s", line)
             tail = [*tail[-_TAIL_LINES:], line]
-    ended = container.wait()
+    return container.wait(), tuple(tail)
+
+
+def _check_ended(job: SortJob, spec: ContainerSpec, ended: Ended, tail: Sequence[str]) -> None:
+    """Raise when it was killed at its limit of memory, or did not even start."""
     if ended.ran_out_of_memory and ended.exit_code != 0:
         limit = "" if spec.memory_bytes is None else f" of {spec.memory_bytes / 1e9:.3g} GB"
         msg = f"the container ran into its memory limit{limit} (image {spec.image})"
-        raise HostOutOfMemoryError(msg)
+        sorter, log_path = job.config.sorter.sorter_name, str(job.run.log)
+        raise HostOutOfMemoryError(msg, sorter=sorter, log_path=log_path, stage="sort")
     if ended.exit_code in _CANNOT_EXECUTE and (error := no_program(tail)) is not None:
         raise error
-    return Contained(ended.exit_code, tuple(tail), image)

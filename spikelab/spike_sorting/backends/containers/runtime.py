@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from spikelab.spike_sorting._exceptions import DockerEnvironmentError
 from spikelab.spike_sorting._settings import FrozenMap
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -157,3 +161,17 @@ class Runtime(Protocol):
 
     def close(self) -> None:
         """Let go of what it is reached by; containers go on."""
+
+
+def removed(container: Container) -> bool:
+    """Remove `container`; return whether that could be done.
+
+    Told in the log and not raised: it would stand before what the program failed with, or be the end of a sort that
+    has succeeded.
+    """
+    try:
+        container.remove()
+    except DockerEnvironmentError:
+        _log.exception("a container could not be removed")
+        return False
+    return True

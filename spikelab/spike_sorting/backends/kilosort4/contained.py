@@ -24,6 +24,7 @@ from spikelab.spike_sorting._exceptions import (
     UnclassifiedSortError,
     error_from_dict,
 )
+from spikelab.spike_sorting.backends.child import Ended
 from spikelab.spike_sorting.backends.kilosort4.request import Request
 from spikelab.spike_sorting.supervision.progress import ProgressLines, progress_in
 from spikelab.spike_sorting.supervision.publish import publish_json
@@ -65,16 +66,17 @@ def run_steps(job: SortJob, request: Request) -> Mapping[str, Any]:
         on_line=lambda line: _reported(line, job),
     )
     said = json.loads(answer.read_text(encoding="utf-8")) if answer.is_file() else {}
-    last = next((line for line in reversed(ran.tail) if line.strip()), "it printed nothing")
-    why = said["failure"]["message"] if "failure" in said else last
+    ended = Ended(ran.exit_code, ran.tail)
+    why = said["failure"]["message"] if "failure" in said else ended.last_words
     if why.startswith("ModuleNotFoundError"):
         msg = f"the image {ran.image.name} does not have what Kilosort4 needs ({why}); docker/kilosort4 builds one"
         raise SorterNotInstalledError(msg, sorter=_SORTER, missing=ran.image.name)
     if "failure" in said:
         raise _rebuilt(said["failure"])
     if ran.exit_code != 0 or not said:
-        msg = f"Kilosort4 in the image {ran.image.name} ended with exit code {ran.exit_code}: {last}"
-        raise SorterCrashedError(msg, sorter=_SORTER, log_path=str(job.run.log), log_tail="\n".join(ran.tail))
+        msg = f"Kilosort4 in the image {ran.image.name} ended with {ended.name}: {ended.last_words}"
+        log_path, log_tail = str(job.run.log), "\n".join(ran.tail)
+        raise SorterCrashedError(msg, sorter=_SORTER, exit_name=ended.name, log_path=log_path, log_tail=log_tail)
     return {**said, "image": ran.image.to_dict()}
 
 
