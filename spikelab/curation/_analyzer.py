@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 from spikeinterface.core import BaseRecording, BaseRecordingSegment, create_sorting_analyzer
 from spikeinterface.preprocessing import bandpass_filter, highpass_filter
+
+from spikelab.curation._filtered import require_finite
 
 if TYPE_CHECKING:
     from spikelab.spikedata import SpikeData
@@ -40,7 +44,9 @@ class _TracesSegment(BaseRecordingSegment):  # type: ignore[misc]  # SpikeInterf
         chosen = slice(None) if channel_indices is None else channel_indices
         if self._traces is None:
             return np.zeros((last - first, self._n_channels), dtype=np.float32)[:, chosen]
-        return np.asarray(self._traces[:, first:last], dtype=np.float32).T[:, chosen]
+        traces = np.asarray(self._traces[:, first:last], dtype=np.float32)
+        require_finite(traces, first)
+        return traces.T[:, chosen]
 
 
 def analyzer_of(sd: SpikeData, fs_Hz: float, *, has_traces: bool) -> Any:
@@ -56,16 +62,20 @@ def analyzer_of(sd: SpikeData, fs_Hz: float, *, has_traces: bool) -> Any:
         recording = bandpass_filter(recording, 300.0, 6000.0, dtype="float32")
     elif traces is not None:
         recording = highpass_filter(recording, 300.0, dtype="float32")
+    # Raw data may begin after the recording, and have gaps: their own axis says which sample a spike is at.
+    samples = [
+        np.rint((train - sd.start_time) * fs_Hz / 1000.0).astype(np.int64) if traces is None else sd.raw_samples(train)
+        for train in sd.train
+    ]
     return create_sorting_analyzer(
-        _sorting(sd, fs_Hz, n_samples), recording, format="memory", sparse=False, job_kwargs=_JOBS
+        _sorting(samples, fs_Hz, n_samples), recording, format="memory", sparse=False, job_kwargs=_JOBS
     )
 
 
-def _sorting(sd: SpikeData, fs_Hz: float, n_samples: int) -> Any:
+def _sorting(samples: Sequence[npt.NDArray[np.int64]], fs_Hz: float, n_samples: int) -> Any:
     """Return the units by their index: ids may repeat, indices do not."""
     from spikeinterface.core import NumpySorting
 
-    samples = [np.rint((train - sd.start_time) * fs_Hz / 1000.0).astype(np.int64) for train in sd.train]
     inside = {unit: values[(values >= 0) & (values < n_samples)] for unit, values in enumerate(samples)}
     return NumpySorting.from_unit_dict([inside], fs_Hz)
 

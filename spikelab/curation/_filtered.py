@@ -108,4 +108,25 @@ def iterate_blocks(raw_data: Any, band: Band, reach: int) -> Iterator[Block]:
 def _read_filtered(raw_data: Any, band: Band, start: int, end: int) -> Floats:
     begin, stop = max(start - band.margin, 0), min(end + band.margin, raw_data.shape[1])
     traces: npt.NDArray[np.float64] = np.asarray(raw_data[:, begin:stop], dtype=np.float64)
+    require_finite(traces, begin)
     return band.apply(traces)[:, start - begin : end - begin]
+
+
+def require_finite(traces: npt.NDArray[Any], first: int) -> None:
+    """Raise ValueError where a sample is NaN or infinite: a filter spreads it over all that is read with it.
+
+    Parameters
+    ----------
+    traces : ndarray
+        Shape (channels, samples).
+    first : int
+        Number of their first sample in the raw data.
+    """
+    is_bad = ~np.isfinite(traces)
+    if is_bad.any():
+        channel, sample = np.argwhere(is_bad)[0].tolist()
+        msg = (
+            f"raw_data must be finite, and sample {first + sample} of channel {channel} is {traces[channel, sample]}; "
+            "attach traces without that channel, or with numbers in its place: sd.with_raw_data(...)"
+        )
+        raise ValueError(msg)

@@ -66,7 +66,7 @@ def curate_by_firing_rate(sd: SpikeData, min_rate_hz: float = 0.05) -> tuple[Spi
     sd : SpikeData
         The units to judge; never changed.
     min_rate_hz : float, default 0.05
-        Lowest mean rate (Hz) of a unit that stays: spikes over ``sd.length``. No length: rate 0.
+        Lowest mean rate (Hz) of a unit that stays: spikes over ``sd.observed_ms``. No such time: rate 0.
 
     Returns
     -------
@@ -111,8 +111,8 @@ def curate_by_isi_violations(
         Shortest interval (ms) that the spike detection can report; read by "hill" only.
     method : {"percent", "hill"}, default "percent"
         "percent": spikes whose interval to the previous one is below the threshold, in percent of all spikes.
-        "hill": ``n_violations * length / (2 * n_spikes**2 * (threshold_ms - min_isi_ms))`` [1]_, the number
-        that SpikeInterface calls ``isi_violations_ratio``.
+        "hill": ``n_violations * observed_ms / (2 * n_spikes**2 * (threshold_ms - min_isi_ms))`` [1]_, the number
+        that SpikeInterface calls ``isi_violations_ratio`` where nothing of the recording is blanked.
 
     Returns
     -------

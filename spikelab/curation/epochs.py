@@ -49,9 +49,9 @@ def curate_by_epoch_presence(
     [1.0, 0.5]
     """
     require_not_negative(min_presence=min_presence, min_rate_ratio=min_rate_ratio)
-    epochs = [epoch for epoch in sd.split_epochs() if epoch.length > 0]
+    epochs = [epoch for epoch in sd.split_epochs() if epoch.observed_ms > 0]
     counts = np.array([[train.size for train in epoch.train] for epoch in epochs], dtype=np.float64).reshape(-1, sd.N)
-    lengths_ms = np.array([epoch.length for epoch in epochs])
+    lengths_ms = np.array([epoch.observed_ms for epoch in epochs])
     rates = counts / lengths_ms[:, None]
     overall = counts.sum(axis=0) / max(lengths_ms.sum(), np.finfo(float).tiny)
     is_present = (counts > 0) & (rates >= min_rate_ratio * overall)

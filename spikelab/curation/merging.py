@@ -296,7 +296,7 @@ def _judge(sd: SpikeData, groups: _Groups, what: tuple[int, int, int], similarit
     lag_ms = _lag_ms(sd, lag)
     here_ms = groups.trains_ms[into]
     moved_ms = np.clip(groups.trains_ms[unit] + lag_ms, sd.start_time, sd.end_time)
-    meetings = _count_meetings(here_ms, moved_ms, sd.length, rules)
+    meetings = _count_meetings(here_ms, moved_ms, sd.observed_ms, rules)
     judged: Merge = {
         "unit": unit, "into": into, "similarity": similarity, "distance_um": math.nan, "lag_ms": lag_ms,
         "lag_samples": lag, "delta_ms": float(rules.delta_ms), "n_spikes": int(moved_ms.size), "n_common": None,
@@ -336,10 +336,10 @@ class _Meetings:
         return bool(pdtr(self.n_found, self.n_expected) < _UNLIKELY)
 
 
-def _count_meetings(here_ms: Floats, moved_ms: Floats, length_ms: float, rules: _Rules) -> _Meetings:
+def _count_meetings(here_ms: Floats, moved_ms: Floats, observed_ms: float, rules: _Rules) -> _Meetings:
     """Return the meetings of two trains, of a part of the second one where that is enough to tell."""
     window_ms = 2.0 * max(rules.isi_threshold_ms - rules.delta_ms, 0.0)
-    per_spike = here_ms.size * window_ms / length_ms if length_ms > 0 else 0.0
+    per_spike = here_ms.size * window_ms / observed_ms if observed_ms > 0 else 0.0
     sample_ms = moved_ms[:: max(int(per_spike * moved_ms.size / _ENOUGH), 1)]
     gaps_ms = gaps_to_nearest(here_ms, sample_ms)
     n_found = count_meetings(gaps_ms, rules.delta_ms, rules.isi_threshold_ms)

@@ -63,7 +63,8 @@ def compute_quality_metrics(sd: SpikeData, names: Sequence[str]) -> tuple[SpikeD
     ----------
     sd : SpikeData
         The units; never changed. Metrics of amplitudes and templates need raw data (attached, or of the pipeline,
-        whose recording is then read), filtered to 300-6000 Hz; those of trains do not.
+        whose recording is then read), filtered to 300-6000 Hz; those of trains do not, and are those of the whole
+        recording, what is blanked of it included.
     names : sequence of str
         Names as SpikeInterface's tables have them, such as "presence_ratio" or "sliding_rp_violation".
 
@@ -77,7 +78,7 @@ def compute_quality_metrics(sd: SpikeData, names: Sequence[str]) -> tuple[SpikeD
     Raises
     ------
     ValueError
-        When a name is unknown.
+        When a name is unknown, or a sample of the raw data is NaN or infinite.
     EmptyWaveformMetricsError
         When a metric needs raw data and there are none.
 
@@ -141,12 +142,20 @@ def _is_missing(sd: SpikeData, name: str) -> bool:
 
 
 def _measure(sd: SpikeData, names: Sequence[str]) -> dict[str, Floats]:
+    # Apart, for raw data may be of a part of the recording alone.
+    of_trains = [name for name in names if name in _OF_TRAINS]
+    of_traces = [name for name in names if name not in _OF_TRAINS]
+    return {
+        **_measure_with(sd, of_trains, has_traces=False),
+        **(_measure_with(with_traces(sd, of_traces[0]), of_traces, has_traces=True) if of_traces else {}),
+    }
+
+
+def _measure_with(source: SpikeData, names: Sequence[str], *, has_traces: bool) -> dict[str, Floats]:
     if not names:
         return {}
     from spikelab.curation import _analyzer
 
-    has_traces = any(name not in _OF_TRAINS for name in names)
-    source = with_traces(sd, next(name for name in names if name not in _OF_TRAINS)) if has_traces else sd
     analyzer = _analyzer.analyzer_of(source, _rate_Hz(source), has_traces=has_traces)
     metrics = _computations(names, {**_OF_TRAINS, **_OF_AMPLITUDES})
     with warnings.catch_warnings():
@@ -154,7 +163,7 @@ def _measure(sd: SpikeData, names: Sequence[str]) -> dict[str, Floats]:
         warnings.simplefilter("ignore")
         table = _analyzer.measure(analyzer, metrics, _computations(names, _OF_TEMPLATES), has_traces=has_traces)
     # A silent unit has no entry in some of SpikeInterface's metrics.
-    return {name: _column(table, name, sd.N) for name in names}
+    return {name: _column(table, name, source.N) for name in names}
 
 
 def _column(table: Any, name: str, n_units: int) -> Floats:

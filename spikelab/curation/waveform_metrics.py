@@ -124,14 +124,15 @@ def compute_waveform_metrics(
         A copy with the attributes ``snr`` and ``std_norm`` set on every unit.
     metrics : dict
         "snr" and "std_norm": shape (N,), float64. NaN where no spike has its whole window inside the data,
-        and for the ``std_norm`` of a single spike.
+        for the ``snr`` on a channel whose noise measures 0, and for the ``std_norm`` of a single spike.
 
     Raises
     ------
     EmptyWaveformMetricsError
         When no raw data are attached, and the recording that was sorted cannot be read.
     ValueError
-        When a window is negative or empty, the band is impossible, or `max_spikes` is below 1.
+        When a window is negative or empty, the band is impossible, `max_spikes` is below 1, or a sample of the raw
+        data is NaN or infinite.
 
     Examples
     --------
@@ -321,7 +322,7 @@ def _summarise(waveforms: _Waveforms, noise: Floats, windows: _Windows, *, at_pe
         for unit in np.flatnonzero(waveforms.count).tolist():
             channel, peak = _find_peak(waveforms.mean[unit])
             amplitude = np.abs(waveforms.mean[unit, channel, peak]).astype(np.float64)
-            snr[unit] = amplitude / noise[channel]
+            snr[unit] = amplitude / noise[channel] if noise[channel] > 0 else math.nan
             std_norm[unit] = _spread(waveforms, unit, channel, peak, spread) / amplitude
     return {"snr": snr, "std_norm": std_norm}
 

@@ -52,6 +52,18 @@ def test_presence_is_the_share_of_epochs_in_which_a_unit_fires():
         sd.curate_by_epoch_presence(-1.0)
 
 
+def test_what_is_blanked_is_no_silence():
+    """A unit is judged over the time in which its spikes could be seen: as much as half of an epoch may be blanked."""
+    train = np.concatenate([np.arange(5.0, 1000.0, 10.0), np.arange(2505.0, 4000.0, 10.0)])
+    blanked = {**CHUNKS, "blanked_ms": [(1000.0, 2500.0)]}
+    sd = SpikeData([train], length=4000.0, metadata=blanked)
+    assert sd.curate_by_epoch_presence(min_rate_ratio=0.9)[1]["metric"].tolist() == [1.0]
+    assert sd.curate_by_firing_rate()[1]["metric"].tolist() == pytest.approx([100.0])
+    hill = sd.curate_by_isi_violations(threshold_ms=20.0, method="hill")[1]["metric"]
+    n_violations = train.size - 2
+    assert hill == pytest.approx(n_violations * 2500.0 / (2 * train.size**2 * 20.0))
+
+
 def test_each_epoch_has_its_own_templates_rates_and_metrics():
     """Waveforms and rates are measured epoch by epoch, and split_epochs hands each its own."""
     rng, fs_kHz = np.random.default_rng(0), 20.0

@@ -52,6 +52,22 @@ def test_metrics_are_spikeinterfaces(sd, truth):
         bare.compute_quality_metrics(names)
 
 
+def test_raw_data_of_a_part_are_read_where_they_belong(sd):
+    """Raw data that begin later than the recording, with an axis of times, give what the same part alone gives."""
+    names = ["amplitude_median", "firing_rate"]
+    fs_kHz = sd.raw_fs_Hz / 1000.0
+    first = round(4000.0 * fs_kHz)
+    part = sd.raw_data[:, first:]
+    axis_ms = (first + np.arange(part.shape[1])) / fs_kHz
+    late = sd.with_raw_data(part, axis_ms)
+    alone = SpikeData([t[t >= 4000.0] - 4000.0 for t in sd.train], length=sd.length - 4000.0, metadata=sd.metadata)
+    metrics, expected = late.compute_quality_metrics(names)[1], alone.with_raw_data(part, fs_kHz)
+    expected = expected.compute_quality_metrics(names[:1])[1]
+    np.testing.assert_allclose(metrics["amplitude_median"], expected["amplitude_median"], rtol=1e-6)
+    whole = sd.compute_quality_metrics(names[1:])[1]
+    assert metrics["firing_rate"].tolist() == whole["firing_rate"].tolist(), "the trains are those of the whole"
+
+
 def test_what_units_carry_is_taken_as_it_is():
     """No metric is measured that all units have."""
     sd = carrying(presence_ratio=[0.5, 0.95], nn_hit_rate=[0.1, 0.9])

@@ -175,6 +175,26 @@ def test_units_that_cannot_be_measured_fail():
     assert sd.curate_by_std_norm(1e9)[0].N == 0
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_sample_that_is_no_number_is_named(value):
+    """A filter would spread it over its block, and units would go without a word: the sample is told instead."""
+    sd = simulate()
+    raw = np.array(sd.raw_data)
+    raw[2, 70_000] = value
+    broken = sd.with_raw_data(raw, FS_KHZ)
+    for measure in (broken.compute_waveform_metrics, lambda: broken.compute_quality_metrics(["amplitude_median"])):
+        with pytest.raises(ValueError, match="sample 70000 of channel 2 is"):
+            measure()
+
+
+def test_without_noise_there_is_no_snr():
+    """Where more than half of a channel is silent, its noise measures 0: the ratio says nothing, and fails."""
+    sd = simulate(noise=0.0)
+    metrics = sd.compute_waveform_metrics(freq_min=None, freq_max=None)[1]
+    assert np.isnan(metrics["snr"]).all()
+    assert sd.set_neuron_attribute("snr", metrics["snr"].tolist()).curate_by_snr(1.0)[0].N == 0
+
+
 def test_a_spread_over_a_window_differs_from_that_at_the_peak():
     """at_peak=False averages the deviation around the peak."""
     sd = simulate()
