@@ -174,11 +174,15 @@ def make_model(folder: Path, **weights: float) -> str:
 
 @dataclass
 class FakeGpus:
-    """A driver of so many GPUs, in the place of NVML; None: it does not answer. Those in `lost` fall off the bus."""
+    """A driver of so many GPUs, in the place of NVML; None: it does not answer. Those in `lost` fall off the bus.
+
+    Of their memory, 100 bytes each unless `total_bytes` says otherwise, nothing is used that is not in `used_bytes`.
+    """
 
     n: int | None
     lost: Collection[int] = ()
     used_bytes: Mapping[int, int] = field(default_factory=dict)
+    total_bytes: Mapping[int, int | None] = field(default_factory=dict)
     has_uuids: bool = True
 
     def count(self) -> int:
@@ -194,7 +198,10 @@ class FakeGpus:
     def sample(self, index: int) -> GpuSample:
         from spikelab.spike_sorting.supervision.gpu import GpuSample
 
-        return GpuSample(index, used_bytes=self.used_bytes.get(index, 0), is_lost=index in self.lost)
+        if index in self.lost:
+            return GpuSample(index, is_lost=True)
+        used, total = self.used_bytes.get(index, 0), self.total_bytes.get(index, 100)
+        return GpuSample(index, used_bytes=used, total_bytes=total)
 
     def close(self) -> None:
         """Nothing is held."""

@@ -93,7 +93,7 @@ class Batch:
     def first_gpus(self) -> tuple[Gpu, ...]:
         """The GPU that a sort takes first of those that it may have, for each device that the settings ask for.
 
-        Of several that is the one on which others have least memory, see ``supervision.slots``.
+        Of several that is the one with most free memory, see ``supervision.slots``.
         """
         if self.driver is None or self.is_gpu_hidden:
             return ()
@@ -109,7 +109,7 @@ class Batch:
             return self._gpu(number or 0)
         n_gpus = len(self.torch.uuids if self.torch is not None else ()) or len(self.driver.gpus if self.driver else ())
         gpus = [gpu for gpu in map(self._gpu, range(n_gpus)) if gpu is not None]
-        return min(gpus, key=lambda gpu: gpu.memory_bytes - gpu.free_bytes, default=None)
+        return max(gpus, key=lambda gpu: gpu.free_bytes, default=None)
 
     def _gpu(self, number: int) -> Gpu | None:
         """Return the GPU that torch calls `number`: CUDA and the driver may count in different orders."""

@@ -227,15 +227,17 @@ class GpuSlots:
         return None
 
     def _emptiest_first(self, devices: Sequence[Device]) -> list[Device]:
-        """Return the devices, those last on which programs that know nothing of these locks have most memory."""
-        return sorted(devices, key=self._used_bytes) if len(devices) > 1 else list(devices)
+        """Return the devices, that with most free memory first; others may be smaller, or used by other programs."""
+        return sorted(devices, key=self._free_bytes, reverse=True) if len(devices) > 1 else list(devices)
 
-    def _used_bytes(self, device: Device) -> float:
+    def _free_bytes(self, device: Device) -> float:
         try:
-            used = None if device.index is None else self.driver.sample(device.index).used_bytes
+            sample = None if device.index is None else self.driver.sample(device.index)
         except OSError:
-            used = None
-        return float("inf") if used is None else used
+            sample = None
+        if sample is None or sample.used_bytes is None or sample.total_bytes is None:
+            return float("-inf")
+        return sample.total_bytes - sample.used_bytes
 
     def _path(self, device: Device) -> Path:
         name = device.key if device.key.startswith(("GPU-", "MIG-")) else f"GPU-{device.key}"

@@ -13,8 +13,8 @@ from spikelab.spike_sorting.preflight.memory import check_ram, check_vram
 Make = Callable[..., Any]
 
 
-def _gpu(free_gb: float, uuid: str = "GPU-a") -> Gpu:
-    return Gpu("RTX 4090", (8, 9), 24 * 10**9, int(free_gb * 1e9), uuid)
+def _gpu(free_gb: float, uuid: str = "GPU-a", memory_gb: int = 24) -> Gpu:
+    return Gpu("RTX 4090", (8, 9), memory_gb * 10**9, int(free_gb * 1e9), uuid)
 
 
 def _readings(*gpus: Gpu, **torch: Any) -> dict[str, Any]:
@@ -79,6 +79,8 @@ def test_the_emptiest_gpu_is_judged_as_a_sort_takes_it(make_batch: Make, make_jo
     all_full = _readings(_gpu(0.1, "GPU-a"), _gpu(0.4, "GPU-b"), _gpu(20, "GPU-hidden"), uuids=("a", "b"))
     (found,) = check_vram(make_batch(make_job(), **all_full))
     assert found.message.startswith("0.4 of")
+    small_and_large = _readings(_gpu(1, "GPU-a", memory_gb=1), _gpu(12, "GPU-b"), uuids=("a", "b"))
+    assert check_vram(make_batch(make_job(), **small_and_large)) == []
 
 
 def test_sort_on_the_cpu_needs_no_gpu_memory(make_batch: Make, make_job: Make) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -90,10 +91,12 @@ def test_a_gpu_has_one_sort_and_all_gpus_are_used(tmp_path: Path) -> None:
 
 
 def test_a_gpu_that_others_fill_comes_last(tmp_path: Path) -> None:
-    """Of free GPUs the one with most memory left is taken: programs that know nothing of locks use the others."""
-    slots = GpuSlots(FakeGpus(3, used_bytes={0: 9, 1: 2, 2: 5}), tmp_path)
-    with slots.hold(slots.visible(), "a", NEVER) as one, slots.hold(slots.visible(), "b", NEVER) as other:
-        assert [one.device.index, other.device.index] == [1, 2]
+    """Of free GPUs the one with most free memory is taken, whatever is used of a larger one; last, an unknown one."""
+    memory = {"total_bytes": {0: None, 1: 24, 2: 4, 3: 24}, "used_bytes": {1: 22, 2: 1, 3: 20}}
+    slots = GpuSlots(FakeGpus(4, **memory), tmp_path)
+    with ExitStack() as held:
+        taken = [held.enter_context(slots.hold(slots.visible(), "run", NEVER)).device.index for _ in range(4)]
+    assert taken == [3, 2, 1, 0]
 
 
 def test_a_waiter_in_another_process_starts_when_the_holder_is_gone(tmp_path: Path) -> None:
