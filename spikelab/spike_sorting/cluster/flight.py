@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from spikelab.spike_sorting._exceptions import EnvironmentSortFailure, SorterCrashedError, UnclassifiedSortError
+from spikelab.spike_sorting._exceptions import EnvironmentSortFailure
 from spikelab.spike_sorting.backends import get_backend
 from spikelab.spike_sorting.batch import (
     OnError,
@@ -19,7 +18,8 @@ from spikelab.spike_sorting.batch import (
     result_without_run,
     skipped,
 )
-from spikelab.spike_sorting.cluster.task import GPU, sort_one, told
+from spikelab.spike_sorting.cluster.link import Link
+from spikelab.spike_sorting.cluster.task import told
 from spikelab.spike_sorting.cluster.workers import check_workers, no_workers
 from spikelab.spike_sorting.jobs import Job
 from spikelab.spike_sorting.outcome import INTERRUPTED, Outcome, SortRunReport, describe_error
@@ -37,10 +37,6 @@ _COUNT_S = 5.0
 """Time between two looks at whether there are workers (s)."""
 _STOP_S = 60.0
 """Time for sorters to stop (s)."""
-_FORGOTTEN = (
-    "the cluster no longer knows of this recording: its scheduler has ended, or somebody has cancelled it. Call again "
-    "once the cluster is there; what is finished stays finished"
-)
 
 
 def run_jobs_on(
@@ -132,6 +128,7 @@ class _Flight:
         wait_s: float,
     ) -> None:
         self._client, self._jobs, self._on_error = client, jobs, on_error
+        self._link = Link(client)
         self._observer, self._on_outcome, self._wait_s = observer, on_outcome, wait_s
         self._outcomes: dict[int, Outcome] = {}
         self._glances = [Deadline(f"the disk of {job.run.progress}") for job in jobs]
@@ -141,61 +138,45 @@ class _Flight:
 
     def run(self, *, with_gpus: bool) -> list[Outcome]:
         """Return one outcome per job, in order."""
-        futures: dict[int, Any] = {}
         try:
             # Before anything runs elsewhere: what is no job for a worker needs a report alone.
             for number, job in enumerate(self._jobs):
                 if job.problem is not None:
                     self._take(number, run_recording(job))
             if not self._is_to_end():
-                futures = self._handed_out(with_gpus=with_gpus)
+                self._hand_out(with_gpus=with_gpus)
             while len(self._outcomes) < len(self._jobs) and not self._is_to_end():
-                self._look(futures)
+                self._look()
                 time.sleep(LOOK_S)
-            self._stop(futures)
+            self._stop()
         except BaseException as error:
             # A signal that raises: sorters stop on all machines before it goes on.
-            self._stop(futures)
+            self._stop()
             if not isinstance(error, KeyboardInterrupt):
                 raise
             self._outcomes = {number: replace(one, error=error) for number, one in self._outcomes.items()}
         return [self._outcomes[number] for number in range(len(self._jobs))]
 
-    def _handed_out(self, *, with_gpus: bool) -> dict[int, Any]:
-        batch, futures = uuid.uuid4().hex, {}
-        for number, job in enumerate(self._jobs):
-            if number in self._outcomes:
-                continue
-            on_gpu, run = with_gpus and wanted_device(job.config) != "cpu", f"{batch}-{number}"
-            resources = {GPU: 1} if on_gpu else None
-            futures[number] = self._client.submit(
-                sort_one, job.to_dict(), run, on_gpu, key=f"spikelab-{run}", pure=False, resources=resources
-            )
-        return futures
+    def _hand_out(self, *, with_gpus: bool) -> None:
+        jobs = {number: job for number, job in enumerate(self._jobs) if number not in self._outcomes}
+        on_gpu = [number for number, job in jobs.items() if with_gpus and wanted_device(job.config) != "cpu"]
+        self._link.hand_out(jobs, on_gpu)
 
     def _is_to_end(self) -> bool:
         return self._on_error == "raise" and any(one.error is not None for one in self._outcomes.values())
 
     # ------------------------------------------------------------------------------------------ while it runs
 
-    def _look(self, futures: dict[int, Any]) -> None:
+    def _look(self) -> None:
         """Take in what has come back, and tell how far the rest is."""
-        for number, future in futures.items():
-            if number in self._outcomes:
-                continue
-            if future.done():
-                self._take(number, self._outcome_of(number, future))
-            else:
-                self._tell_progress(number)
+        self._take_in()
+        for number in self._link.numbers:
+            self._tell_progress(number)
         self._count_workers()
 
-    def _outcome_of(self, number: int, future: Any) -> Outcome:
-        """Return what came of a job of which the future is done."""
-        if future.status == "finished":
-            return told(future.result())
-        if future.cancelled():
-            return self._failed(number, EnvironmentSortFailure(_FORGOTTEN))
-        return self._failed(number, _what_happened(future.exception()))
+    def _take_in(self) -> None:
+        for number, came in self._link.arrived():
+            self._take(number, told(came) if isinstance(came, Mapping) else self._failed(number, came))
 
     def _failed(self, number: int, error: Exception) -> Outcome:
         return Outcome(result_without_run(self._jobs[number], **describe_error(error)), error)
@@ -237,15 +218,13 @@ class _Flight:
 
     # ------------------------------------------------------------------------------------------------- the end
 
-    def _stop(self, futures: dict[int, Any]) -> None:
+    def _stop(self) -> None:
         """Have what still runs stopped on all machines, and find out how far it came."""
-        for number, future in futures.items():
-            if number not in self._outcomes and future.done():
-                self._take(number, self._outcome_of(number, future))
+        self._take_in()
         open_numbers = [number for number in range(len(self._jobs)) if number not in self._outcomes]
-        with suppress(OSError, RuntimeError):  # without a scheduler, the workers stop by themselves
-            self._client.cancel([futures[number] for number in open_numbers if number in futures], force=True)
-        begun = [number for number in open_numbers if number in futures and self._is_held(number)]
+        there = set(self._link.numbers)
+        self._link.cancel(there)
+        begun = [number for number in open_numbers if number in there and self._is_held(number)]
         until = time.monotonic() + _STOP_S
         while any(map(self._is_held, begun)) and time.monotonic() < until:
             time.sleep(LOOK_S)
@@ -262,16 +241,3 @@ class _Flight:
         with suppress(OSError):
             return bool(self._glances[number].call(lambda: holder_of(self._jobs[number].run.results)))
         return False
-
-
-def _what_happened(error: BaseException) -> Exception:
-    """Return what a task that brought no outcome has failed with."""
-    from distributed import KilledWorker
-
-    if isinstance(error, KilledWorker):
-        return SorterCrashedError(
-            f"the workers that sorted it were lost, {error.allowed_failures + 1} times, last "
-            f"{error.last_worker.address}. Look at the logs of the workers: a cluster also ends those that take more "
-            "memory or time than they were given"
-        )
-    return UnclassifiedSortError(f"{type(error).__name__}: {error}")

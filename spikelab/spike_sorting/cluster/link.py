@@ -1,0 +1,105 @@
+"""What goes between the caller and a cluster: jobs there, what came of them back; nothing that waits for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import CancelledError
+from contextlib import suppress
+from typing import Any
+
+from spikelab.spike_sorting._exceptions import EnvironmentSortFailure, SorterCrashedError, UnclassifiedSortError
+from spikelab.spike_sorting.cluster.task import GPU, sort_one
+from spikelab.spike_sorting.jobs import Job
+
+_ANSWER_S = 10.0
+"""Time for an answer of the scheduler (s)."""
+NO_ANSWER = (OSError, TimeoutError, asyncio.TimeoutError)
+"""How it shows that a scheduler does not answer; the last two are one from Python 3.11 on."""
+_FORGOTTEN = (
+    "the cluster no longer knows of this recording: its scheduler has ended, or somebody has cancelled it. Call again "
+    "once the cluster is there; what is finished stays finished"
+)
+
+
+class Link:
+    """The jobs of a batch on a cluster.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        Of the cluster.
+    task : callable, default `sort_one`
+        What a worker does with a job.
+    """
+
+    def __init__(self, client: Any, task: Callable[..., Mapping[str, Any]] = sort_one) -> None:
+        self._client, self._task = client, task
+        self._futures: dict[int, Any] = {}
+
+    @property
+    def numbers(self) -> list[int]:
+        """The jobs that are there."""
+        return list(self._futures)
+
+    def hand_out(self, jobs: Mapping[int, Job], on_gpu: Iterable[int]) -> None:
+        """Give jobs to the workers, by their numbers; those `on_gpu` take a GPU of a worker each."""
+        batch, takes_gpu = uuid.uuid4().hex, set(on_gpu)
+        for number, job in jobs.items():
+            run, has_gpu = f"{batch}-{number}", number in takes_gpu
+            resources = {GPU: 1} if has_gpu else None
+            self._futures[number] = self._client.submit(
+                self._task, job.to_dict(), run, has_gpu, key=f"spikelab-{run}", pure=False, resources=resources
+            )
+
+    def arrived(self) -> Iterator[tuple[int, Mapping[str, Any] | Exception]]:
+        """Yield the number of each job that is over, with what has come of it, or why nothing did.
+
+        The cluster forgets each at once: a worker that is lost later takes its results along, and whatever somebody
+        still holds would be sorted again.
+        """
+        for number in [number for number, future in self._futures.items() if future.done()]:
+            try:
+                came = _brought(self._futures[number])
+            except NO_ANSWER:  # what is not told now is told at the next look
+                return
+            self._futures.pop(number).release()
+            yield number, came
+
+    def cancel(self, numbers: Iterable[int]) -> None:
+        """Have jobs stopped on all machines, as far as the cluster can be told; it knows of them no more."""
+        from distributed.client import ClosedClientError
+
+        held = [self._futures.pop(number) for number in numbers if number in self._futures]
+        if held:
+            with suppress(
+                ClosedClientError, RuntimeError, *NO_ANSWER
+            ):  # without a scheduler, workers stop by themselves
+                self._client.cancel(held, force=True)
+
+
+def _brought(future: Any) -> Mapping[str, Any] | Exception:
+    """Return what a future brings that is done."""
+    try:
+        brought: Mapping[str, Any] = future.result(timeout=_ANSWER_S)
+    except CancelledError:
+        return EnvironmentSortFailure(_FORGOTTEN)
+    except Exception as error:
+        if future.status != "error":
+            raise
+        return _what_happened(error)
+    return brought
+
+
+def _what_happened(error: BaseException) -> Exception:
+    """Return what a task that brought no outcome has failed with."""
+    from distributed import KilledWorker
+
+    if isinstance(error, KilledWorker):
+        n_lost = error.allowed_failures + 1
+        return SorterCrashedError(
+            f"the workers that sorted it were lost, {n_lost} in all, the last at {error.last_worker.address}. Look at "
+            "the logs of the workers: a cluster also ends those that take more memory or time than they were given"
+        )
+    return UnclassifiedSortError(f"{type(error).__name__}: {error}")
