@@ -80,6 +80,7 @@ def _checked(planned: Sequence[Job]) -> tuple[Job, ...]:
                 advice = "Sort them with two commands that name two folders."
                 raise UsageProblem(msg, "It is given twice: leave one out." if is_same else advice)
             seen[folder] = job
+    jobs.check_stim_times(planned)
     return tuple(planned)
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spikelab.spike_sorting._exceptions import RecordingUnreadableError
-from spikelab.spike_sorting._settings import flat_name
 from spikelab.spike_sorting.batch import OnError, run_jobs
-from spikelab.spike_sorting.call_settings import resolve_config
-from spikelab.spike_sorting.config import SortingPipelineConfig, StimulationConfig
+from spikelab.spike_sorting.call_settings import resolve_config, resolve_stim_config
+from spikelab.spike_sorting.config import SortingPipelineConfig
 from spikelab.spike_sorting.costs import Estimate
 from spikelab.spike_sorting.forecast.estimates import PROBE_S, estimates_of
 from spikelab.spike_sorting.forecast.history import runs_of_this_machine
@@ -185,7 +183,7 @@ def sort_stim_recording(
     Raises
     ------
     ValueError, TypeError
-        The call is wrong; nothing has run.
+        The call is wrong, such as a window without a length or a folder of several recordings; nothing has run.
     SpikeSortingClassifiedError
         The sort failed.
 
@@ -195,29 +193,18 @@ def sort_stim_recording(
     >>> done.spikedata.N, len(done.aligned)  # doctest: +SKIP
     (12, 290)
     """
-    settings = {_OF_STIMULATION.get(name, name): value for name, value in overrides.items()}
-    results = sort_recording(
-        [recording],
-        config,
-        sorter,
-        [intermediate_folders] if isinstance(intermediate_folders, (str, Path)) else intermediate_folders,
-        [results_folders] if isinstance(results_folders, (str, Path)) else results_folders,
-        out_report=out_report,
-        stim_times_ms=stim_times_ms,
-        **settings,
-    )
-    from spikelab.stim_sorting.aligned import StimSorting, align_to_events
+    from spikelab.stim_sorting.aligned import StimSorting, align_to_events, check_window
 
-    sd = results[0] if len(results) == 1 else None
-    if sd is None:
-        msg = f"sort_stim_recording takes one recording, and {recording} is {len(results)}: sort each by itself"
+    check_window(pre_ms, post_ms)
+    settings = resolve_stim_config(config, sorter, stim_times_ms, overrides)
+    jobs = plan([recording], settings, intermediate_folders=intermediate_folders, results_folders=results_folders)
+    if (n_results := jobs[0].n_results) != 1:
+        msg = f"sort_stim_recording takes one recording, and {recording} is {n_results}: sort each by itself"
         raise ValueError(msg)
+    run_jobs(jobs, out_report=out_report)
+    sd = load_results(jobs[0].run.results)
     aligned = align_to_events(sd, sd.metadata.get("stim_times_ms", ()), pre_ms, post_ms)
     return StimSorting(sd, aligned, dict(sd.metadata.get("stimulation", {})))
-
-
-_OF_STIMULATION = {field.name: flat_name(field) for field in dataclasses.fields(StimulationConfig)}
-"""The options of `preprocess_stim_artifacts`, and the flat names of those settings."""
 
 
 def estimate(

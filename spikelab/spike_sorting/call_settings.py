@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from spikelab.spike_sorting._not_yet import check_supported
-from spikelab.spike_sorting.config import SortingPipelineConfig
+from spikelab.spike_sorting._settings import flat_name
+from spikelab.spike_sorting.config import SortingPipelineConfig, StimulationConfig
 
 
 def resolve_config(
@@ -24,6 +26,37 @@ def resolve_config(
     resolved = unchecked_config(config, sorter, overrides)
     check_supported(resolved)
     _check_compiled_into(resolved)
+    return resolved
+
+
+def resolve_stim_config(
+    config: SortingPipelineConfig | None, sorter: str | None, stim_times_ms: Any, overrides: dict[str, Any]
+) -> SortingPipelineConfig:
+    """Return the settings of a call for one recording with stimulation, whose options go by their own names, too.
+
+    Raises
+    ------
+    ValueError
+        As `resolve_config`; there are no times; an option is given under both of its names.
+    TypeError
+        An override is unknown, or says what is to happen to several recordings.
+    """
+    for name in ("on_error", "max_parallel"):
+        if name in overrides:
+            msg = f"sort_stim_recording has no {name}: it sorts one recording, and raises what goes wrong with it"
+            raise TypeError(msg)
+    flat_names = {field.name: flat_name(field) for field in dataclasses.fields(StimulationConfig)}
+    settings = {"stim_times_ms": stim_times_ms}
+    for name, value in overrides.items():
+        flat = flat_names.get(name, name)
+        if flat in settings:
+            msg = f"{name} and {flat} are one setting: give it once"
+            raise ValueError(msg)
+        settings[flat] = value
+    resolved = resolve_config(config, sorter, settings)
+    if resolved.recording.stim_times_ms is None:
+        msg = "stim_times_ms must be times (ms) or a file with them, got None; sort_recording sorts without"
+        raise ValueError(msg)
     return resolved
 
 

@@ -79,7 +79,9 @@ class RecordingConfig:
         "files that seem to be read in a wrong way are sorted, too.",
     )
     stim_times_ms: tuple[float, ...] | str | None = setting(
-        None, "Times of stimulation (ms of the recording), or a file with them; their artifacts are removed."
+        None,
+        "Times of stimulation (ms of the recording, for one recording at a time), or a file with them; their artifacts "
+        "are removed.",
     )
 
     def __post_init__(self) -> None:

@@ -113,15 +113,36 @@ def plan(
     ------
     ValueError
         Lists of unequal length; a file with several streams and no ``stream_id``; two jobs with one folder;
-        a folder that belongs to another recording, or to something else altogether.
+        a folder that belongs to another recording, or to something else altogether; times of stimulation for
+        several files.
     """
     items = as_list(recording_files)
     inter = _folder_list("intermediate_folders", intermediate_folders, len(items))
     results = _folder_list("results_folders", results_folders, len(items))
     inputs = [find_input(item, config.recording) for item in items]
     jobs = tuple(_job(found, config, *folders) for found, *folders in zip(inputs, inter, results, strict=True))
+    check_stim_times(jobs)
     _check_folders(jobs)
     return jobs
+
+
+def check_stim_times(jobs: Sequence[Job]) -> None:
+    """Refuse one list of stimulation times for several recordings, unless they are streams of the same files.
+
+    Raises
+    ------
+    ValueError
+        Recordings with clocks of their own would be cleaned at the same times.
+    """
+    stimulated = [job for job in jobs if job.config.recording.stim_times_ms]
+    files = [job.source.owner_card()["files"] for job in stimulated]
+    for job, its in zip(stimulated[1:], files[1:], strict=True):
+        if its != files[0] or not its:
+            msg = (
+                f"stim_times_ms are the times of one recording, and {stimulated[0].path} and {job.path} are two: "
+                "sort each in a call of its own, with its own times"
+            )
+            raise ValueError(msg)
 
 
 def plan_streams(

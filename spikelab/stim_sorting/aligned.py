@@ -56,13 +56,18 @@ def align_to_events(
     >>> [trial.train[0].tolist() for trial in align_to_events(sd, [100.0, 200.0], 10.0, 20.0)]
     [[-5.0, 3.0], [4.0]]
     """
-    if not (pre_ms >= 0 and post_ms >= 0 and pre_ms + post_ms > 0):
-        msg = f"pre_ms and post_ms must be at least 0, and one of them above, got {pre_ms!r} and {post_ms!r}"
-        raise ValueError(msg)
+    check_window(pre_ms, post_ms)
     inside = [
         time for time in checked_times(times_ms) if sd.start_time <= time - pre_ms and time + post_ms <= sd.end_time
     ]
     return [sd.subtime(time - pre_ms, time + post_ms, shift_to=-pre_ms) for time in inside]
+
+
+def check_window(pre_ms: float, post_ms: float) -> None:
+    """Raise ValueError unless a window around events has a length, and neither part of it is negative or infinite."""
+    if not (pre_ms >= 0 and post_ms >= 0 and 0 < pre_ms + post_ms < np.inf):
+        msg = f"pre_ms and post_ms must be at least 0, and one of them above, got {pre_ms!r} and {post_ms!r}"
+        raise ValueError(msg)
 
 
 @dataclass(frozen=True, eq=False)

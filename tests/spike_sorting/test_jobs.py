@@ -157,6 +157,23 @@ def test_a_folder_of_plates_has_folders_per_well(files: Path, tmp_path: Path) ->
         assert jobs[1].source.stream_id == "well001"
 
 
+def test_times_of_stimulation_are_those_of_one_recording(files: Path, tmp_path: Path) -> None:
+    """Other files are never cleaned at the times of a first one; wells of one file share a clock, and times."""
+    config = KILOSORT4.override(stim_times_ms=[10.0])
+    one, day = files / "one.raw.h5", files / "day 1" / "a.raw.h5"
+    with pytest.raises(ValueError, match=r"of one recording, and .*one\.raw\.h5 and .*a\.raw\.h5 are two"):
+        plan([one, day], config)
+    with pytest.raises(ValueError, match="of one recording"):
+        plan([IN_MEMORY, IN_MEMORY], config, results_folders=[tmp_path / "a", tmp_path / "b"])
+    assert len(plan([[one, day]], config)) == 1
+    wells = [
+        read_maxwell(files / "plate.raw.h5", stream_id=well, install_maxwell_plugin=False)
+        for well in ("well000", "well001")
+    ]
+    assert len(plan(wells, config)) == len(plan_streams(files / "plate.raw.h5", config)) == 2
+    assert len(plan([one, day], KILOSORT4.override(stim_times_ms=[]))) == 2
+
+
 @pytest.mark.parametrize("stream_ids", [[], ["well000", "well000"]])
 def test_streams_are_named_once(stream_ids: list[str], files: Path) -> None:
     """No stream, or one twice, is an error that says which there are."""

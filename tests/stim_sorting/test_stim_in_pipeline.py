@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -132,6 +133,32 @@ def test_what_is_odd_about_the_times_is_in_the_report(stimulated, tmp_path):
     _, _, warnings = build_recording(job)
     assert "stimulation" in {warning.code for warning in warnings}
     assert any("outside of the recording" in warning.message for warning in warnings)
+
+
+@pytest.mark.parametrize(
+    "changed,said",
+    [
+        ({"pre_ms": -50}, "pre_ms and post_ms must be at least 0"),
+        ({"post_ms": float("inf")}, "pre_ms and post_ms must be at least 0"),
+        ({"recording": "folder"}, "takes one recording, and .* is 2"),
+        ({"stim_times_ms": None}, "stim_times_ms must be times"),
+        ({"on_error": "continue"}, "has no on_error"),
+        ({"max_parallel": 2}, "has no max_parallel"),
+        ({"peak_mode": "abs_max", "stim_peak_mode": "down_edge"}, "stim_peak_mode are one setting"),
+        ({"speed": 3}, "Unknown parameter 'speed'"),
+    ],
+)
+def test_a_wrong_call_is_refused_before_anything_runs(changed, said, stimulated, tmp_path):
+    """Whatever is wrong with the window, the recording or a setting is told at once, and no folder is made."""
+    source = stimulated[0] / "stimulated.raw.h5"
+    for name in ("one.raw.h5", "two.raw.h5"):
+        shutil.copy(source, tmp_path / name)
+    call = {"recording": tmp_path / "one.raw.h5", "stim_times_ms": [500.0], "pre_ms": 50, "post_ms": 150, **changed}
+    if call["recording"] == "folder":
+        call["recording"] = tmp_path
+    with pytest.raises((ValueError, TypeError), match=said):
+        sort_stim_recording(**call, **FAST)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one.raw.h5", "two.raw.h5"]
 
 
 def test_settings_are_the_options_of_the_functions():
