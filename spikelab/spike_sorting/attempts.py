@@ -241,8 +241,7 @@ def _error_of_worker(work: Work, watch: Watch, exited: ExitStatus, progress: Pro
     known = _rebuild_error(said) if said else None
     if known is not None and not isinstance(known, (SorterCrashedError, UnclassifiedSortError)):
         return known
-    if watch.kernel_killed():
-        # It may have been a process of the worker's own that was killed.
+    if watch.kernel_killed(exited, known):
         return kernel_out_of_memory(work.job, progress.stage)
     if known is not None:
         return known

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -15,7 +16,9 @@ from spikelab.spike_sorting._exceptions import (
     HostMemoryWatchdogError,
     HostOutOfMemoryError,
     IOStallError,
+    SorterCrashedError,
     SorterTimeoutError,
+    UnclassifiedSortError,
 )
 from spikelab.spike_sorting.backends.containers.leftovers import processes
 from spikelab.spike_sorting.config import SortingPipelineConfig
@@ -27,7 +30,7 @@ from spikelab.spike_sorting.supervision.disk import disk_report
 from spikelab.spike_sorting.supervision.monitor import Monitor, MonitorEvent, Trip
 from spikelab.spike_sorting.supervision.process import STACKS_BEGIN, ExitStatus, WorkerProcess
 from spikelab.spike_sorting.supervision.publish import publish_json
-from spikelab.spike_sorting.supervision.readings import SystemReadings
+from spikelab.spike_sorting.supervision.readings import Readings, SystemReadings
 from spikelab.spike_sorting.supervision.sensors import Watched, build_sensors
 from spikelab.spike_sorting.supervision.slots import Device
 from spikelab.spike_sorting.work import Use, Work
@@ -36,6 +39,9 @@ POLL_S = 1.0
 _FULL_BYTES = 1 << 20
 """Less is free on a disk that is full: the last bytes of a volume are too few for a block, or for its metadata."""
 _STACK_LINES = 60
+_KILL = "SIGKILL"
+_OF_A_KILL = re.compile(rf"{_KILL}|by signal: Killed|BrokenProcessPool|TerminatedWorkerError|terminated abruptly")
+"""What Python, torch and joblib say when a process of theirs was killed."""
 
 
 @dataclass
@@ -46,7 +52,7 @@ class Watch:
     ----------
     monitor : Monitor
         Looks at the sensors.
-    readings : SystemReadings
+    readings : Readings
         What the sensors ask.
     oom_kills_before : int or None
         How often the kernel had killed for lack of memory when the worker began.
@@ -55,7 +61,7 @@ class Watch:
     """
 
     monitor: Monitor
-    readings: SystemReadings
+    readings: Readings
     oom_kills_before: int | None
     device: Device | None = None
     _polled_s: float = float("-inf")
@@ -89,8 +95,20 @@ class Watch:
             return False
         return disk.free_bytes < _FULL_BYTES or disk.free_inodes == 0
 
-    def kernel_killed(self) -> bool:
-        """Return whether the kernel has killed for lack of memory since the worker began."""
+    def kernel_killed(self, exited: ExitStatus, said: Exception | None) -> bool:
+        """Return whether the kernel has killed the worker, or a process that it started, for lack of memory.
+
+        The counter alone may tell of another recording: it counts for all that run in the control group, or anywhere.
+
+        Parameters
+        ----------
+        exited : ExitStatus
+            How the worker ended.
+        said : Exception or None
+            What it failed with in its own words.
+        """
+        if exited.name != _KILL and not _speaks_of_a_kill(said):
+            return False
         after = self.readings.oom_kills()
         counted = after is not None and self.oom_kills_before is not None
         return counted and (after or 0) > (self.oom_kills_before or 0)
@@ -161,6 +179,15 @@ def kernel_out_of_memory(job: Job, stage: str) -> HostOutOfMemoryError:
     msg = f"the kernel killed the worker in stage {stage}: the machine, or its control group, ran out of memory"
     sorter = job.config.sorter.sorter_name
     return HostOutOfMemoryError(msg, sorter=sorter, log_path=str(job.run.log), stage=stage)
+
+
+def _speaks_of_a_kill(said: Exception | None) -> bool:
+    """Return whether a worker failed because a process that it had started was killed."""
+    if isinstance(said, SorterCrashedError):
+        return said.exit_name == _KILL or _OF_A_KILL.search(f"{said}\n{said.log_tail or ''}") is not None
+    if isinstance(said, UnclassifiedSortError):
+        return _OF_A_KILL.search(f"{said}\n{said.remote_traceback}") is not None
+    return False
 
 
 def stack_in(log: str) -> str | None:
