@@ -1,4 +1,4 @@
-"""Replace a file by a whole one that is on the disk, or leave it; for those below ``supervision.publish``."""
+"""Replace a file by a whole one that is on the disk, or raise; for those below ``supervision.publish``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from uuid import uuid4
 def published(path: Path) -> Iterator[Path]:
     """Yield a path beside the given one; what was written there takes its place when it is on the disk.
 
-    After an error the file is what it was, and nothing is left beside it.
+    After an error the file is what it was, and nothing is left beside it; only where the flush of its folder fails is
+    it the new one, whole and not yet durable.
     """
     partial = path.with_name(f".{path.name}.{uuid4().hex[:8]}.partial")
     try:

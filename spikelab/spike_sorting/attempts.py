@@ -225,7 +225,7 @@ def _failure_of(
     # Where the disk fails or does not answer, what was seen in time is told without it.
     with suppress(IOStallError, OSError):
         error = work.patiently(lambda: with_evidence(error, work.job.run, free_gb))
-    return Failure(error, progress.step)
+    return Failure(error, progress.step, progress.stage)
 
 
 def _last_progress(work: Work) -> Progress | None:

@@ -18,6 +18,7 @@ from spikelab.spike_sorting.backends.base import Shortage, Shrunk
 from spikelab.spike_sorting.backends.binary import COPYING
 from spikelab.spike_sorting.config import SortingPipelineConfig
 from spikelab.spike_sorting.remarks import Remark, remark
+from spikelab.spike_sorting.run_folder import EXPORT
 from spikelab.spike_sorting.stages.stage import Phase
 from spikelab.spike_sorting.supervision import host
 
@@ -35,10 +36,13 @@ class Failure:
         The error.
     step : str
         What its stage was doing.
+    stage : str
+        Which stage that was.
     """
 
     error: BaseException
     step: str = ""
+    stage: str = ""
 
     @property
     def is_shortage(self) -> bool:
@@ -108,8 +112,10 @@ def decide(
         return None
     wanted = (asked or config).sorter.sorter_params
     shortage = Shortage(_whose(last.error), last.step, config.execution.oom_retry_factor, extent_um, wanted, duration_s)
-    is_sorter = phase == "sort" and last.step != COPYING
-    shrunk = _smaller_sort(config, shortage) if is_sorter else _fewer_jobs(config, shortage)
+    if phase == "sort" and last.step != COPYING:
+        shrunk = _smaller_sort(config, shortage)
+    else:
+        shrunk = _fewer_jobs(config, shortage) if _has_jobs(config, last) else None
     return None if shrunk is None else Retry(shrunk.config, _remark(last, shrunk), shrunk.changed)
 
 
@@ -131,6 +137,12 @@ def _once_more(config: SortingPipelineConfig, failures: Sequence[Failure]) -> Re
 
 def _smaller_sort(config: SortingPipelineConfig, shortage: Shortage) -> Shrunk | None:
     return get_backend(config.sorter.sorter_name).smaller(config, shortage)
+
+
+def _has_jobs(config: SortingPipelineConfig, failure: Failure) -> bool:
+    """Return whether what failed is done by ``n_jobs`` processes; everything else takes the same with fewer."""
+    waveforms_too = failure.stage == EXPORT and config.compilation.compile_waveforms
+    return failure.step == COPYING or failure.stage == "waveforms" or waveforms_too
 
 
 def _fewer_jobs(config: SortingPipelineConfig, shortage: Shortage) -> Shrunk | None:

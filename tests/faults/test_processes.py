@@ -135,8 +135,11 @@ def test_what_cannot_be_killed_is_named(
 def test_a_process_of_another_user_spares_nobody(in_namespace: InNamespace, tmp_path: Path, tally: Tally) -> None:
     """P1: a child that we may not kill (sudo) does not keep the guardian from ending the others."""
     seen = in_namespace("not_ours", folder=str(tmp_path), real_root=True)
-    tally("P1", "the orchestrator ends while a child runs as another user (sudo)", 1, 1, "that child itself runs on")
+    held = seen["worker_gone"] and seen["own_gone"]
+    fault = "the orchestrator ends while a child runs as another user (sudo)"
+    tally("P1", fault, 1, int(held), "that child itself runs on")
     assert seen["foreign_lives"], "the child could be killed, so nothing was tried"
+    assert held, seen
 
 
 # --------------------------------------------------------------------------------------- the batch goes on

@@ -79,12 +79,32 @@ def test_retries_have_a_budget():
 
 def test_measuring_with_fewer_processes_keeps_the_result():
     """A shortage outside the sort is met with fewer processes, down to one."""
-    failure = Failure(HostOutOfMemoryError("no memory left"), "templates")
+    failure = Failure(HostOutOfMemoryError("no memory left"), "templates", "waveforms")
     retry = decide(KILOSORT4.override(n_jobs=4), "finish", [failure])
     assert retry is not None
     assert retry.config.execution.n_jobs == 2
     assert "same result" in retry.remark.message
     assert decide(KILOSORT4.override(n_jobs=1), "finish", [failure]) is None
+
+
+@pytest.mark.parametrize(
+    "phase, stage, helps",
+    [
+        ("prepare", "load", False),
+        ("prepare", "prepare", False),
+        ("finish", "assemble", False),
+        ("finish", "curate", False),
+        ("finish", "review", False),
+        ("finish", "export", False),
+        ("finish", "export with waveforms", True),
+    ],
+)
+def test_fewer_processes_are_for_what_has_several(phase, stage, helps):
+    """What one process does takes as much memory with another n_jobs: its shortage is final at once."""
+    stage, _, with_waveforms = stage.partition(" with ")
+    config = KILOSORT4.override(n_jobs=4, compile_to_npz=True, compile_waveforms=bool(with_waveforms))
+    retry = decide(config, phase, [Failure(HostOutOfMemoryError("no memory left"), "", stage)])
+    assert (retry is not None) is helps
 
 
 # ------------------------------------------------------------------------------------------ Kilosort4's ladder

@@ -1,7 +1,8 @@
-"""Replace a file or a folder by a complete, durable new one, or leave the old one and raise.
+"""Replace a file or a folder by a complete, durable new one, or raise.
 
-A reader sees the old content or the new, never a part, also after a power cut. An error of fsync is final:
-the kernel may have dropped the pages, and a second fsync would succeed without them.
+A reader sees the old content or the new, never a part, also after a power cut. What raises leaves the old one, but
+for the last step: where only the flush of the folder around it fails, the new one is there, not yet durable. An error
+of fsync is final: the kernel may have dropped the pages, and a second fsync would succeed without them.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ PARTIAL_SUFFIX = ".partial"
 
 
 def publish(path: Path, data: bytes) -> None:
-    """Replace the file `path` by `data`, durably, or leave it as it was and raise OSError."""
+    """Replace the file `path` by `data`, durably, or raise OSError as `publish_with` does."""
     publish_with(path, lambda partial: _write_all(partial, data))
 
 
@@ -32,7 +33,7 @@ def publish_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def publish_with(path: Path, write: Callable[[Path], object]) -> None:
-    """Replace the file `path` by what `write` puts into the path it is given, or leave it and raise.
+    """Replace the file `path`, durably, by what `write` puts into the path it is given, or raise.
 
     Parameters
     ----------
@@ -44,7 +45,8 @@ def publish_with(path: Path, write: Callable[[Path], object]) -> None:
     Raises
     ------
     OSError
-        It could not be written, or not durably; names the file.
+        It could not be written: the old file is there. Or it is there, and its folder could not be flushed: it is not
+        yet durable. Names the file.
     """
     partial = path.with_name(f".{path.stem}.{os.getpid()}{PARTIAL_SUFFIX}{path.suffix}")
     try:
@@ -60,7 +62,7 @@ def publish_with(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def publish_folder(partial: Path, final: Path, check: Callable[[], None] | None = None) -> None:
-    """Put the folder `partial`, synced file by file, in the place of `final`, or leave `final` and raise.
+    """Put the folder `partial`, synced file by file, in the place of `final`, or raise, as `publish_with` does.
 
     Parameters
     ----------

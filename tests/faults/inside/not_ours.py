@@ -34,9 +34,23 @@ def main(folder: str) -> dict[str, Any]:
     foreign, own = map(int, process.stdout.readline().split())
     (worker,) = nemesis.children(process.pid)
     os.close(process.stdin.fileno())
-    nemesis.wait_until(lambda: nemesis.state_of(worker) in {None, "Z"}, 5, "the end of the worker")
-    nemesis.wait_until(lambda: nemesis.state_of(own) in {None, "Z"}, 5, "the end of its child")
-    return {"foreign_lives": nemesis.state_of(foreign) not in {None, "Z"}}
+    return {
+        "worker_gone": _is_gone_soon(worker),
+        "own_gone": _is_gone_soon(own),
+        "foreign_lives": not _is_gone(foreign),
+    }
+
+
+def _is_gone_soon(pid: int) -> bool:
+    try:
+        nemesis.wait_until(lambda: _is_gone(pid), 5, f"the end of {pid}")
+    except TimeoutError:
+        return False
+    return True
+
+
+def _is_gone(pid: int) -> bool:
+    return nemesis.state_of(pid) in {None, "Z"}
 
 
 nemesis.run(main)
