@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import re
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -75,6 +77,16 @@ class _PatientConsole(Console):
         # What Python still holds back would fail once more at the end, and change the exit code.
         with suppress(OSError), Path(os.devnull).open("w", encoding="utf-8") as nowhere:
             os.dup2(nowhere.fileno(), self.file.fileno())
+
+
+def print_any_name() -> None:
+    """Have names that the terminal cannot show, such as those of files from another system, printed by their codes.
+
+    An error in place of them would end a sort.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
 
 
 def make_console(*, stderr: bool = False, talk_only: bool = False) -> Console:

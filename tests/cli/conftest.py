@@ -39,9 +39,10 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
 def spikelab_process() -> Run:
     """A function that runs the command line in a process of its own, as a shell would; it knows the fake sorter."""
 
-    def run(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: object, cwd: Path | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-c", "from spikelab.cli import main; main()", *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=with_fake_sorter(), check=False)
+        env = {**with_fake_sorter(), **variables}
+        return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=env, check=False)
 
     return run
 

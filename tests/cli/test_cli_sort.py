@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 from pathlib import Path
@@ -14,8 +15,10 @@ from probeinterface import write_prb
 from recording_files import write_spikeglx
 
 from spikelab.cli.output import exit_codes
+from spikelab.cli.planning import Places, plan_streams
 from spikelab.simulation import simulate_recording
 from spikelab.spike_sorting._exceptions import ConcurrentSortError, SaturatedSignalError, SorterNotInstalledError
+from spikelab.spike_sorting.config import KILOSORT4
 
 
 def files_below(folder: Path) -> list[str]:
@@ -88,21 +91,19 @@ def shanks(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.mark.parametrize("n_streams", [0, 1])
-def test_shanks_go_where_results_are_asked_for(spikelab, shanks, tmp_path, n_streams):
+def test_shanks_go_where_results_are_asked_for(shanks, tmp_path, n_streams):
     """With --results as without, a file of one stream or none has one recording for each shank, and all go there."""
     file, probe = shanks
     if n_streams:
         file = write_spikeglx(tmp_path, "run", np.zeros((1500, 16), dtype="int16"), 30_000.0)
-    command = ("multistream", file, "--dry-run", "--json", "--set", f"probe_path={probe}")
-    places = ("--results", tmp_path / "out", "--intermediate", tmp_path / "fast")
-    beside, asked = (json.loads(spikelab(*command, *more).stdout)["recordings"] for more in ((), places))
+    config, places = KILOSORT4.override(probe_path=str(probe)), Places(tmp_path / "out", tmp_path / "fast")
+    beside, asked = (plan_streams(file, None, config, where) for where in (Places(), places))
     names = [f"{'imec0.ap/' * n_streams}shank{k}" for k in range(4)]
-    assert [one["stream_id"] for one in asked] == [one["stream_id"] for one in beside] == names
-    for one, same in zip(asked, beside, strict=True):
-        assert one["results_folder"] == str(tmp_path / "out" / Path(same["results_folder"]).name)
-        assert one["intermediate_folder"] == str(tmp_path / "fast" / Path(same["intermediate_folder"]).name)
-    (chosen,) = json.loads(spikelab(*command, *places, "--streams", "shank2").stdout)["recordings"]
-    assert chosen == asked[2]
+    assert [job.source.stream_id for job in asked] == [job.source.stream_id for job in beside] == names
+    for job, same in zip(asked, beside, strict=True):
+        assert job.run.results == tmp_path / "out" / same.run.results.name
+        assert job.run.inter == tmp_path / "fast" / same.run.inter.name
+    assert plan_streams(file, ["shank2"], config, places) == (asked[2],)
 
 
 def test_results_of_files_with_one_name_are_refused(spikelab, plate, tmp_path):
@@ -174,6 +175,16 @@ def test_a_sorter_that_cannot_run_here_exits_with_3(spikelab, plate):
     result = spikelab("multistream", plate, "--sorter", "rt_sort")
     assert result.exit_code == 3
     assert "sorter_not_installed" in result.stderr
+
+
+def test_a_name_that_is_no_text_ends_nothing(spikelab_process, broken):
+    """A name with bytes that are no UTF-8, as other systems leave them on a shared disk, is printed by its codes."""
+    named = broken.with_name(os.fsdecode(b"caf\xe9.raw.h5"))
+    broken.rename(named)
+    told = spikelab_process("sort", named, "--sorter", "fake", PYTHONIOENCODING="utf-8:strict")
+    assert told.returncode == 1, told.stderr
+    assert "caf\\udce9.raw.h5: failed (recording_unreadable)" in told.stdout
+    assert "report-incomplete" not in told.stdout
 
 
 def test_failures_exit_with_1_and_speak_json(spikelab, broken):

@@ -209,14 +209,12 @@ def test_other_users_of_this_machine_can_be_kept_out(tmp_path):
 
 
 def test_elsewhere_the_token_opens_the_page(tmp_path):
-    """On another address every request needs the token that is in the printed one, whatever it asks for."""
-    make_ended(tmp_path, "done.raw.h5")
-    known = id_of(tmp_path / "sorted_fake" / "done.raw.h5")
+    """On another address every request needs the token that is in the printed one."""
     with serving(make_server(Outlook([tmp_path]), Access.to("0.0.0.0"), 0)) as server:
         token = server.access.token
         assert server.url.endswith(f"/?token={token}")
         assert len(token) >= 32
-        for path in ("/", "/state.json", f"/report/{known}"):
+        for path in ("/", "/state.json"):
             assert ask(server, path)[0] == 403
             assert ask(server, f"{path}?token={token[:-1]}")[0] == 403
             assert ask(server, f"{path}?token={token}")[0] == 200, path
@@ -225,18 +223,48 @@ def test_elsewhere_the_token_opens_the_page(tmp_path):
     assert Access.to("0.0.0.0").token != token
 
 
+def test_a_report_does_not_know_the_token(tmp_path):
+    """Its address, which its scripts can read, opens this report and nothing else."""
+    for name in ("one.raw.h5", "other.raw.h5"):
+        make_ended(tmp_path, name)
+    with serving(make_server(Outlook([tmp_path]), Access.to("127.0.0.1", private=True), 0)) as server:
+        token = server.access.token
+        recordings = by_name(json.loads(ask(server, f"/state.json?token={token}")[1]))
+        one, other = (f"/{recordings[name]['report']}" for name in ("one.raw.h5", "other.raw.h5"))
+        assert token not in one
+        path, key = one.split("?key=")
+        assert ask(server, one)[0] == ask(server, other)[0] == 200
+        for refused in (path, f"{path}?key=", f"{path}?key={key[:-1]}", f"{other.partition('?')[0]}?key={key}"):
+            assert ask(server, refused)[0] == 403, refused
+        for page in ("/", "/state.json"):
+            assert ask(server, f"{page}?key={key}")[0] == ask(server, f"{page}?token={key}")[0] == 403
+
+
+def test_a_folder_whose_name_is_no_text_is_watched(tmp_path):
+    """Names with bytes that are no UTF-8, as other systems leave them on a shared disk, are shown by their codes."""
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    make_ended(folder, "done.raw.h5")
+    with serving(make_server(Outlook([folder]), Access.to("127.0.0.1"), 0)) as server:
+        status, body, _ = ask(server, "/")
+        assert status == 200
+        assert "caf\\udce9" in body
+        (found,) = state_of(server)["recordings"]
+        assert found["folder"].endswith("caf\udce9/sorted_fake/done.raw.h5")
+        assert ask(server, f"/{found['report']}")[0] == 200
+
+
 def test_a_report_is_served_without_rights(tmp_path):
     """The report of a known recording is shown as it is, in a sandbox; one that leads elsewhere is not."""
     run = make_ended(tmp_path, "done.raw.h5")
     with serving(make_server(Outlook([run.results]), Access.to("127.0.0.1"), 0)) as server:
-        (known,) = (one["id"] for one in state_of(server)["recordings"])
-        status, body, headers = ask(server, f"/report/{known}")
+        (link,) = (f"/{one['report']}" for one in state_of(server)["recordings"])
+        status, body, headers = ask(server, link)
         assert (status, body) == (200, run.report_html.read_text())
         assert headers["Content-Security-Policy"].startswith("sandbox allow-scripts")
         run.report_html.unlink()
         (tmp_path / "secret").write_text("secret")
         run.report_html.symlink_to(tmp_path / "secret")
-        status, body, _ = ask(server, f"/report/{known}")
+        status, body, _ = ask(server, link)
         assert status == 503
         assert "secret" not in body.replace(str(tmp_path), "")
 

@@ -86,13 +86,15 @@ class Snapshot:
     views: tuple[View, ...]
     n_parallel: int
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values."""
+    def to_dict(self, report_link: Callable[[str], str]) -> dict[str, Any]:
+        """Return plain JSON values, with the link to the report of each recording that has one, by its id."""
         batch = summary(self.views, self.n_parallel)
         return {
             "age_s": round(time.monotonic() - self.read_s, 1),
             "batch": asdict(batch),
-            "recordings": [asdict(view) for view in self.views],
+            "recordings": [
+                {**asdict(view), "report": report_link(view.id) if view.has_report else None} for view in self.views
+            ],
         }
 
 

@@ -18,6 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from spikelab.cli.live.outlook import Outlook
 from spikelab.spike_sorting.report.page import environment
+from spikelab.spike_sorting.report.plain import encoded
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +37,10 @@ _REPORT_POLICY = (
     "sandbox allow-scripts allow-downloads allow-modals; default-src 'none'; style-src 'unsafe-inline'; "
     "script-src 'unsafe-inline' 'unsafe-eval'; img-src data: blob:"
 )
-"""A report has scripts of its own: they get no part of this page, and no way out."""
+"""A report has scripts of its own, and whoever writes to the folder has written them: they get no part of this page.
+
+Nothing keeps a document from leading its own window elsewhere, with its address in hand: that opens this report alone.
+"""
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,22 @@ class Access:
 
     def admits(self, token: str) -> bool:
         """Return whether a request with `token` is answered."""
-        return self.token is None or hmac.compare_digest(token.encode(), self.token.encode())
+        return self.token is None or _is_same(token, self.token)
+
+    def admits_to_report(self, known_id: str, key: str) -> bool:
+        """Return whether a request with `key` is shown the report of the recording with this id, and nothing else."""
+        return self.token is None or _is_same(key, self._key_of(known_id))
+
+    def report_link(self, known_id: str) -> str:
+        """Return where the page finds the report of the recording with this id; the token is not in it."""
+        return f"report/{known_id}" + ("" if self.token is None else f"?key={self._key_of(known_id)}")
+
+    def _key_of(self, known_id: str) -> str:
+        return hmac.new((self.token or "").encode(), known_id.encode(), "sha256").hexdigest()
+
+
+def _is_same(given: str, wanted: str) -> bool:
+    return hmac.compare_digest(given.encode("utf-8", "replace"), wanted.encode())
 
 
 def is_loopback(host: str) -> bool:
@@ -152,14 +171,14 @@ class Handler(BaseHTTPRequestHandler):
         hosts = self.headers.get_all("Host", [])
         if len(hosts) != 1 or not access.knows(hosts[0]):
             self._refuse(HTTPStatus.MISDIRECTED_REQUEST, "This server is not known by that name.")
-        elif not access.admits(_token_in(url.query)):
+        elif url.path.startswith("/report/"):
+            self._report(url.path.removeprefix("/report/"), _value_in(url.query, "key"))
+        elif not access.admits(_value_in(url.query, "token")):
             self._refuse(HTTPStatus.FORBIDDEN, "Open the whole address that spikelab watch has printed.")
         elif url.path == "/":
             self._page()
         elif url.path == "/state.json":
             self._state()
-        elif url.path.startswith("/report/"):
-            self._report(url.path.removeprefix("/report/"))
         else:
             self._refuse(HTTPStatus.NOT_FOUND, "There is nothing here.")
 
@@ -168,17 +187,20 @@ class Handler(BaseHTTPRequestHandler):
         folders = [str(folder) for folder in self.server.outlook.folders]
         html = environment().get_template("live.html.j2").render(nonce=nonce, folders=folders)
         policy = {"Content-Security-Policy": _PAGE_POLICY.format(nonce=nonce)}
-        self._send(HTTPStatus.OK, "text/html; charset=utf-8", html.encode(), policy)
+        self._send(HTTPStatus.OK, "text/html; charset=utf-8", encoded(html), policy)
 
     def _state(self) -> None:
         snapshot = self.server.outlook.latest()
         if snapshot is None:
             self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "The folders have not been read yet.")
         else:
-            data = json.dumps(snapshot.to_dict(), allow_nan=False).encode()
-            self._send(HTTPStatus.OK, "application/json", data)
+            state = snapshot.to_dict(self.server.access.report_link)
+            self._send(HTTPStatus.OK, "application/json", json.dumps(state, allow_nan=False).encode())
 
-    def _report(self, known_id: str) -> None:
+    def _report(self, known_id: str, key: str) -> None:
+        if not self.server.access.admits_to_report(known_id, key):
+            self._refuse(HTTPStatus.FORBIDDEN, "Open reports from the page of spikelab watch.")
+            return
         try:
             page = self.server.outlook.report_of(known_id)
             data = None if page is None else self.server.outlook.bytes_of(page)
@@ -192,7 +214,7 @@ class Handler(BaseHTTPRequestHandler):
             self._send(HTTPStatus.OK, f"{kind}; charset=utf-8", data, {"Content-Security-Policy": _REPORT_POLICY})
 
     def _refuse(self, status: HTTPStatus, reason: str) -> None:
-        self._send(status, "text/plain; charset=utf-8", f"{reason}\n".encode("utf-8", "replace"))
+        self._send(status, "text/plain; charset=utf-8", encoded(f"{reason}\n"))
 
     def _send(self, status: HTTPStatus, content_type: str, data: bytes, more: Mapping[str, str] | None = None) -> None:
         self.send_response(status)
@@ -207,8 +229,8 @@ class Handler(BaseHTTPRequestHandler):
         _log.debug("%s asked", self.client_address[0])
 
 
-def _token_in(query: str) -> str:
+def _value_in(query: str, name: str) -> str:
     try:
-        return parse_qs(query, max_num_fields=8).get("token", [""])[0]
+        return parse_qs(query, max_num_fields=8).get(name, [""])[0]
     except ValueError:
         return ""

@@ -12,10 +12,10 @@ from urllib.parse import quote
 
 from spikelab import __version__
 from spikelab.spike_sorting.outcome import SKIPPED, RecordingResult, SortRunReport
-from spikelab.spike_sorting.report.plain import mapping, read_json, to_number, to_plain
+from spikelab.spike_sorting.report.plain import encoded, mapping, read_json, to_number, to_plain
 from spikelab.spike_sorting.run_folder import RunFolder
 from spikelab.spike_sorting.supervision import host
-from spikelab.spike_sorting.supervision.publish import publish_json, publish_text
+from spikelab.spike_sorting.supervision.publish import publish, publish_json
 
 SCHEMA = 1
 NAME = "batch_report"
@@ -167,8 +167,12 @@ def _write(folder: Path, records: Sequence[RecordingResult], *, with_pages: bool
     from spikelab.spike_sorting.report.batch_page import to_html, to_markdown
 
     entries = [entry_of(record, folder) for record in records]
-    publish_text(note, to_markdown(entries))
-    publish_text(page, to_html(entries))
+    publish(note, encoded(to_markdown(entries)))
+    publish(page, encoded(to_html(entries)))
+
+
+def _link(path: str) -> str:
+    return quote(path.replace(os.sep, "/"), errors="surrogateescape")
 
 
 def batch_record(records: Sequence[RecordingResult]) -> dict[str, Any]:
@@ -194,7 +198,7 @@ def entry_of(result: RecordingResult, folder: Path) -> Entry:
         result=result,
         duration_s=to_number(recording.get("duration_s")),
         median_snr=to_number(mapping(quality.get("snr")).get("median")),
-        link=None if page is None else quote(os.path.relpath(page, folder).replace(os.sep, "/")),
+        link=None if page is None else _link(os.path.relpath(page, folder)),
     )
 
 

@@ -26,6 +26,11 @@ def to_plain(value: Any) -> Any:
     return to_plain(value.tolist()) if hasattr(value, "tolist") else str(value)
 
 
+def encoded(text: str) -> bytes:
+    """Return `text` in UTF-8; a byte of a file's name that is no character is shown by its code."""
+    return text.encode("utf-8", "backslashreplace")
+
+
 def _plain_float(value: float) -> float | str | None:
     if math.isnan(value):
         return None

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spikelab.spike_sorting.outcome import RecordingResult
-from spikelab.spike_sorting.report.plain import read_json
+from spikelab.spike_sorting.report.plain import encoded, read_json
 from spikelab.spike_sorting.report.record import SCHEMA, build_record
 from spikelab.spike_sorting.report.units import load_curated
 from spikelab.spike_sorting.run_folder import RunFolder
-from spikelab.spike_sorting.supervision.publish import publish_json, publish_text
+from spikelab.spike_sorting.supervision.publish import publish, publish_json
 
 if TYPE_CHECKING:
     from spikelab.spikedata import SpikeData
@@ -103,5 +103,5 @@ def _write_pages(run: RunFolder, record: Mapping[str, Any], curated: SpikeData |
     from spikelab.spike_sorting.report.page import to_html
 
     facts = gather(run, record, curated, problem)
-    publish_text(run.report_markdown, to_markdown(facts))
-    publish_text(run.report_html, to_html(facts))
+    publish(run.report_markdown, encoded(to_markdown(facts)))
+    publish(run.report_html, encoded(to_html(facts)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -102,6 +103,16 @@ def test_recordings_of_several_folders_share_the_folder_above(tmp_path: Path) ->
     records = [sorted_into(tmp_path / day / "sorted_fake", "one.raw.h5") for day in ("monday", "tuesday's #1")]
     assert write_batch_report(records) == tmp_path
     assert 'href="tuesday%27s%20%231/sorted_fake/one.raw.h5/sorting_report.html"' in written(tmp_path)[2]
+
+
+def test_a_name_that_is_no_text_is_told_and_led_to(tmp_path: Path) -> None:
+    """A byte that is no UTF-8 is shown by its code, and the link has the byte itself."""
+    name = os.fsdecode(b"caf\xe9.raw.h5")
+    write_batch_report([failed_into(tmp_path, name), sorted_into(tmp_path, "one.raw.h5")])
+    record, note, page = written(tmp_path)
+    assert names(record)[0] == name
+    assert "caf\\udce9.raw.h5" in note
+    assert 'href="caf%E9.raw.h5/sorting_report.html"' in page
 
 
 @pytest.mark.parametrize("n_wells,n_places", [(2, 6), (6, 6), (7, 24), (24, 24), (25, 96)])

@@ -156,9 +156,9 @@ function list(kind, texts) {
   return texts.length ? [make("ul", { class: `remarks ${kind}` }, ...texts.map((text) => make("li", {}, text)))] : [];
 }
 
-function buildFoot([id, folder, notes, hasReport]) {
-  const link = hasReport
-    ? make("p", {}, make("a", { href: `report/${id}${query}`, target: "_blank", rel: "noopener" }, "Open the report"))
+function buildFoot([folder, notes, report]) {
+  const link = report
+    ? make("p", {}, make("a", { href: report, target: "_blank", rel: "noopener" }, "Open the report"))
     : null;
   return [link, ...notes.map((note) => make("p", {}, note)), make("p", { class: "path" }, folder)];
 }
@@ -180,7 +180,7 @@ function showRecording(rec, isFew) {
   fill(parts.changes, rec.changes, (texts) => list("changes", texts));
   fill(parts.log, rec.log, (lines) =>
     lines.length ? [make("h3", {}, "Log"), make("pre", { tabindex: "0", "aria-label": "last lines of the log" }, lines.join("\n"))] : []);
-  fill(parts.foot, [rec.id, rec.folder, rec.notes, rec.has_report], buildFoot);
+  fill(parts.foot, [rec.folder, rec.notes, rec.report], buildFoot);
   return root;
 }
 
