@@ -27,7 +27,7 @@ from spikelab.cli.checks import (
     check_torch,
 )
 from spikelab.cli.facts import Facts
-from spikelab.cli.gpu_check import check_gpu, has_foreign_gpu
+from spikelab.cli.gpu_check import check_gpu, check_gpu_locks, has_foreign_gpu
 from spikelab.cli.output import ExitCode, counted, make_console, say, say_table, say_whole
 from spikelab.cli.runs_check import check_runs
 
@@ -36,7 +36,8 @@ _STYLES = {"ok": "green", "note": "yellow", "problem": "bold red"}
 
 def examine(facts: Facts) -> list[Finding]:
     """Return what every check says of `facts`."""
-    return [*(check(facts) for check in CHECKS), *check_runs(facts)]
+    locks = check_gpu_locks(facts)
+    return [*(check(facts) for check in CHECKS), *([locks] if locks else []), *check_runs(facts)]
 
 
 def can_sort(facts: Facts) -> bool:

@@ -30,6 +30,7 @@ from spikelab.spike_sorting.preflight.machine import (
 )
 from spikelab.spike_sorting.supervision import host
 from spikelab.spike_sorting.supervision.deadline import Deadline
+from spikelab.spike_sorting.supervision.gpu_locks import held_gpus
 
 PACKAGES = ("numpy", "spikeinterface", "probeinterface", "torch", "kilosort", "docker")
 
@@ -58,6 +59,8 @@ class Facts:
         None where there is no NVIDIA driver.
     hidden_gpus : str or None
         Value of CUDA_VISIBLE_DEVICES.
+    held_gpus : mapping of str to str
+        Who sorts on each GPU now, by ``gpu_locks.lock_name``.
     hdf5_folders : mapping of str to tuple of str, or None
         Plugin files in each folder of HDF5_PLUGIN_PATH; None when it is not set.
     docker : DockerAnswer or None
@@ -86,6 +89,7 @@ class Facts:
     kilosort_error: str | None = None
     driver: Driver | None = None
     hidden_gpus: str | None = None
+    held_gpus: Mapping[str, str] = field(default_factory=dict)
     hdf5_folders: Mapping[str, tuple[str, ...]] | None = None
     docker: DockerAnswer | None = None
     kilosort2: str | None = None
@@ -124,6 +128,7 @@ def gather(folders: Sequence[Path] = ()) -> Facts:
         kilosort_error=kilosort.result() if kilosort else None,
         driver=read_driver(),
         hidden_gpus=os.environ.get("CUDA_VISIBLE_DEVICES"),
+        held_gpus=held_gpus(),
         hdf5_folders=hdf5_plugins(os.environ.get("HDF5_PLUGIN_PATH")),
         docker=ask_docker(None) if versions["docker"] else None,
         kilosort2=kilosort2,

@@ -6,6 +6,7 @@ from spikelab.cli.checks import GB, Finding, numbers, pip
 from spikelab.cli.facts import Facts
 from spikelab.spike_sorting.preflight.gpu import runs_on, wheel_index
 from spikelab.spike_sorting.preflight.machine import Driver
+from spikelab.spike_sorting.supervision.gpu_locks import lock_name
 
 
 def check_gpu(facts: Facts) -> Finding:
@@ -34,6 +35,14 @@ def check_gpu(facts: Facts) -> Finding:
         found = f"{described}; torch knows {', '.join(torch.architectures)}"
         return Finding("GPU", found, "problem", advice)
     return Finding("GPU", f"{described}, usable by torch")
+
+
+def check_gpu_locks(facts: Facts) -> Finding | None:
+    """Tell who sorts on which GPU; None where nobody does."""
+    gpus = facts.driver.gpus if facts.driver is not None else ()
+    labels = {lock_name(gpu.uuid): f"GPU {number}" for number, gpu in enumerate(gpus)}
+    held = [f"{labels.get(name, name)}: held by {holder}" for name, holder in facts.held_gpus.items()]
+    return Finding("GPU locks", "; ".join(sorted(held))) if held else None
 
 
 def _unusable(facts: Facts, driver: Driver, described: str) -> Finding:

@@ -18,6 +18,8 @@ _ADDRESS = re.compile(r"\b(?:\d{1,3}\.){3}\d{1,3}\b")
 _LONG_ADDRESS = re.compile(
     r"(?<![\w:])(?:(?:[0-9A-Fa-f]{1,4}:){7}|(?:[0-9A-Fa-f]{1,4}:)+:(?:[0-9A-Fa-f]{1,4}:)*)[0-9A-Fa-f]{1,4}(?![\w:])"
 )
+_OWNER = re.compile(r"\(user [^)\n]+\)")
+"""Of a process, as the doctor tells it: it may be anybody's."""
 _MAC = re.compile(r"\b(?:[0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}\b")
 _MAIL = re.compile(r"\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+\b")
 _BOOT = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
@@ -59,6 +61,7 @@ class Redactor:
             (_HOMES, r"\g<home>USER"),
             (_WINDOWS_HOMES, r"\g<home>USER"),
             (_HOST_FIELDS, r'\g<1>"HOST"'),
+            (_OWNER, "(user USER)"),
             (self._hosts, "HOST"),
             (self._users, "USER"),
             (_MAC, "MAC"),

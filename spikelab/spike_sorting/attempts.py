@@ -31,11 +31,12 @@ from spikelab.spike_sorting.schedule import fitted, gpu_environment, has_another
 from spikelab.spike_sorting.sources import plugin_environment
 from spikelab.spike_sorting.stages.stage import Phase
 from spikelab.spike_sorting.supervision import host
+from spikelab.spike_sorting.supervision.devices import Device
 from spikelab.spike_sorting.supervision.monitor import Trip
 from spikelab.spike_sorting.supervision.process import EXIT_DISK_FULL, ExitStatus, WorkerProcess
 from spikelab.spike_sorting.supervision.progress import Progress, read_progress
 from spikelab.spike_sorting.supervision.publish import publish_json
-from spikelab.spike_sorting.supervision.slots import Device, Slot
+from spikelab.spike_sorting.supervision.slots import Slot
 from spikelab.spike_sorting.supervision.sweep import RUN_COOKIE
 from spikelab.spike_sorting.watch import (
     Watch,

@@ -263,6 +263,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "inodes-low": Code("preflight", "A disk can hold few files more."),
         "ram-low": Code("preflight", "Less memory is free than the sort needs."),
         "vram-low": Code("preflight", "Less GPU memory is free than the sort needs."),
+        "gpu-busy": Code("preflight", "Another sort has the GPU, and this one waits for it."),
         "gpu-driver": Code("preflight", "The GPU's driver does not answer."),
         "gpu-none": Code("preflight", "There is no GPU."),
         "gpu-hidden": Code("preflight", "CUDA_VISIBLE_DEVICES hides the GPU."),

@@ -31,7 +31,8 @@ from spikelab.spike_sorting.preflight.batch import cuda_number, wanted_device
 from spikelab.spike_sorting.preflight.projection import GB
 from spikelab.spike_sorting.stages.stage import Phase
 from spikelab.spike_sorting.supervision.budget import Need
-from spikelab.spike_sorting.supervision.slots import Device, GpuSlots, Slot
+from spikelab.spike_sorting.supervision.devices import Device
+from spikelab.spike_sorting.supervision.slots import GpuSlots, Slot
 from spikelab.spike_sorting.work import Work
 
 _RANK: Mapping[Phase, int] = {"sort": 0, "finish": 1, "scan": 2, "prepare": 2}

@@ -26,13 +26,13 @@ from spikelab.spike_sorting.jobs import Job
 from spikelab.spike_sorting.run_folder import RunFolder
 from spikelab.spike_sorting.stages.stage import Phase
 from spikelab.spike_sorting.supervision.curve import CurveWriter
+from spikelab.spike_sorting.supervision.devices import Device
 from spikelab.spike_sorting.supervision.disk import disk_report
 from spikelab.spike_sorting.supervision.monitor import Monitor, MonitorEvent, Trip
 from spikelab.spike_sorting.supervision.process import STACKS_BEGIN, ExitStatus, WorkerProcess
 from spikelab.spike_sorting.supervision.publish import publish_json
 from spikelab.spike_sorting.supervision.readings import Readings, SystemReadings
 from spikelab.spike_sorting.supervision.sensors import Watched, build_sensors
-from spikelab.spike_sorting.supervision.slots import Device
 from spikelab.spike_sorting.work import Use, Work
 
 POLL_S = 1.0

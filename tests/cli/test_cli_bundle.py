@@ -115,6 +115,7 @@ def test_the_bundle_has_what_is_needed_and_no_names(tmp_path, runs, monkeypatch)
         ("/Users/bob/x, 'Ada's file ada_1.h5, canada", "/Users/USER/x, 'USER's file USER_1.h5, canada"),
         ('{"hostname": "anybody", "n": 1}', '{"hostname": "HOST", "n": 1}'),
         ("RIG7.lab.org, rig7:", "HOST, HOST:"),
+        ("GPU 0: held by process 7 (user grace)", "GPU 0: held by process 7 (user USER)"),
         ('"/data/jos\\u00e9/x" of jos\\u00e9 and josé', '"/data/USER/x" of USER and USER'),
         (r'{"description": "{\"path\": \"/data/jos\\u00e9/x\"}"}', r'{"description": "{\"path\": \"/data/USER/x\"}"}'),
         (r"C:\Users\Bob Bobson\x.h5, /run/media/bob/disk/x", r"C:\Users\USER\x.h5, /run/media/USER/disk/x"),

@@ -185,6 +185,16 @@ def test_a_driver_that_fails_is_a_problem_in_its_own_words():
     assert (check_gpu(facts).level, can_sort(facts)) == ("problem", True)
 
 
+def test_the_holder_of_each_gpu_is_told():
+    """Who sorts on which GPU is no problem, and has a line; a part of a GPU keeps the driver's name."""
+    driver = replace(HEALTHY.driver, gpus=(replace(RTX_3090, uuid="GPU-a"), replace(RTX_3090, uuid="GPU-b")))
+    facts = replace(HEALTHY, driver=driver, held_gpus={"GPU-b": "process 7 (user ada)", "MIG-c": "another sort"})
+    finding = finding_of(facts, "GPU locks")
+    assert finding.level == "ok"
+    assert finding.found == "GPU 1: held by process 7 (user ada); MIG-c: held by another sort"
+    assert "GPU locks" not in {one.name for one in examine(HEALTHY)}
+
+
 @pytest.mark.parametrize(
     "found, wanted, fits",
     [

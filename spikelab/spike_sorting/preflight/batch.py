@@ -13,6 +13,7 @@ from spikelab.spike_sorting.jobs import Job
 from spikelab.spike_sorting.preflight.facts import RecordingFacts, reckoning_with
 from spikelab.spike_sorting.preflight.machine import Driver, Gpu, Machine, Torch
 from spikelab.spike_sorting.preflight.projection import Projection, project
+from spikelab.spike_sorting.supervision.gpu_locks import lock_name
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +94,7 @@ class Batch:
     def first_gpus(self) -> tuple[Gpu, ...]:
         """The GPU that a sort takes first of those that it may have, for each device that the settings ask for.
 
-        Of several that is the one with most free memory, see ``supervision.slots``.
+        Of several that is the one with most free memory of those on which nobody sorts, see ``supervision.slots``.
         """
         if self.driver is None or self.is_gpu_hidden:
             return ()
@@ -109,7 +110,15 @@ class Batch:
             return self._gpu(number or 0)
         n_gpus = len(self.torch.uuids if self.torch is not None else ()) or len(self.driver.gpus if self.driver else ())
         gpus = [gpu for gpu in map(self._gpu, range(n_gpus)) if gpu is not None]
-        return max(gpus, key=lambda gpu: gpu.free_bytes, default=None)
+        return max(gpus, key=lambda gpu: (self.holder_of(gpu) is None, gpu.free_bytes), default=None)
+
+    def holder_of(self, gpu: Gpu) -> str | None:
+        """Return who sorts on `gpu` now, or None when nobody does: this batch has not begun."""
+        return self._held_gpus.get(lock_name(gpu.uuid))
+
+    @cached_property
+    def _held_gpus(self) -> Mapping[str, str]:
+        return self.machine.held_gpus()
 
     def _gpu(self, number: int) -> Gpu | None:
         """Return the GPU that torch calls `number`: CUDA and the driver may count in different orders."""

@@ -25,6 +25,7 @@ from spikelab.spike_sorting.backends.containers.errors import reason_of, sdk
 from spikelab.spike_sorting.backends.containers.images import DEFAULT_IMAGES
 from spikelab.spike_sorting.config import SortingPipelineConfig
 from spikelab.spike_sorting.supervision import host
+from spikelab.spike_sorting.supervision.gpu_locks import held_gpus
 
 _NVML_TIMEOUT_S = 5.0
 _TORCH_TIMEOUT_S = 120.0
@@ -358,6 +359,8 @@ class Machine:
         -> `Driver`, or None where there is no NVIDIA driver.
     torch : callable
         -> `Torch`.
+    held_gpus : callable
+        -> who sorts on each GPU now, by ``gpu_locks.lock_name``.
     installed : callable
         Settings -> why their sorter cannot run, or None.
     rt_sort : callable
@@ -376,6 +379,7 @@ class Machine:
     available_ram_bytes: Callable[[], int] = host.available_memory_bytes
     driver: Callable[[], Driver | None] = read_driver
     torch: Callable[[], Torch] = ask_torch
+    held_gpus: Callable[[], Mapping[str, str]] = held_gpus
     installed: Callable[[SortingPipelineConfig], SorterNotInstalledError | None] = check_installed
     rt_sort: Callable[[SortingPipelineConfig], SpikeSortingClassifiedError | None] = check_rt_sort
     docker: Callable[[str | None], DockerAnswer] = ask_docker

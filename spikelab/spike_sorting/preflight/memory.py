@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from spikelab.spike_sorting.preflight.batch import Batch, wanted_device
 from spikelab.spike_sorting.preflight.findings import Finding, Level
+from spikelab.spike_sorting.preflight.machine import Gpu
 from spikelab.spike_sorting.preflight.projection import GB
 
 MARGIN = 1.5
@@ -31,12 +32,21 @@ def check_vram(batch: Batch) -> list[Finding]:
     projected = [batch.projections[job.run.results].vram_gb for job in jobs if job.run.results in batch.projections]
     findings = []
     for gpu in batch.first_gpus:
+        if (holder := batch.holder_of(gpu)) is not None:
+            findings.append(_waits(gpu, holder))
+            continue
         judged = _judged(gpu.free_bytes / GB, given, sorted(projected)[-1:], MOST_VRAM_GB)
         if judged is not None:
             free = f"{gpu.free_bytes / GB:.1f} of {gpu.memory_bytes / GB:.1f} GB of the {gpu.name} are free"
             advice = "End other programs on this GPU (nvidia-smi lists them), or set preflight_min_free_vram_gb."
             findings.append(Finding("vram-low", judged[0], f"{free}; {judged[1]}", advice))
     return findings
+
+
+def _waits(gpu: Gpu, holder: str) -> Finding:
+    """Return that somebody sorts on `gpu`: what is free there now says nothing of what will be."""
+    message = f"the {gpu.name} is held by {holder}: this batch waits for it"
+    return Finding("gpu-busy", "info", message, "Nothing: the next sort begins when that one has ended.")
 
 
 def _judged(

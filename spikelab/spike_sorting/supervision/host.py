@@ -112,6 +112,16 @@ def _identity_without_proc(pid: int) -> str | None:
         return None
 
 
+def user_of(pid: int) -> str | None:
+    """Return whose the process `pid` is, or None where that is not told."""
+    import psutil
+
+    try:
+        return str(psutil.Process(pid).username())
+    except (psutil.Error, ValueError):
+        return None
+
+
 def is_dead(card: Mapping[str, Any]) -> bool:
     """Return whether the process of `card` is proven gone: only one of this machine can be."""
     if card.get("hostname") != host_name() or not isinstance(card.get("pid"), int):

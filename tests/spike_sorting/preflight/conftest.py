@@ -53,6 +53,7 @@ def make_machine() -> Callable[..., Machine]:
             "available_ram_bytes": lambda: 10**12,
             "driver": lambda: None,
             "torch": _never_asked,
+            "held_gpus": dict,
             "installed": lambda name: None,
             "rt_sort": lambda config: None,
             "docker": _never_asked,

@@ -83,6 +83,18 @@ def test_the_emptiest_gpu_is_judged_as_a_sort_takes_it(make_batch: Make, make_jo
     assert check_vram(make_batch(make_job(), **small_and_large)) == []
 
 
+def test_a_gpu_with_a_sort_of_ours_is_waited_for(make_batch: Make, make_job: Make) -> None:
+    """What another sort takes of a GPU is no reason to end it, nor to refuse a batch: a free GPU, or its end, comes."""
+    readings = {**_readings(_gpu(0.1, "GPU-a"), _gpu(20, "GPU-b"), uuids=("a", "b"))}
+    held = {"GPU-b": "process 7 (user ada)"}
+    strict = make_job(preflight_min_free_vram_gb=16, preflight_strict=True)
+    (found,) = check_vram(make_batch(strict, held_gpus=lambda: held, **readings))
+    assert (found.code, found.level) == ("vram-low", "error")  # the free one is filled by others
+    (found,) = check_vram(make_batch(strict, held_gpus=lambda: {**held, "GPU-a": "another sort"}, **readings))
+    assert (found.code, found.level, "process 7 (user ada)" in found.message) == ("gpu-busy", "info", True)
+    assert check_vram(make_batch(strict, held_gpus=lambda: {"GPU-a": "another sort"}, **readings)) == []
+
+
 def test_sort_on_the_cpu_needs_no_gpu_memory(make_batch: Make, make_job: Make) -> None:
     """A full GPU does not matter to a sort that does not use it, or cannot see it."""
     readings = _readings(_gpu(0.1))

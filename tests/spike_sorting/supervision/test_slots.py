@@ -10,11 +10,14 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
+import psutil
 import pytest
 from support import FakeGpus
 
 from spikelab.spike_sorting._exceptions import EnvironmentSortFailure, GpuLostError, UnkillableProcessError
-from spikelab.spike_sorting.supervision.slots import Device, GpuSlots, visible_devices
+from spikelab.spike_sorting.supervision.devices import Device, visible_devices
+from spikelab.spike_sorting.supervision.gpu_locks import held_gpus
+from spikelab.spike_sorting.supervision.slots import GpuSlots
 
 NEVER = threading.Event()
 _HOLD = """
@@ -107,12 +110,15 @@ def test_a_waiter_in_another_process_starts_when_the_holder_is_gone(tmp_path: Pa
 
         def kill(held: str) -> None:
             told.append(held)
+            assert held_gpus(tmp_path) == {"GPU-000": f"process {holder.pid} (user {psutil.Process().username()})"}
             holder.kill()
 
         started = time.monotonic()
         with slots.hold(slots.visible(), "mine", NEVER, kill):
             assert time.monotonic() - started < 5
+            assert held_gpus(tmp_path) == {"GPU-000": "this batch"}
     assert told == [f"GPU 0 by process {holder.pid}"]
+    assert held_gpus(tmp_path) == {}
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can become another user")
@@ -160,6 +166,7 @@ def test_a_lock_that_cannot_be_used_is_named(tmp_path: Path, kind: str) -> None:
         slots.hold(slots.visible(), "run", NEVER),
     ):
         pass
+    assert held_gpus(tmp_path) == {}
     assert (elsewhere.read_text() if elsewhere.exists() else None) == ("precious" if kind == "second name" else None)
 
 
