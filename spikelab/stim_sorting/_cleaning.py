@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from spikelab.stim_sorting._events import Event
-from spikelab.stim_sorting._inputs import Floats
+from spikelab.stim_sorting._inputs import Floats, filled
 from spikelab.stim_sorting._levels import Levels
 from spikelab.stim_sorting._pulse import Hull, Mask, find_hull, saturated
 from spikelab.stim_sorting._tail import fit_tails
@@ -119,20 +119,22 @@ def clean_event(
         What the channels are like there.
     """
     levels = cleaner.levels
-    window = raw.astype(np.float32) - levels.baseline[:, None].astype(np.float32)
+    # What is no number decides nothing, and stays what it is.
+    whole, finite = filled(raw)
+    window = whole.astype(np.float32) - levels.baseline[:, None].astype(np.float32)
     if seen is None or seen_levels is None:
         at_rail = saturated(window, levels)
     else:
-        at_rail = saturated(seen - seen_levels.baseline[:, None], seen_levels)
+        at_rail = saturated(filled(seen)[0] - seen_levels.baseline[:, None], seen_levels)
     n_own = raw.shape[1] if event.next_start is None else event.next_start - event.start
     own, edge, near = slice(0, n_own), event.edge - event.start, event.near - event.start
     hull = find_hull(window[:, own], at_rail[:, own], levels, edge, near, cleaner.n_window)
     until = _onset_of_next(window, at_rail, event, cleaner)
     blanked = _hull_mask(hull, at_rail, until, window.shape[1])
-    after = _between(hull.end, until, window.shape[1])
+    after = _between(hull.end, until, window.shape[1]) & finite
     curve = np.zeros(window.shape, dtype=np.float32)
     if cleaner.method == "blank":
-        blanked |= after & _between(hull.end, hull.end + cleaner.n_tail, window.shape[1])
+        blanked |= _between(hull.end, np.minimum(hull.end + cleaner.n_tail, until), window.shape[1])
     else:
         if event.next_start is not None:
             merged = _bursts(window, hull, until, cleaner)

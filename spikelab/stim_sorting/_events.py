@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from spikelab.stim_sorting._inputs import Floats, Reader
+from spikelab.stim_sorting._inputs import Floats, Reader, filled
 from spikelab.stim_sorting._levels import Levels
 from spikelab.stim_sorting._pulse import SEARCH_AFTER_MS, SEARCH_BEFORE_MS, saturated
 
@@ -92,7 +92,7 @@ def _reach(
     longest = start + round(_LONGEST_SATURATION_MS * reader.fs_Hz / 1000)
     seen = start
     while seen < reach:
-        window = reader.read(seen, reach) - levels.baseline[:, None]
+        window = filled(reader.read(seen, reach))[0] - levels.baseline[:, None]
         at_rail = np.flatnonzero((saturated(window, levels) & active[:, None]).any(axis=0))
         last = seen + int(at_rail[-1]) if at_rail.size else start
         seen = reach

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,9 +11,12 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.floating]
 Samples = npt.NDArray[Any]
+Mask = npt.NDArray[np.bool_]
 
 
 _SAME_EVENT_MS = 0.1
+_MOSTLY = 0.5
+_MOST_NAMED = 10
 
 
 class StimulationWarning(UserWarning):
@@ -25,12 +28,19 @@ def warn(message: str) -> None:
     warnings.warn(message, StimulationWarning, stacklevel=4)
 
 
+def named(channel_ids: npt.NDArray[Any], which: Mask) -> str:
+    """Return the first names of some channels, for a message."""
+    chosen = channel_ids[which]
+    return ", ".join(map(str, chosen[:_MOST_NAMED])) + (", ..." if chosen.size > _MOST_NAMED else "")
+
+
 class Reader(Protocol):
     """Samples that can be read piece by piece."""
 
     n_channels: int
     n_samples: int
     fs_Hz: float
+    channel_ids: npt.NDArray[Any]
 
     def read(self, start: int, end: int, channels: npt.NDArray[np.intp] | None = None) -> Samples:
         """Return samples `start` to `end` (excluded), shape (channels, samples)."""
@@ -43,6 +53,7 @@ class ArrayReader:
         self._traces = checked_traces(traces)
         self.fs_Hz = checked_rate(fs_Hz)
         self.n_channels, self.n_samples = self._traces.shape
+        self.channel_ids = np.arange(self.n_channels)
 
     def read(self, start: int, end: int, channels: npt.NDArray[np.intp] | None = None) -> Samples:
         """Return samples `start` to `end` (excluded), shape (channels, samples)."""
@@ -63,6 +74,7 @@ class RecordingReader:
         self._recording = recording
         self.fs_Hz = checked_rate(recording.sampling_frequency)
         self.n_channels, self.n_samples = recording.get_num_channels(), recording.get_num_samples()
+        self.channel_ids = np.asarray(recording.channel_ids)
 
     def read(self, start: int, end: int, channels: npt.NDArray[np.intp] | None = None) -> Samples:
         """Return samples `start` to `end` (excluded), shape (channels, samples)."""
@@ -173,8 +185,37 @@ def quiet_windows(
 
 
 def quiet_medians(reader: Reader, times_ms: Floats) -> Floats:
-    """Return each channel's median between the events."""
+    """Return each channel's median between the events; 0 where it has no numbers."""
     # One window may hold an artifact, and slow waves move the level of each: the median over windows tells.
-    windows = quiet_windows(reader, times_ms)
-    medians: Floats = np.median([np.median(window, axis=1) for window in windows], axis=0)
-    return medians
+    windows = [filled(window) for window in quiet_windows(reader, times_ms)]
+    medians = of_numbers([np.median(window, axis=1) for window, _ in windows], [finite for _, finite in windows])
+    return np.asarray(np.nanmedian(medians, axis=0))
+
+
+# ----------------------------------------------------------------------------------------- what is no number
+
+
+def filled(window: Samples) -> tuple[Samples, Mask]:
+    """Return a window with straight lines across what is NaN or infinite, and which samples are numbers."""
+    finite: Mask = np.isfinite(window)
+    if finite.all():
+        return window, finite
+    whole, position = np.array(window), np.arange(window.shape[1])
+    for channel in np.flatnonzero(~finite.all(axis=1)):
+        known = finite[channel]
+        whole[channel] = np.interp(position, position[known], window[channel, known]) if known.any() else 0.0
+    return whole, finite
+
+
+def mostly_lost(finite: Mask) -> Mask:
+    """Return the channels of a window that are mostly no numbers."""
+    lost: Mask = finite.mean(axis=1) < _MOSTLY
+    return lost
+
+
+def of_numbers(figures: Sequence[Floats], finite: Sequence[Mask], nothing: float = 0.0) -> Floats:
+    """Return a figure of each window and channel: NaN where a channel is mostly lost, `nothing` if it is everywhere."""
+    lost = np.array([mostly_lost(one) for one in finite])
+    known: Floats = np.where(lost, np.nan, figures)
+    known[:, lost.all(axis=0)] = nothing
+    return known

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from spikelab.stim_sorting._inputs import Floats, Reader, quiet_windows, warn
+from spikelab.stim_sorting._inputs import Floats, Mask, Reader, filled, mostly_lost, of_numbers, quiet_windows, warn
 from spikelab.stim_sorting._tail import longest_runs, make_level
 
 _N_PROBED_EVENTS = 200
@@ -19,6 +18,8 @@ _MIN_SOFT_RAIL_SD = 100.0
 _SAME_RAIL = 0.005
 _NOISE_FLOOR = 2e-4
 _BASELINE_SD = 6.0
+_LOST = 0.5
+"""Of the windows: without numbers in more of them, a channel is left alone."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +39,7 @@ class Levels:
     near : ndarray
         Distance from the baseline at which a channel counts as back.
     stuck : ndarray, bool
-        Saturated all the time: left alone.
+        Saturated, or without numbers, all the time: left alone.
     """
 
     baseline: Floats
@@ -47,14 +48,33 @@ class Levels:
     low: Floats
     high: Floats
     near: Floats
-    stuck: npt.NDArray[np.bool_]
+    stuck: Mask
 
 
-def measure_noise(reader: Reader, times_ms: Floats) -> tuple[Floats, Floats, Floats]:
-    """Return each channel's median, noise and spread of second differences, between the events."""
-    medians, noises, jerks = [], [], []
+@dataclass(frozen=True, eq=False)
+class Quiet:
+    """What each channel is like between the events; all arrays have the shape (n_channels,).
+
+    Attributes
+    ----------
+    baseline, noise, jerk : ndarray
+        As in `Levels`.
+    lost : ndarray, bool
+        No numbers most of the time.
+    """
+
+    baseline: Floats
+    noise: Floats
+    jerk: Floats
+    lost: Mask
+
+
+def measure_noise(reader: Reader, times_ms: Floats) -> Quiet:
+    """Return what each channel is like between the events."""
+    medians, noises, jerks, numbers = [], [], [], []
     for raw in quiet_windows(reader, times_ms):
-        window = raw.astype(np.float64)
+        window, finite = filled(raw.astype(np.float64))
+        numbers.append(finite)
         medians.append(np.median(window, axis=1))
         length = min(window.shape[1], max(8, round(0.01 * reader.fs_Hz)))
         cubic = make_level(length, reader.fs_Hz, 3, 0)
@@ -63,7 +83,9 @@ def measure_noise(reader: Reader, times_ms: Floats) -> tuple[Floats, Floats, Flo
         noises.append(np.median(left, axis=1) / 0.6745)
         jerks.append(np.median(np.abs(np.diff(window, n=2, axis=1)), axis=1) / 0.6745)
     # A third of the windows may lie on slow tails of artifacts: the quieter ones tell.
-    return np.median(medians, axis=0), np.quantile(noises, 0.4, axis=0), np.quantile(jerks, 0.4, axis=0)
+    noise, jerk = (np.nanquantile(of_numbers(one, numbers), 0.4, axis=0) for one in (noises, jerks))
+    baseline = np.asarray(np.nanmedian(of_numbers(medians, numbers), axis=0))
+    return Quiet(baseline, noise, jerk, np.mean([mostly_lost(finite) for finite in numbers], axis=0) > _LOST)
 
 
 class Extremes:
@@ -140,15 +162,16 @@ def measure_levels(
     saturation_threshold, baseline_threshold : float or None
         Distances from the baseline given by the user, in place of what the data say.
     """
-    baseline, noise, jerk = measure_noise(reader, times_ms)
+    quiet = measure_noise(reader, times_ms)
+    baseline, noise, jerk = quiet.baseline, quiet.noise, quiet.jerk
     chosen = np.unique(np.linspace(0, len(windows) - 1, min(len(windows), _N_PROBED_EVENTS)).astype(np.intp))
     flat = noise == 0
     extremes = Extremes(reader.n_channels, noise, reader.fs_Hz)
     for index in chosen:
         start, end = windows[index]
         if end > start:
-            extremes.add(reader.read(start, end).astype(np.float64) - baseline[:, None])
-    largest = float(extremes.top.max())
+            extremes.add(filled(reader.read(start, end).astype(np.float64))[0] - baseline[:, None])
+    largest = float(extremes.top[:, ~quiet.lost].max(initial=0.0))
     # Without any noise, as in made-up traces, thresholds would be zero and everything above them.
     floor = _NOISE_FLOOR * largest if largest > 0 else 1.0
     noise, jerk = np.maximum(noise, floor), np.maximum(jerk, 2.45 * floor)
@@ -159,13 +182,13 @@ def measure_levels(
         _check_saturation_threshold(saturation_threshold, noise, largest, np.minimum(high, -low))
         low, high = np.full(low.shape, -saturation_threshold), np.full(high.shape, saturation_threshold)
     near = _BASELINE_SD * noise if baseline_threshold is None else np.full(noise.shape, baseline_threshold)
-    stuck = _stuck(baseline, flat, limits)
+    stuck = quiet.lost | _stuck(baseline, flat, limits)
     return Levels(baseline, noise, jerk, low, high, near, stuck)
 
 
-def _stuck(baseline: Floats, flat: npt.NDArray[np.bool_], limits: tuple[Any, Any]) -> npt.NDArray[np.bool_]:
+def _stuck(baseline: Floats, flat: Mask, limits: tuple[Any, Any]) -> Mask:
     """Return the channels that show one value all the time where others do not, or lie at the end of the type."""
-    at_limit: npt.NDArray[np.bool_] = (baseline <= limits[0]) | (baseline >= limits[1])
+    at_limit: Mask = (baseline <= limits[0]) | (baseline >= limits[1])
     return at_limit | flat if not flat.all() else at_limit
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from spikelab.stim_sorting._cleaning import Cleaner, Correction, Method, clean_event
 from spikelab.stim_sorting._events import Event, Windows, find_reaches, make_events, pulse_windows
-from spikelab.stim_sorting._inputs import ArrayReader, Floats, Reader, usable_events, warn
+from spikelab.stim_sorting._inputs import ArrayReader, Floats, Reader, named, usable_events, warn
 from spikelab.stim_sorting._levels import Levels, measure_levels, type_rails
 
 
@@ -64,7 +64,8 @@ def remove_stim_artifacts(
     With "polynomial", a curve is fitted to what comes after, spikes left out, and subtracted, so that spikes that ride
     on the decay keep their shape. The curve is one polynomial of `poly_order`, or pieces of that order joined smoothly
     where the tail bends more than one polynomial can; it ends smoothly at the end of the window. Where the next pulse
-    comes before the signal is back at its baseline, the time between them is blanked.
+    comes before the signal is back at its baseline, the time between them is blanked. Samples that are NaN or infinite
+    decide nothing, and stay so where they are not blanked.
 
     Parameters
     ----------
@@ -114,8 +115,8 @@ def remove_stim_artifacts(
     Warns
     -----
     StimulationWarning
-        There is no event, or times were left out; channels are saturated all the time and stay as they are; the
-        window is longer than the time between events; a threshold looks like one of another unit.
+        There is no event, or times were left out; channels are saturated or no numbers all the time and stay as they
+        are; the window is longer than the time between events; a threshold looks like one of another unit.
 
     References
     ----------
@@ -216,7 +217,7 @@ def make_plan(
         rail_levels = measure_levels(rails, times_ms, probed, limits=limits, **thresholds)
     reaches = find_reaches(rails or reader, windows, rail_levels or levels, cleaner.n_read)
     _tell_of_window(times_ms, options)
-    _tell_of_stuck(levels)
+    _tell_of_stuck(levels, reader)
     return Plan(times_ms, windows, reaches, make_events(windows, reaches), cleaner, rail_levels)
 
 
@@ -291,11 +292,12 @@ def _tell_of_window(times_ms: Floats, options: Removal) -> None:
         )
 
 
-def _tell_of_stuck(levels: Levels) -> None:
+def _tell_of_stuck(levels: Levels, reader: Reader) -> None:
     if levels.stuck.any():
-        which = np.flatnonzero(levels.stuck)
-        listed = ", ".join(map(str, which[:10])) + (", ..." if which.size > 10 else "")
-        warn(f"{which.size} channels are saturated or flat throughout, and stay as they are: {listed}")
+        warn(
+            f"{np.count_nonzero(levels.stuck)} channels are saturated, flat or no numbers throughout, and stay as they "
+            f"are: {named(reader.channel_ids, levels.stuck)}"
+        )
 
 
 def _tell_of_offsets(levels: Levels) -> None:

@@ -22,7 +22,7 @@ _LEAST_OFFSET_MS = 0.1
 
 
 def picture_data(recording: BaseRecording, cleaned: BaseRecording, summary: StimSummary) -> dict[str, Any]:
-    """Return what the pictures show, as plain values (uV, ms, um).
+    """Return what the pictures show, as plain values (uV, ms, um); voltages of channels that are numbers throughout.
 
     Parameters
     ----------
@@ -34,17 +34,18 @@ def picture_data(recording: BaseRecording, cleaned: BaseRecording, summary: Stim
         What that call returned.
     """
     windows = _windows(recording, summary.times_ms)
-    before, after = (_read_uV(one, windows) for one in (recording, cleaned))
+    good = _with_numbers(recording, windows)
+    before, after = (_read_uV(one, windows, good) for one in (recording, cleaned))
     per_ms = recording.sampling_frequency / 1000
     times_ms = np.arange(before.shape[1] if before.ndim == 3 else 0) / per_ms - _BEFORE_MS
-    channels = np.argsort(-summary.saturation_ms, kind="stable")[:_N_CHANNELS]
+    shown = np.argsort(-summary.saturation_ms[good], kind="stable")[:_N_CHANNELS]
     overlaid = np.unique(np.linspace(0, len(windows) - 1, min(len(windows), _N_OVERLAID)).astype(np.intp))
     has_places = recording.has_probe()
     return {
         "times_ms": times_ms.round(4).tolist(),
-        "channels": [str(channel) for channel in recording.channel_ids[channels]],
-        "before_uV": _chosen(before, overlaid, channels),
-        "after_uV": _chosen(after, overlaid, channels),
+        "channels": [str(channel) for channel in recording.channel_ids[good[shown]]],
+        "before_uV": _chosen(before, overlaid, shown),
+        "after_uV": _chosen(after, overlaid, shown),
         "residual_before_uV": _rms_by_latency(before),
         "residual_after_uV": _rms_by_latency(after),
         "locations_um": recording.get_channel_locations().round(2).tolist() if has_places else [],
@@ -64,10 +65,25 @@ def _windows(recording: BaseRecording, times_ms: Floats) -> list[tuple[int, int]
     return [(int(start), int(start) + length) for start in starts[chosen]]
 
 
-def _read_uV(recording: BaseRecording, windows: list[tuple[int, int]]) -> npt.NDArray[np.float32]:
-    """Return the windows, (events, samples, channels), around what lies before the events."""
-    scaled = recording.has_scaleable_traces()
-    read = [recording.get_traces(start_frame=start, end_frame=end, return_in_uV=scaled) for start, end in windows]
+def _with_numbers(recording: BaseRecording, windows: list[tuple[int, int]]) -> npt.NDArray[np.intp]:
+    """Return the channels that are numbers in all windows: others have no RMS that JSON could hold."""
+    finite = np.ones(recording.get_num_channels(), dtype=bool)
+    for start, end in windows:
+        finite &= np.isfinite(recording.get_traces(start_frame=start, end_frame=end)).all(axis=0)
+    return np.flatnonzero(finite)
+
+
+def _read_uV(
+    recording: BaseRecording, windows: list[tuple[int, int]], channels: npt.NDArray[np.intp]
+) -> npt.NDArray[np.float32]:
+    """Return the windows, (events, samples, channels), around what lies before the events; flat if there is nothing."""
+    if channels.size == 0:
+        return np.empty(0, dtype=np.float32)
+    scaled, wanted = recording.has_scaleable_traces(), recording.channel_ids[channels]
+    read = [
+        recording.get_traces(start_frame=start, end_frame=end, channel_ids=wanted, return_in_uV=scaled)
+        for start, end in windows
+    ]
     traces = np.array(read, dtype=np.float32)
     if traces.ndim == 3:
         before = traces[:, : max(1, round(0.6 * _BEFORE_MS * recording.sampling_frequency / 1000))]

@@ -10,7 +10,16 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from spikelab.stim_sorting._inputs import ArrayReader, Floats, Reader, checked_times, quiet_medians, warn
+from spikelab.stim_sorting._inputs import (
+    ArrayReader,
+    Floats,
+    Reader,
+    checked_times,
+    filled,
+    of_numbers,
+    quiet_medians,
+    warn,
+)
 
 PeakMode = Literal["abs_max", "pos_peak", "neg_peak", "down_edge", "up_edge"]
 PeakSelect = Literal["first", "last"]
@@ -19,6 +28,7 @@ _N_PROBED_EVENTS = 30
 _MIN_SNR = 8.0
 _LONGEST_PHASE_GAP_MS = 2.0
 _SAME_ARTIFACT_MS = 0.5
+_NO_NUMBERS = -1.0
 
 
 @dataclass(frozen=True)
@@ -178,22 +188,26 @@ class _Search:
         """Return the channels on which the artifacts are largest, in a sample of the events."""
         n_events = self.logged_ms.size
         probed = np.unique(np.linspace(0, n_events - 1, min(n_events, _N_PROBED_EVENTS)).astype(np.intp))
-        sizes = []
+        sizes, numbers = [], []
         for time_ms in self.logged_ms[probed]:
             start, end = self._window(time_ms - self.options.prewindow_ms, time_ms + self.options.max_offset_ms)
             if end - start > 1:
-                window = self.reader.read(start, end).astype(np.float32)
+                window, finite = filled(self.reader.read(start, end).astype(np.float32))
                 sizes.append(np.abs(window - self.levels[:, None]).max(axis=1))
-        size = np.median(sizes, axis=0) if sizes else np.zeros(self.reader.n_channels)
+                numbers.append(finite)
+        size = np.zeros(self.reader.n_channels)
+        if sizes:
+            size = np.nanmedian(of_numbers(sizes, numbers, nothing=_NO_NUMBERS), axis=0)
         largest = np.argsort(-size, kind="stable")[: self.options.n_reference_channels]
-        return np.sort(largest)
+        return np.sort(largest[size[largest] > _NO_NUMBERS])
 
     def _locate(self, time_ms: float, early_ms: float, late_ms: float) -> float:
         """Return the time of the artifact near a logged time (ms), or NaN where there is none."""
         start, end = self._window(time_ms - early_ms, time_ms + late_ms)
-        if end - start < 3:
+        if end - start < 3 or self.channels.size == 0:
             return float("nan")
-        window = self.reader.read(start, end, self.channels).astype(np.float64) - self.levels[self.channels, None]
+        read, _ = filled(self.reader.read(start, end, self.channels).astype(np.float64))
+        window = read - self.levels[self.channels, None]
         reference = np.abs(window).mean(axis=0) if self.options.peak_mode == "abs_max" else window.mean(axis=0)
         noise = np.median(np.abs(np.diff(reference))) / (0.6745 * np.sqrt(2))
         index = self.find(reference, _MIN_SNR * noise)

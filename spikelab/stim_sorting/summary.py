@@ -43,7 +43,8 @@ class StimSummary:
     saturation_ms : ndarray, shape (n_channels,), float64
         What is blanked of each channel in one event (ms), on average.
     saturated_channels : list
-        Ids of channels that stayed saturated: all the time, which are left alone, or for more than a fifth of it.
+        Ids of channels that stayed saturated: all the time, which are left alone, as are those that are flat or no
+        numbers all the time, or for more than a fifth of it.
     """
 
     logged_times_ms: npt.NDArray[np.float64]

@@ -16,6 +16,7 @@ from spikelab.stim_sorting import (
     RemoveStimArtifactsRecording,
     StimulationWarning,
     preprocess_stim_artifacts,
+    recenter_stim_times,
     remove_stim_artifacts,
 )
 
@@ -398,13 +399,46 @@ def test_a_channel_saturated_throughout_is_named_and_left(dtype):
     traces = traces_uV(stimulated()).astype(dtype)
     rail = 5_000 if dtype == "float32" else np.iinfo(dtype).max
     traces[4] = rail
-    with pytest.warns(StimulationWarning, match=r"saturated or flat throughout, and stay as they are: 4$"):
+    with pytest.warns(StimulationWarning, match=r"saturated, flat or no numbers throughout, and stay as they are: 4$"):
         cleaned, blanked = remove_stim_artifacts(traces, TIMES_MS, FS_HZ)
     assert (cleaned[4] == rail).all()
     others = np.arange(16) != 4
     expected, _ = remove_stim_artifacts(traces[others], TIMES_MS, FS_HZ)
     assert np.abs(cleaned[others] - expected).max() < NOISE_UV
     assert not blanked[4].any()
+
+
+@pytest.mark.parametrize("n_channels", [16, 4])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_channel_without_numbers_is_named_and_left(value, n_channels):
+    """A channel of NaN or infinities stays as it is, by name; the others are cleaned as they are without it."""
+    good = np.arange(n_channels) != 2
+    traces = traces_uV(stimulated(phase_ms=0.5))[:n_channels]
+    traces[2] = value
+    with pytest.warns(StimulationWarning, match=r"no numbers throughout, and stay as they are: 2$"):
+        cleaned, blanked = remove_stim_artifacts(traces, TIMES_MS, FS_HZ)
+    expected, expected_blanked = remove_stim_artifacts(traces[good], TIMES_MS, FS_HZ)
+    np.testing.assert_array_equal(cleaned[2], traces[2])
+    assert not blanked[2].any()
+    np.testing.assert_array_equal(cleaned[good], expected)
+    np.testing.assert_array_equal(blanked[good], expected_blanked)
+    logged_ms = TIMES_MS - 1.0
+    found_ms = recenter_stim_times(traces, logged_ms, FS_HZ, peak_mode="down_edge")
+    np.testing.assert_allclose(found_ms, TIMES_MS, atol=0.05)
+
+
+def test_single_samples_without_numbers_decide_nothing():
+    """NaN on the pulse, on its tail and between events stay, or are blanked; the others are cleaned as always."""
+    traces = traces_uV(stimulated(recovery_ms=2.0))
+    expected, expected_blanked = remove_stim_artifacts(traces, TIMES_MS, FS_HZ)
+    lost = np.zeros(traces.shape, dtype=bool)
+    lost[3, [1_205, 1_330, 2_000]] = lost[5, 2_850:2_856] = True
+    traces[lost] = np.where(np.arange(lost.sum()) % 2, np.nan, np.inf)
+    cleaned, blanked = remove_stim_artifacts(traces, TIMES_MS, FS_HZ)
+    np.testing.assert_array_equal(np.isfinite(cleaned), ~lost | blanked)
+    assert np.mean(blanked != expected_blanked) < 1e-4
+    both = ~lost & ~blanked & ~expected_blanked
+    assert np.abs(cleaned - expected)[both].max() < NOISE_UV
 
 
 @pytest.mark.parametrize("threshold,said", [(2.0, "within the noise"), (50_000.0, "never reached")])

@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+from spikeinterface.core import NumpyRecording
 from support import FAST, REPOSITORY
 
 from spikelab import SpikeData
@@ -13,6 +14,7 @@ from spikelab.curation import curate_by_isi_violations
 from spikelab.simulation import add_stim_artifacts, simulate_recording, write_maxwell
 from spikelab.spike_sorting import SortRunReport, sort_recording, sort_stim_recording
 from spikelab.spike_sorting import stim_sorting as documented
+from spikelab.spike_sorting._exceptions import NoGoodChannelsError
 from spikelab.spike_sorting.config import KILOSORT4, StimulationConfig
 from spikelab.spike_sorting.jobs import plan
 from spikelab.spike_sorting.run_folder import RunFolder
@@ -159,6 +161,34 @@ def test_a_wrong_call_is_refused_before_anything_runs(changed, said, stimulated,
     with pytest.raises((ValueError, TypeError), match=said):
         sort_stim_recording(**call, **FAST)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one.raw.h5", "two.raw.h5"]
+
+
+@pytest.mark.parametrize("lost", [[2, 7], range(8)], ids=["two channels", "all"])
+def test_channels_without_numbers_leave_the_others_alone(lost, tmp_path):
+    """Channels of NaN are left out by name, after the others were cleaned; without others, it is said."""
+    clean = simulate_recording("linear", n_channels=8, duration_s=6, n_units=2, seed=4).recording
+    truth = add_stim_artifacts(clean, TIMES_MS[:12], **ARTIFACT)
+    traces = truth.recording.get_traces().astype(np.float32)
+    traces[:, lost] = np.nan
+    spoilt = NumpyRecording([traces], clean.sampling_frequency)
+    spoilt.set_channel_gains(clean.get_channel_gains())
+    spoilt.set_channel_offsets(0.0)
+    spoilt.set_probe(clean.get_probe())
+    spoilt.save(folder=tmp_path / "spoilt", verbose=False, progress_bar=False)
+    config = KILOSORT4.override(stim_times_ms=truth.logged_times_ms, stim_peak_mode="down_edge")
+    (job,) = plan([tmp_path / "spoilt"], config, results_folders=[tmp_path / "a"])
+    if len(lost) == 8:
+        with pytest.raises(NoGoodChannelsError):
+            build_recording(job, tmp_path / "stimulation.json")
+        return
+    recording, _, warnings = build_recording(job, tmp_path / "stimulation.json")
+    record = json.loads((tmp_path / "stimulation.json").read_text())
+    np.testing.assert_allclose(record["times_ms"], truth.times_ms, atol=0.1)
+    assert record["saturated_channels"] == ["2", "7"]
+    assert {"2", "7"}.isdisjoint(record["pictures"]["channels"])
+    assert {warning.code for warning in warnings} == {"channels-not-finite", "stimulation"}
+    assert recording.channel_ids.tolist() == [0, 1, 3, 4, 5, 6]
+    assert np.abs(recording.get_traces(return_in_uV=True)).max() < 400
 
 
 def test_settings_are_the_options_of_the_functions():

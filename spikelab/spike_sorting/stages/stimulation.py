@@ -46,7 +46,7 @@ def without_artifacts(
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
     if summary.saturated_channels:
         named = ", ".join(map(str, summary.saturated_channels[:20]))
-        notes.append(remark("stimulation", f"channels stay saturated around the artifacts: {named}"))
+        notes.append(remark("stimulation", f"channels stay saturated, or show nothing, throughout: {named}"))
     fs_Hz = recording.sampling_frequency
     record = {
         **summary.to_dict(),
