@@ -124,6 +124,8 @@ def _supervised(
             work.note("worker_started", phase=phase, attempt=orders.folder.name, **on_gpu)
             exited, trip = _wait(worker, watch, work)
             work.keep_peaks(watch.monitor.peaks)
+            if orders.may_leave_containers:
+                _look_for_container(work)
             return _failure_of(work, phase, watch, exited, trip, orders.folder), exited.name
     except UnkillableProcessError as error:
         return Failure(error), "unkillable"
@@ -152,6 +154,13 @@ def _started(work: Work, orders: _Orders) -> WorkerProcess:
             inherit=orders.inherited,
             afterwards=sweep_command(work.job.run.container_note) if orders.may_leave_containers else (),
         )
+
+
+def _look_for_container(work: Work) -> None:
+    """Warn of a container that the guardian could not end: it keeps memory, and a GPU that the next sort is given."""
+    with suppress(IOStallError, OSError):
+        if work.patiently(work.job.run.container_note.exists):
+            work.remarks.append(remark("container-left", "the container of the sorter could not be removed"))
 
 
 def _environment(work: Work, config: SortingPipelineConfig) -> dict[str, str]:

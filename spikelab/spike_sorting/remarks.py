@@ -201,7 +201,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
         ),
         "container-left": Code(
             "run",
-            "A container of an earlier run of these folders may still be there, and Docker could not be asked.",
+            "A container of this sort, or of an earlier one here, may still be there: Docker did not remove it.",
             "Start Docker and sort again, or look for it: docker ps --filter label=spikelab.run",
         ),
         "retried-elsewhere": Code(

@@ -207,6 +207,13 @@ _MEDDLING: Mapping[str, Callable[[Path], Any]] = {
 }
 
 
+def _leave_container(job: Any) -> None:
+    """Note down a container, as if it had been started."""
+    from spikelab.spike_sorting.backends.containers.leftovers import Note
+
+    Note({"spikelab.run": "1"}).write(job.run.container_note)
+
+
 def _append(job: Any) -> None:
     """Write on at the end of a file, as a recording that has not ended does."""
     with Path(job.config.sorter.sorter_params["place"]).open("ab") as file:
@@ -230,6 +237,7 @@ _BEHAVIOURS: Mapping[str, Callable[[Any], Any]] = {
     "shout": _shout,
     "meddle": _meddle,
     "append to": _append,
+    "leave container": _leave_container,
     "touch": lambda job: Path(job.config.sorter.sorter_params["place"]).touch(),
     "spin": _spin,
     "crawl": _crawl,

@@ -11,8 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import simulate_maxwell, with_fake_sorter
+from support import FAKE_SORTER, simulate_maxwell, with_fake_sorter
 
+from spikelab.spike_sorting.config import KILOSORT4
+from spikelab.spike_sorting.jobs import plan
+from spikelab.spike_sorting.pipeline import run_recording
 from spikelab.spike_sorting.run_folder import RunFolder
 from spikelab.spike_sorting.samples.crossings import crossings
 from spikelab.spike_sorting.state import clean, run_state, status_of
@@ -96,6 +99,20 @@ def test_a_hang_is_ended_with_its_stack(file, run):
     assert journal["stopping"]["reason"] == "inactive_s"
     assert journal["stopped"]["exit"] == "SIGABRT"
     assert status_of(run.journal.read()) == "sorter_timeout"
+
+
+def test_a_container_that_is_left_is_told(file, run, tmp_path, monkeypatch):
+    """A sort that succeeded warns of a container that Docker, which has gone, could not remove."""
+    monkeypatch.syspath_prepend(FAKE_SORTER)
+    monkeypatch.setenv("PYTHONPATH", with_fake_sorter()["PYTHONPATH"])
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path / 'nobody.sock'}")
+    quick = {"n_jobs": 1, "create_figures": False, "generate_sorting_report": False}
+    params = {"behaviour": "leave container"}
+    config = KILOSORT4.override(sorter_name="fake", kilosort_params=params, use_docker="an image", **quick)
+    (job,) = plan(file, config, intermediate_folders=run.inter, results_folders=run.results)
+    record = run_recording(job).result
+    assert record.status == "success"
+    assert [warning.code for warning in record.warnings] == ["container-left"]
 
 
 def test_resources_are_kept(file, run):

@@ -1,8 +1,8 @@
 """Stands between the orchestrator and its worker, and outlives neither.
 
 Started as ``python -I guardian.py STATUS_FILE COMMAND...`` with a pipe on its standard input. One byte asks for
-one thing: ``T`` terminate the worker, ``A`` abort it (it dumps its stacks), ``K`` kill everything. The end of the
-pipe means that the orchestrator is gone, for whatever reason: then everything is killed. When the worker has
+one thing: ``T`` terminate the worker, ``A`` abort it (it dumps its stacks), ``K`` kill it and all below it. The end of
+the pipe means that the orchestrator is gone, for whatever reason: then everything is killed. When the worker has
 ended, every process that it left behind is killed too, and STATUS_FILE says how it ended.
 
 ``--afterwards JSON`` before STATUS_FILE is a command that ends what is no process below the worker: a container.
@@ -91,8 +91,7 @@ def _obey(worker: subprocess.Popen[bytes], afterwards: list[str], leaving: threa
             if order in signals:
                 worker.send_signal(signals[order])
             else:
-                kill_descendants(os.getpid())
-        # The main thread may be about it already; what comes afterwards is below us too, and must not be killed.
+                _kill_unless_left(leaving)
         with leaving:
             kill_descendants(os.getpid())
             run_afterwards(afterwards)
@@ -100,6 +99,18 @@ def _obey(worker: subprocess.Popen[bytes], afterwards: list[str], leaving: threa
         # The main thread may wait for a worker that cannot die; there is nobody left whom that concerns.
         worker.kill()
         os._exit(_EXIT_KILLED)
+
+
+def _kill_unless_left(leaving: threading.Lock) -> None:
+    """Kill the worker and all below it; where it has ended, the main thread is about the rest of it.
+
+    What comes afterwards is below us too, and must not be killed: nothing else would end a container.
+    """
+    if leaving.acquire(blocking=False):
+        try:
+            kill_descendants(os.getpid())
+        finally:
+            leaving.release()
 
 
 def kill_descendants(me: int) -> list[Process]:

@@ -63,7 +63,7 @@ class Patience:
     abort_s : float
         After SIGABRT, on which Python dumps its stacks to the log.
     kill_s : float
-        After SIGKILL; a process that is still there hangs in the kernel.
+        After SIGKILL; a process that is still there hangs in the kernel. What comes afterwards has its own time.
     """
 
     terminate_s: float = 10.0
@@ -149,16 +149,18 @@ class WorkerProcess:
             Something survives SIGKILL: it hangs in the kernel.
         """
         patience = patience or Patience()
-        return self._obeyed(((b"T", patience.terminate_s), (b"A", patience.abort_s), (b"K", patience.kill_s)))
+        return self._obeyed((b"T", patience.terminate_s), (b"A", patience.abort_s), (b"K", patience.kill_s))
 
-    def _obeyed(self, orders: Sequence[tuple[bytes, float]]) -> ExitStatus:
+    def _obeyed(self, *orders: tuple[bytes, float]) -> ExitStatus:
         """Give one order after the other, each with its time, until the worker has ended."""
         for order, seconds in orders:
             self._order(order)
             exited = self.wait(seconds)
             if exited is not None:
                 return exited
-        return self._without_guardian()
+        # It may have ended, and what comes afterwards be on its way.
+        exited = self.wait(guardian.AFTERWARDS_S) if self._afterwards else None
+        return exited or self._without_guardian()
 
     def _without_guardian(self) -> ExitStatus:
         """End the guardian itself, which may be stopped, and sweep up what it stood over."""
@@ -175,11 +177,11 @@ class WorkerProcess:
     def abort(self, patience: Patience | None = None) -> ExitStatus:
         """End a worker that hangs: make it dump its stacks to the log, then kill it; raise as `stop` does."""
         patience = patience or Patience()
-        return self._obeyed(((b"A", patience.abort_s), (b"K", patience.kill_s)))
+        return self._obeyed((b"A", patience.abort_s), (b"K", patience.kill_s))
 
     def kill(self, kill_s: float = 60.0) -> ExitStatus:
         """End the worker and all below it at once, without asking; raise as `stop` does."""
-        return self._obeyed(((b"K", kill_s),))
+        return self._obeyed((b"K", kill_s))
 
     def __enter__(self) -> WorkerProcess:
         return self

@@ -37,7 +37,7 @@ Start = Callable[..., WorkerProcess]
 def start(tmp_path: Path) -> Start:
     """Return a function that starts a worker on a piece of Python, with its log in ``log``."""
 
-    def start_worker(code: str, inherit: tuple[int, ...] = ()) -> WorkerProcess:
+    def start_worker(code: str, inherit: tuple[int, ...] = (), afterwards: tuple[str, ...] = ()) -> WorkerProcess:
         with (tmp_path / "log").open("ab") as log:
             return WorkerProcess(
                 [sys.executable, "-c", code],
@@ -45,6 +45,7 @@ def start(tmp_path: Path) -> Start:
                 log=log,
                 status_path=tmp_path / "status.json",
                 inherit=inherit,
+                afterwards=afterwards,
             )
 
     return start_worker
@@ -143,6 +144,17 @@ def test_leaving_the_block_ends_the_worker(start: Start, tmp_path: Path) -> None
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert not _lives(int(_first_line(tmp_path / "log")))
+
+
+@pytest.mark.parametrize("more,name", [("signal.SIGUSR1", "SIGABRT"), ("signal.SIGABRT", "SIGKILL")])
+def test_what_comes_afterwards_comes_to_its_end(more: str, name: str, start: Start, tmp_path: Path) -> None:
+    """What ends a container is not killed with the worker, however slow it is, and no worker has ended before it."""
+    ended = tmp_path / "ended"
+    slow = (sys.executable, "-c", f"import pathlib, time; time.sleep(1.5); pathlib.Path({str(ended)!r}).touch()")
+    with start(_DEAF.format(more=more), afterwards=slow) as worker:
+        _first_line(tmp_path / "log")
+        assert worker.stop(Patience(0.2, 0.2, 0.2)).name == name
+        assert ended.exists()
 
 
 @pytest.mark.parametrize("alone", [False, True])
