@@ -22,6 +22,7 @@ from support import REPOSITORY, simulate_maxwell
 
 from spikelab.simulation import add_stim_artifacts, simulate_recording, write_maxwell
 from spikelab.spike_sorting import SorterNotInstalledError, sort_recording
+from spikelab.spike_sorting.sources import find_streams
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -355,6 +356,14 @@ def test_the_pages_run_as_printed(page: str, desk: Path, said: dict[str, Any]) -
     # The last block of the first page would write over the recording that the others sort.
     blocks = [block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "write_maxwell" not in block]
     read_aloud([(f"{page} {number}", block, "None") for number, block in enumerate(blocks)], desk)
+
+
+def test_the_first_page_makes_a_recording(tmp_path: Path) -> None:
+    """Who has no recording yet makes one as the first page says, here a short one."""
+    text = (REPOSITORY / "docs" / "getting-started.md").read_text(encoding="utf-8")
+    (block,) = (block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "write_maxwell" in block)
+    read_aloud([("first", block.replace("duration_s=30", "duration_s=1"), "None")], tmp_path)
+    assert find_streams(tmp_path / "session1.raw.h5") == ["well000"]
 
 
 # ------------------------------------------------------------------------------------------------ curation

@@ -316,7 +316,7 @@ def _file_samples(plan: _Well, start: int, end: int) -> npt.NDArray[np.uint16]:
     if shifted.min() < 0 or shifted.max() > _TOP:
         message = (
             f"{plan.label}: a Maxwell file holds values from 0 to {_TOP}, but samples {start} to {end} would "
-            f"become {shifted.min()} to {shifted.max()}. Use a larger gain (real files have about 6.3 uV)."
+            f"become {shifted.min()} to {shifted.max()}. Use a larger gain; that of real files is gain_uV=6.294."
         )
         raise ValueError(message)
     samples: npt.NDArray[np.uint16] = shifted.astype(np.uint16)
