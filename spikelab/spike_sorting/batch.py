@@ -86,7 +86,7 @@ def run_jobs(
         jobs = _checked(jobs, on_error, n_parallel, on_findings or _log_findings)
     except SpikeSortingClassifiedError as error:
         for job in jobs:
-            report.add(_not_started(job, error))
+            report.add(not_started(job, error))
         raise
     keep_awake = any(job.config.execution.prevent_system_sleep for job in jobs)
     with stay_awake(keep_awake), announced(places_of(jobs), n_parallel), closing(slots.driver):
@@ -256,7 +256,7 @@ def skipped(job: Job) -> Outcome:
     return Outcome(result_without_run(job, status=SKIPPED))
 
 
-def _not_started(job: Job, error: SpikeSortingClassifiedError) -> RecordingResult:
+def not_started(job: Job, error: SpikeSortingClassifiedError) -> RecordingResult:
     """Return the record of a job in a batch that `error` kept from starting: failed where it is the job's own."""
     if job.problem is not None:
         return result_without_run(job, **describe_error(job.problem))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import time
@@ -11,11 +12,13 @@ from typing import Any
 
 import pytest
 
-from spikelab.spike_sorting._exceptions import SorterCrashedError
+from spikelab.spike_sorting._exceptions import EnvironmentSortFailure, SorterCrashedError
 from spikelab.spike_sorting.cluster import LocalWorkers
+from spikelab.spike_sorting.cluster.flight import run_jobs_on
 from spikelab.spike_sorting.cluster.link import Link
 from spikelab.spike_sorting.config import KILOSORT4
 from spikelab.spike_sorting.jobs import Job
+from spikelab.spike_sorting.outcome import SortRunReport
 from spikelab.spike_sorting.run_folder import RunFolder
 from spikelab.spike_sorting.sources import Source
 
@@ -84,3 +87,78 @@ def test_workers_that_die_of_a_recording_are_told(client: Any, tmp_path: Path, m
     assert number == 7
     assert isinstance(error, SorterCrashedError)
     assert "workers that sorted it were lost, 1 in all, the last at tcp://" in str(error)
+
+
+@pytest.fixture
+def here() -> Iterator[Any]:
+    """A client of two workers in this process, "cpu" and "gpu", of which one has a GPU, it says."""
+    distributed = pytest.importorskip("distributed")
+    workers = {
+        name: {"cls": distributed.Worker, "options": {"nthreads": 1, "resources": resources, "dashboard": False}}
+        for name, resources in (("cpu", {}), ("gpu", {"GPU": 1}))
+    }
+    scheduler = {"cls": distributed.Scheduler, "options": {"dashboard": False, "protocol": "inproc://"}}
+    with distributed.SpecCluster(workers, scheduler) as cluster, distributed.Client(cluster) as client:
+        yield client
+
+
+def _silence(client: Any) -> None:
+    def fail(**_: Any) -> None:
+        msg = "nobody there"
+        raise OSError(msg)
+
+    client.cluster.scheduler.handlers["identity"] = fail
+
+
+@pytest.mark.parametrize(
+    "goes,message", [("gpu", "no worker with a GPU (1 without) for"), ("scheduler", "does not answer (not for")]
+)
+def test_recordings_that_nobody_can_take_are_given_up(here: Any, tmp_path: Path, goes: str, message: str) -> None:
+    """Where GPUs are asked for, workers without do not count, nor do those that only a silent scheduler knows of."""
+    report = SortRunReport()
+
+    def go() -> None:
+        here.retire_workers(names=["gpu"])
+        if goes == "scheduler":
+            _silence(here)
+
+    jobs = [_job(tmp_path, name) for name in "ab"]
+    outcomes = run_jobs_on(here, jobs, on_error="continue", out_report=report, on_started=go, wait_s=0.2)
+    for outcome in outcomes:
+        assert isinstance(outcome.error, EnvironmentSortFailure)
+        assert message in str(outcome.error)
+    assert [record.status for record in report.records] == [outcome.result.status for outcome in outcomes]
+    assert (tmp_path / "batch_report.json").is_file()
+
+
+def test_a_cluster_that_cannot_begin_is_told_of_every_recording(here: Any, tmp_path: Path) -> None:
+    """A scheduler that does not answer from the start is an error that says so, and each recording has its record."""
+    _silence(here)
+    report = SortRunReport()
+    with pytest.raises(EnvironmentSortFailure, match="does not answer"):
+        run_jobs_on(here, [_job(tmp_path, name) for name in "ab"], out_report=report, wait_s=0.0)
+    assert [(record.rec_name, record.status) for record in report.records] == [("a", "skipped"), ("b", "skipped")]
+
+
+def test_a_scheduler_that_hangs_is_waited_for_no_longer_than_that(here: Any) -> None:
+    """An answer that does not come in time is none."""
+
+    async def hang(**_: Any) -> None:
+        await asyncio.sleep(60)
+
+    link = Link(here, answer_s=0.1)
+    assert sorted(link.workers() or (), key=len) == [{}, {"GPU": 1}]
+    here.cluster.scheduler.handlers["identity"] = hang
+    assert link.workers() is None
+
+
+def test_what_the_cluster_forgets_is_told(here: Any, tmp_path: Path) -> None:
+    """A recording of which the scheduler knows nothing any more, as when it has ended, fails with that reason."""
+    link = Link(here, lambda *_: {})
+    here.retire_workers(names=["gpu"])
+    link.hand_out({0: _job(tmp_path, "a")}, {0})
+    here.cluster.close()
+    ((_, error),) = _wait_for(lambda: list(link.arrived()), "it is told")
+    assert isinstance(error, EnvironmentSortFailure)
+    assert "no longer knows of this recording" in str(error)
+    assert link.workers() is None

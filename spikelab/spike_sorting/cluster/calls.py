@@ -46,7 +46,7 @@ def sort_on(
     on_error : {"raise", "continue"}, default "raise"
         Stop the others at the first failure and raise it, or try every recording and return None for failed ones.
     wait_for_workers_s : float, default 60
-        How long the cluster may be without any worker (s).
+        How long the cluster may be without a worker that can take what is left, or not answer (s).
 
     Returns
     -------

@@ -8,10 +8,11 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from spikelab.spike_sorting._exceptions import EnvironmentSortFailure
+from spikelab.spike_sorting._exceptions import EnvironmentSortFailure, SpikeSortingClassifiedError
 from spikelab.spike_sorting.backends import get_backend
 from spikelab.spike_sorting.batch import (
     OnError,
+    not_started,
     places_of,
     raise_first,
     report_batch,
@@ -20,7 +21,7 @@ from spikelab.spike_sorting.batch import (
 )
 from spikelab.spike_sorting.cluster.link import Link
 from spikelab.spike_sorting.cluster.task import told
-from spikelab.spike_sorting.cluster.workers import check_workers, no_workers
+from spikelab.spike_sorting.cluster.workers import can_take, check_workers, no_workers
 from spikelab.spike_sorting.jobs import Job
 from spikelab.spike_sorting.outcome import INTERRUPTED, Outcome, SortRunReport, describe_error
 from spikelab.spike_sorting.pipeline import Observer, run_recording
@@ -34,7 +35,7 @@ from spikelab.spike_sorting.work import Use
 LOOK_S = 0.5
 """Time between two looks at the jobs (s)."""
 _COUNT_S = 5.0
-"""Time between two looks at whether there are workers (s)."""
+"""Most time between two looks at whether there are workers (s)."""
 _STOP_S = 60.0
 """Time for sorters to stop (s)."""
 
@@ -67,7 +68,7 @@ def run_jobs_on(
     on_started : callable or None, default None
         Called when the workers have been looked at.
     wait_s : float, default 60
-        How long the cluster may be without any worker (s).
+        How long the cluster may be without a worker that can take what is left, or not answer (s).
 
     Raises
     ------
@@ -80,13 +81,18 @@ def run_jobs_on(
     _refuse_in_memory(jobs)
     for config in dict.fromkeys(job.config for job in jobs):
         get_backend(config.sorter.sorter_name).check_params(config)
-    facts = check_workers(client, jobs, wait_s)
+    report = out_report if out_report is not None else SortRunReport()
+    try:
+        facts = check_workers(client, jobs, wait_s)
+    except SpikeSortingClassifiedError as error:
+        for job in jobs:
+            report.add(not_started(job, error))
+        raise
     if on_started is not None:
         on_started()
     flight = _Flight(client, jobs, on_error, observer, on_outcome, wait_s)
     with announced(places_of(jobs), max(1, len(facts))):
         outcomes = flight.run(with_gpus=any(one.gpus for one in facts))
-    report = out_report if out_report is not None else SortRunReport()
     for outcome in outcomes:
         report.add(outcome.result)
     report_batch(jobs, [outcome.result for outcome in outcomes])
@@ -127,13 +133,13 @@ class _Flight:
         on_outcome: Callable[[Job, Outcome], None] | None,
         wait_s: float,
     ) -> None:
-        self._client, self._jobs, self._on_error = client, jobs, on_error
-        self._link = Link(client)
+        self._link, self._jobs, self._on_error = Link(client), jobs, on_error
         self._observer, self._on_outcome, self._wait_s = observer, on_outcome, wait_s
         self._outcomes: dict[int, Outcome] = {}
         self._glances = [Deadline(f"the disk of {job.run.progress}") for job in jobs]
         self._said = [self._progress(number) for number in range(len(jobs))]
-        self._last_worker = time.monotonic()
+        self._on_gpu: set[int] = set()
+        self._last_worker = dict.fromkeys((False, True), time.monotonic())
         self._next_count = 0.0
 
     def run(self, *, with_gpus: bool) -> list[Outcome]:
@@ -159,8 +165,8 @@ class _Flight:
 
     def _hand_out(self, *, with_gpus: bool) -> None:
         jobs = {number: job for number, job in enumerate(self._jobs) if number not in self._outcomes}
-        on_gpu = [number for number, job in jobs.items() if with_gpus and wanted_device(job.config) != "cpu"]
-        self._link.hand_out(jobs, on_gpu)
+        self._on_gpu = {number for number, job in jobs.items() if with_gpus and wanted_device(job.config) != "cpu"}
+        self._link.hand_out(jobs, self._on_gpu)
 
     def _is_to_end(self) -> bool:
         return self._on_error == "raise" and any(one.error is not None for one in self._outcomes.values())
@@ -201,20 +207,24 @@ class _Flight:
         return None
 
     def _count_workers(self) -> None:
-        """Give up when there has been no worker for too long."""
+        """Give up what no worker could have taken for too long."""
         now = time.monotonic()
         if now < self._next_count:
             return
-        self._next_count = now + _COUNT_S
-        if self._client.status != "running" or self._client.nthreads():
-            self._last_worker = now
-        elif now - self._last_worker > self._wait_s:
-            self._lose(no_workers(self._client, self._wait_s))
+        self._next_count = now + min(_COUNT_S, self._wait_s)
+        there = self._link.workers()
+        for on_gpu, last in self._last_worker.items():
+            if any(can_take(resources, on_gpu=on_gpu) for resources in there or ()):
+                self._last_worker[on_gpu] = now
+            elif now - last > self._wait_s:
+                self._lose(on_gpu, no_workers(self._link, there, self._wait_s, on_gpu=on_gpu))
 
-    def _lose(self, error: EnvironmentSortFailure) -> None:
-        for number in range(len(self._jobs)):
-            if number not in self._outcomes:
-                self._take(number, self._failed(number, error))
+    def _lose(self, on_gpu: bool, error: EnvironmentSortFailure) -> None:
+        """Give up the recordings that would be sorted on a GPU, or those that would not."""
+        lost = [number for number in self._link.numbers if (number in self._on_gpu) == on_gpu]
+        self._link.cancel(lost)
+        for number in lost:
+            self._take(number, self._failed(number, error))
 
     # ------------------------------------------------------------------------------------------------- the end
 

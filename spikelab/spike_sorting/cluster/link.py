@@ -13,10 +13,8 @@ from spikelab.spike_sorting._exceptions import EnvironmentSortFailure, SorterCra
 from spikelab.spike_sorting.cluster.task import GPU, sort_one
 from spikelab.spike_sorting.jobs import Job
 
-_ANSWER_S = 10.0
-"""Time for an answer of the scheduler (s)."""
-NO_ANSWER = (OSError, TimeoutError, asyncio.TimeoutError)
-"""How it shows that a scheduler does not answer; the last two are one from Python 3.11 on."""
+_NO_ANSWER = (OSError, asyncio.TimeoutError)
+"""How it shows that a scheduler does not answer; from Python 3.11 on, the second is one of the first."""
 _FORGOTTEN = (
     "the cluster no longer knows of this recording: its scheduler has ended, or somebody has cancelled it. Call again "
     "once the cluster is there; what is finished stays finished"
@@ -32,11 +30,30 @@ class Link:
         Of the cluster.
     task : callable, default `sort_one`
         What a worker does with a job.
+    answer_s : float, default 10
+        Time for an answer of the scheduler (s).
     """
 
-    def __init__(self, client: Any, task: Callable[..., Mapping[str, Any]] = sort_one) -> None:
-        self._client, self._task = client, task
+    def __init__(
+        self, client: Any, task: Callable[..., Mapping[str, Any]] = sort_one, *, answer_s: float = 10.0
+    ) -> None:
+        self._client, self._task, self._answer_s = client, task, answer_s
         self._futures: dict[int, Any] = {}
+
+    @property
+    def address(self) -> str:
+        """Address of the scheduler, for people."""
+        scheduler = self._client.scheduler
+        return "an unknown address" if scheduler is None else str(scheduler.address)
+
+    def workers(self) -> list[Mapping[str, float]] | None:
+        """Return the resources of each worker that is there, or None where the scheduler does not answer."""
+        if self._client.status != "running":
+            return None
+        with suppress(RuntimeError, *_NO_ANSWER):  # the first: the client is closed meanwhile
+            said = self._client.sync(self._client.scheduler.identity, callback_timeout=self._answer_s)
+            return [worker["resources"] for worker in said["workers"].values()]
+        return None
 
     @property
     def numbers(self) -> list[int]:
@@ -61,8 +78,8 @@ class Link:
         """
         for number in [number for number, future in self._futures.items() if future.done()]:
             try:
-                came = _brought(self._futures[number])
-            except NO_ANSWER:  # what is not told now is told at the next look
+                came = _brought(self._futures[number], self._answer_s)
+            except _NO_ANSWER:  # what is not told now is told at the next look
                 return
             self._futures.pop(number).release()
             yield number, came
@@ -73,16 +90,15 @@ class Link:
 
         held = [self._futures.pop(number) for number in numbers if number in self._futures]
         if held:
-            with suppress(
-                ClosedClientError, RuntimeError, *NO_ANSWER
-            ):  # without a scheduler, workers stop by themselves
+            # Without a scheduler, the workers stop by themselves.
+            with suppress(ClosedClientError, RuntimeError, *_NO_ANSWER):
                 self._client.cancel(held, force=True)
 
 
-def _brought(future: Any) -> Mapping[str, Any] | Exception:
+def _brought(future: Any, limit_s: float) -> Mapping[str, Any] | Exception:
     """Return what a future brings that is done."""
     try:
-        brought: Mapping[str, Any] = future.result(timeout=_ANSWER_S)
+        brought: Mapping[str, Any] = future.result(timeout=limit_s)
     except CancelledError:
         return EnvironmentSortFailure(_FORGOTTEN)
     except Exception as error:

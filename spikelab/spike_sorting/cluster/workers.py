@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from spikelab.spike_sorting._exceptions import EnvironmentSortFailure, SorterNotInstalledError
-from spikelab.spike_sorting.cluster.task import WorkerFacts, look_around
+from spikelab.spike_sorting.cluster.link import Link
+from spikelab.spike_sorting.cluster.task import GPU, WorkerFacts, look_around
 from spikelab.spike_sorting.jobs import Job
 
 _MOST_TOLD = 3
+_LOOK_S = 0.2
+"""Time between two looks for the first worker (s)."""
 _log = logging.getLogger(__name__)
 
 
@@ -34,11 +38,15 @@ def check_workers(client: Any, jobs: Sequence[Job], wait_s: float) -> list[Worke
     SorterNotInstalledError
         A worker lacks the sorter.
     """
-    wait_for_a_worker(client, wait_s)
+    link = Link(client)
+    wait_for_a_worker(link, wait_s)
     configs = [config.to_dict() for config in dict.fromkeys(job.config for job in jobs)]
     places = sorted({place for job in jobs for place in _read_from(job)})
-    _log.info("looking at the workers of %s", _address(client))
-    said = client.run(look_around, configs, places, on_error="return")
+    _log.info("looking at the workers of %s", link.address)
+    try:
+        said = client.run(look_around, configs, places, on_error="return")
+    except OSError as error:
+        raise _silent(link, str(error)) from error
     facts = {address: WorkerFacts(**found) for address, found in said.items() if isinstance(found, Mapping)}
     broken = {address: f"{type(one).__name__}: {one}" for address, one in said.items() if address not in facts}
     _raise_any(EnvironmentSortFailure, "cannot run spikelab", "install spikelab[cluster] there, too", broken, len(said))
@@ -55,7 +63,7 @@ def check_facts(facts: Mapping[str, WorkerFacts]) -> None:
     _check_places(facts)
 
 
-def wait_for_a_worker(client: Any, wait_s: float) -> None:
+def wait_for_a_worker(link: Link, wait_s: float) -> None:
     """Wait until the cluster has a worker.
 
     Raises
@@ -63,22 +71,37 @@ def wait_for_a_worker(client: Any, wait_s: float) -> None:
     EnvironmentSortFailure
         It has none within `wait_s` seconds.
     """
-    try:
-        client.wait_for_workers(1, timeout=wait_s)
-    except TimeoutError as error:
-        raise no_workers(client, wait_s) from error
+    until = time.monotonic() + wait_s
+    while not (there := link.workers()):
+        if time.monotonic() > until:
+            raise no_workers(link, there, wait_s)
+        time.sleep(_LOOK_S)
 
 
-def no_workers(client: Any, wait_s: float) -> EnvironmentSortFailure:
-    """Return the error that tells of a cluster without workers."""
+def can_take(resources: Mapping[str, float], *, on_gpu: bool) -> bool:
+    """Return whether a worker with `resources` can sort a recording, `on_gpu` or not."""
+    return not on_gpu or resources.get(GPU, 0) >= 1
+
+
+def no_workers(
+    link: Link, there: Sequence[Mapping[str, float]] | None, wait_s: float, *, on_gpu: bool = False
+) -> EnvironmentSortFailure:
+    """Return the error that tells of a cluster without workers, when those that are `there` are known."""
+    if there is None:
+        return _silent(link, f"not for {wait_s:.0f} s")
+    others = f" with a GPU ({len(there)} without)" if on_gpu and there else ""
+    start = f"dask worker ADDRESS --nthreads 1 --resources {GPU}=1" if on_gpu else "cluster.scale(2)"
     return EnvironmentSortFailure(
-        f"the cluster at {_address(client)} has had no worker for {wait_s:.0f} s; nothing can be sorted there. Start "
-        "workers, such as cluster.scale(2), look at their logs (on Slurm: squeue), or wait for longer"
+        f"the cluster at {link.address} has had no worker{others} for {wait_s:.0f} s; nothing can be sorted there. "
+        f"Start workers, such as {start}, look at their logs (on Slurm: squeue), or wait for longer"
     )
 
 
-def _address(client: Any) -> str:
-    return str(client.scheduler.address) if client.scheduler is not None else "an unknown address"
+def _silent(link: Link, found: str) -> EnvironmentSortFailure:
+    return EnvironmentSortFailure(
+        f"the scheduler at {link.address} does not answer ({found}); see whether it runs, and the network between here "
+        "and there. Then call again: what is finished stays finished"
+    )
 
 
 def _read_from(job: Job) -> list[str]:
