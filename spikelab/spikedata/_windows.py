@@ -94,7 +94,11 @@ def _window_metadata(sd: SpikeData, span: Span, shift: float) -> dict[str, Any]:
         inside = [(max(a, span[0]) + shift, min(b, span[1]) + shift) for a, b in metadata[BLANKED]]
         changed[BLANKED] = [(a, b) for a, b in inside if a < b]
     if STIM_TIMES in metadata:
-        changed[STIM_TIMES] = [time + shift for time in metadata[STIM_TIMES] if span[0] <= time <= span[1]]
+        # As spikes: an event where another window begins is that one's alone.
+        last = span[1] == sd.end_time
+        changed[STIM_TIMES] = [
+            time + shift for time in metadata[STIM_TIMES] if span[0] <= time < span[1] or (last and time == span[1])
+        ]
     if "n_samples" in metadata and "fs_Hz" in metadata:
         changed["n_samples"] = round((span[1] - span[0]) * metadata["fs_Hz"] / 1000.0)
     return changed

@@ -41,7 +41,8 @@ def align_to_events(
 ) -> list[SpikeData]:
     """Return the spikes around each event, one SpikeData for each, from ``-pre_ms`` to ``post_ms``.
 
-    Events whose window does not lie within the recording are left out.
+    Events whose window does not lie within the recording are left out; of several that were joined, by
+    ``metadata["rec_chunks_ms"]``, within its own.
 
     Raises
     ------
@@ -57,9 +58,9 @@ def align_to_events(
     [[-5.0, 3.0], [4.0]]
     """
     check_window(pre_ms, post_ms)
-    inside = [
-        time for time in checked_times(times_ms) if sd.start_time <= time - pre_ms and time + post_ms <= sd.end_time
-    ]
+    times = checked_times(times_ms)
+    begins, ends = _recorded(sd, times)
+    inside = times[(begins <= times - pre_ms) & (times + post_ms <= ends)]
     return [sd.subtime(time - pre_ms, time + post_ms, shift_to=-pre_ms) for time in inside]
 
 
@@ -99,8 +100,9 @@ def peri_stimulus_histogram(
 ) -> Psth:
     """Return how each unit fires around the events, over the time in which spikes can be seen.
 
-    Latency is the first bin after the event whose count exceeds the mean of the bins before it by four times its
-    Poisson deviation.
+    That is where the recording lasts, or the one of several that were joined, and is not blanked. Latency is the first
+    bin after the event whose count exceeds the mean of the bins before it by four times its Poisson deviation; NaN
+    where nothing before the events is seen.
 
     Parameters
     ----------
@@ -110,34 +112,71 @@ def peri_stimulus_histogram(
         Events (ms).
     pre_ms, post_ms, bin_ms : float
         Window and width of a bin (ms).
+
+    Raises
+    ------
+    ValueError
+        The window has no length, a part of it is negative, or no bin fits into it.
+
+    Examples
+    --------
+    >>> from spikelab.spikedata import SpikeData
+    >>> from spikelab.stim_sorting import peri_stimulus_histogram
+    >>> sd = SpikeData([[12.5, 42.5, 72.5]], length=74.0)
+    >>> peri_stimulus_histogram(sd, [10.0, 40.0, 70.0], pre_ms=0, post_ms=5).rates_Hz.tolist()
+    [[0.0, 0.0, 1000.0, 0.0, 0.0]]
     """
+    check_window(pre_ms, post_ms)
+    if not 0 < bin_ms <= pre_ms + post_ms:
+        msg = f"bin_ms must be above 0 and not longer than the window of {pre_ms + post_ms:g} ms, got {bin_ms!r}"
+        raise ValueError(msg)
     times = checked_times(times_ms)
     n_before, n_after = round(pre_ms / bin_ms), round(post_ms / bin_ms)
     edges = np.arange(-n_before, n_after + 1) * bin_ms
-    seen_ms = np.full(edges.size - 1, times.size * bin_ms)
+    recorded = _recorded(sd, times)
+    # Bins of each event, cut to where it is recorded: outside, they have no length and no spikes.
+    borders = np.clip(times[:, None] + edges, recorded[0][:, None], recorded[1][:, None])
+    seen_ms = np.diff(borders, axis=1).sum(axis=0) - _blanked_ms(sd, borders)
+    counts = np.array([_counts_between(train, borders) for train in sd.train]).reshape(sd.N, edges.size - 1)
+    enough = seen_ms > 0.05 * times.size * bin_ms
+    rates = np.full(counts.shape, np.nan)
+    rates[:, enough] = counts[:, enough] / seen_ms[enough] * 1000
+    return Psth((edges[:-1] + edges[1:]) / 2, rates, _latencies(rates, seen_ms, enough, n_before, edges))
+
+
+def _recorded(sd: SpikeData, times: Floats) -> tuple[Floats, Floats]:
+    """Return begin and end of what was recorded in one piece around each event (ms)."""
+    begins, ends = np.full(times.size, sd.start_time), np.full(times.size, sd.end_time)
+    joined = np.asarray(sd.metadata.get("rec_chunks_ms", ()), dtype=np.float64).reshape(-1, 2)
+    for begin, end in joined:
+        within = (times >= begin) & (times < end)
+        begins[within], ends[within] = max(begin, sd.start_time), min(end, sd.end_time)
+    return begins, ends
+
+
+def _blanked_ms(sd: SpikeData, borders: Floats) -> Floats:
+    """Return how much of each bin is blanked, over all events (ms)."""
+    total = np.zeros(borders.shape[1] - 1)
     blanked = np.asarray(sd.metadata.get("blanked_ms", ()), dtype=np.float64).reshape(-1, 2)
-    for time in times:
+    for edges in borders:
         # An event is near few of the blanked periods.
-        near = blanked[(blanked[:, 1] > time + edges[0]) & (blanked[:, 0] < time + edges[-1])] - time
-        for begin, end in near:
-            seen_ms -= np.clip(np.minimum(edges[1:], end) - np.maximum(edges[:-1], begin), 0.0, None)
-    counts = np.array([_counts_around(train, times, edges) for train in sd.train]).reshape(sd.N, edges.size - 1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        rates = np.where(seen_ms > 0.05 * times.size * bin_ms, counts / seen_ms * 1000, np.nan)
-    return Psth((edges[:-1] + edges[1:]) / 2, rates, _latencies(rates, seen_ms, n_before, edges))
+        for begin, end in blanked[(blanked[:, 1] > edges[0]) & (blanked[:, 0] < edges[-1])]:
+            total += np.clip(np.minimum(edges[1:], end) - np.maximum(edges[:-1], begin), 0.0, None)
+    return total
 
 
-def _counts_around(train: Floats, times: Floats, edges: Floats) -> npt.NDArray[np.int64]:
+def _counts_between(train: Floats, borders: Floats) -> npt.NDArray[np.int64]:
     """Return how many spikes lie in each bin, over all events."""
-    borders = np.searchsorted(train, times[:, None] + edges)
-    counts: npt.NDArray[np.int64] = np.diff(borders, axis=1).sum(axis=0)
+    counts: npt.NDArray[np.int64] = np.diff(np.searchsorted(train, borders), axis=1).sum(axis=0)
     return counts
 
 
-def _latencies(rates: Floats, seen_ms: Floats, n_before: int, edges: Floats) -> Floats:
+def _latencies(rates: Floats, seen_ms: Floats, enough: npt.NDArray[np.bool_], n_before: int, edges: Floats) -> Floats:
     """Return the middle of the first bin after the event that stands out (ms), NaN without one."""
-    before = np.nan_to_num(np.nanmean(rates[:, :n_before], axis=1)) if n_before and rates.size else np.zeros(len(rates))
-    expected = before[:, None] * seen_ms / 1000
+    known = np.flatnonzero(enough[:n_before])
+    if known.size == 0:
+        return np.full(len(rates), np.nan)
+    expected = rates[:, known].mean(axis=1)[:, None] * seen_ms / 1000
     counts = np.nan_to_num(rates) * seen_ms / 1000
     high = counts > expected + _MIN_EXCESS_SD * np.sqrt(np.maximum(expected, 1.0))
     high[:, :n_before] = False

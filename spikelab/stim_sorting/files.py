@@ -104,6 +104,9 @@ def _from_table(path: Path) -> list[float]:
         msg = "the file is empty"
         raise ValueError(msg)
     names = None if _is_number(rows[0][0]) else [name.lower() for name in rows.pop(0)]
+    if not rows:
+        msg = "the table has a line of names, and no times"
+        raise ValueError(msg)
     column = 0
     if names is not None:
         column = next((number for number, name in enumerate(names) if "time" in name), 0)

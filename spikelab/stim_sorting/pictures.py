@@ -95,7 +95,7 @@ def _read_uV(
 def _chosen(traces: Floats, events: npt.NDArray[np.intp], channels: npt.NDArray[np.intp]) -> list[Any]:
     """Return traces of some channels and events, (channels, events, samples)."""
     if traces.ndim != 3:
-        return []
+        return [[] for _ in channels]
     picked: list[Any] = traces[events][:, :, channels].transpose(2, 0, 1).round(1).tolist()
     return picked
 

@@ -17,10 +17,19 @@ from spikelab.spike_sorting import stim_sorting as documented
 from spikelab.spike_sorting._exceptions import NoGoodChannelsError
 from spikelab.spike_sorting.config import KILOSORT4, StimulationConfig
 from spikelab.spike_sorting.jobs import plan
+from spikelab.spike_sorting.report.stimulation_plots import artifact_figures
 from spikelab.spike_sorting.run_folder import RunFolder
 from spikelab.spike_sorting.stages.load import build_recording
-from spikelab.stim_sorting import align_to_events, peri_stimulus_histogram
+from spikelab.spike_sorting.stages.load import settings as load_settings
+from spikelab.spike_sorting.stages.stimulation import stimulation_metadata, with_stimulation
+from spikelab.stim_sorting import (
+    align_to_events,
+    peri_stimulus_histogram,
+    plot_stim_artifacts,
+    preprocess_stim_artifacts,
+)
 from spikelab.stim_sorting.artifact_removal import Removal
+from spikelab.stim_sorting.pictures import picture_data
 from spikelab.stim_sorting.recentering import Recentering
 
 pytestmark = pytest.mark.timeout(400)
@@ -127,6 +136,28 @@ def test_times_are_those_of_the_whole_recording(stimulated, tmp_path):
     assert {warning.code for warning in warnings} == {"recording-short"}
 
 
+def test_no_times_at_all_are_told(stimulated, tmp_path):
+    """An empty list of times leaves the recording as it is, and says so in the report, unlike no setting at all."""
+    config = KILOSORT4.override(stim_times_ms=[])
+    (job,) = plan([stimulated[0] / "stimulated.raw.h5"], config, results_folders=[tmp_path / "a"])
+    recording, _, warnings = build_recording(job, tmp_path / "stimulation.json")
+    assert any("no stimulation times" in warning.message for warning in warnings if warning.code == "stimulation")
+    assert np.abs(recording.get_traces(return_in_uV=True)).max() > 1_000
+    sd = SpikeData([[5.0, 60.0]], length=100.0, metadata=stimulation_metadata(tmp_path / "stimulation.json"))
+    assert np.isnan(with_stimulation(sd).neuron_attributes[0]["stim_latency_ms"])
+    assert (sd.metadata["stim_times_ms"], sd.metadata["stimulation"]["logged_times_ms"]) == ([], [])
+    assert load_settings(config) != load_settings(KILOSORT4)
+
+
+def test_events_at_the_edges_alone_can_be_drawn():
+    """Where no event has a whole window around it, pictures show the rest: saturation and offsets."""
+    clean = simulate_recording("tetrode", duration_s=0.5, n_units=0).recording
+    stimulated = add_stim_artifacts(clean, [1.0, 490.0]).recording
+    cleaned, summary = preprocess_stim_artifacts(stimulated, [1.0, 490.0], recenter=False)
+    assert len(plot_stim_artifacts(stimulated, cleaned, summary).axes) >= 6
+    assert len(list(artifact_figures(picture_data(stimulated, cleaned, summary)))) == 4
+
+
 def test_what_is_odd_about_the_times_is_in_the_report(stimulated, tmp_path):
     """Warnings about events become remarks of the run, with code and advice."""
     folder, _, truth = stimulated
@@ -207,6 +238,8 @@ def test_windows_and_joints_move_blanked_periods():
     joined = sd.concatenate(sd)
     assert [tuple(period) for period in joined.metadata["blanked_ms"]] == [(20.0, 30.0), (120.0, 130.0)]
     assert joined.metadata["stim_times_ms"] == [21.0, 121.0]
+    at_joint = joined.replace(metadata={**joined.metadata, "stim_times_ms": [0.0, 100.0, 200.0]})
+    assert [epoch.metadata["stim_times_ms"] for epoch in at_joint.split_epochs()] == [[0.0], [0.0, 100.0]]
     assert joined.observed_ms == 180.0
 
 
@@ -239,6 +272,34 @@ def test_histogram_and_latency():
     assert np.isnan(psth.rates_Hz[:, blanked]).all()
     assert np.nanmax(psth.rates_Hz[0]) > 400
     assert len(align_to_events(sd, events, 150, 50)) == 199
+
+
+def test_what_was_not_recorded_is_not_seen():
+    """Time before the start, after the end or beyond a joint lowers no rate, and its spikes are not counted."""
+    train = np.arange(0.25, 120.0, 0.5)
+    events = [3.0, 35.0, 118.0]
+    sd = SpikeData([train], length=120.0, metadata={"rec_chunks_ms": [(0.0, 40.0), (40.0, 120.0)]})
+    psth = peri_stimulus_histogram(sd, events, pre_ms=20, post_ms=20)
+    np.testing.assert_allclose(psth.rates_Hz, 2_000.0)
+    ends = SpikeData([[34.5, 45.0]], length=120.0, metadata=sd.metadata)
+    assert np.nansum(peri_stimulus_histogram(ends, [35.0], pre_ms=20, post_ms=20).rates_Hz) == 1_000.0
+    assert [len(align_to_events(one, [35.0], 5, 20)) for one in (sd, SpikeData([train], length=120.0))] == [0, 1]
+
+
+def test_without_anything_seen_before_there_is_no_latency():
+    """Where all time before the events is blanked, or there are no events, latency is not known: no warning either."""
+    sd = SpikeData([np.arange(0.5, 100.0)], length=100.0, metadata={"blanked_ms": [(20.0, 50.0)]})
+    before = peri_stimulus_histogram(sd, [50.0], pre_ms=20, post_ms=20)
+    assert np.isnan(before.rates_Hz[0, :20]).all()
+    np.testing.assert_allclose(before.rates_Hz[0, 20:], 1_000.0)
+    assert np.isnan([*before.latency_ms, *peri_stimulus_histogram(sd, []).latency_ms]).all()
+
+
+@pytest.mark.parametrize("wrong", [{"bin_ms": 0}, {"bin_ms": 200}, {"pre_ms": -1}, {"pre_ms": 0, "post_ms": 0}])
+def test_a_histogram_needs_a_window_and_bins(wrong):
+    """A window or a bin without a length is an error that says so."""
+    with pytest.raises(ValueError, match="must be a"):
+        peri_stimulus_histogram(SpikeData([[1.0]], length=100.0), [50.0], **wrong)
 
 
 def test_the_steps_of_the_page_run_as_printed(tmp_path, monkeypatch, capsys):

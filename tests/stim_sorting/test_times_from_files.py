@@ -31,6 +31,8 @@ def test_times_from_files(tmp_path, name, text):
     "name,text,said",
     [
         ("a.csv", "one\nx\n", "no number"),
+        ("a.csv", "pulse,time_ms\n", "no times"),
+        ("a.csv", "", "empty"),
         ("a.xls", "", "expected a .npy"),
         ("a.raw.h5", "not HDF5", "cannot be read as HDF5"),
     ],

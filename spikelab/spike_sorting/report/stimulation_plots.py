@@ -28,9 +28,8 @@ def psth_figure(units: Sequence[Unit], metadata: Mapping[str, Any]) -> tuple[int
     if not shown or not len(times_ms):
         return 0, {}
     length_ms = 1000.0 * metadata["n_samples"] / metadata["fs_Hz"]
-    sd = SpikeData(
-        [unit.train_ms for unit in shown], length=length_ms, metadata={"blanked_ms": metadata.get("blanked_ms", ())}
-    )
+    seen = {name: metadata.get(name, ()) for name in ("blanked_ms", "rec_chunks_ms")}
+    sd = SpikeData([unit.train_ms for unit in shown], length=length_ms, metadata=seen)
     psth = peri_stimulus_histogram(sd, np.asarray(times_ms))
     order = np.argsort(np.nan_to_num(psth.latency_ms, nan=np.inf), kind="stable")
     names = [f"unit {html.escape(shown[row].unit_id)}" for row in order]

@@ -36,7 +36,7 @@ def settings(config: SortingPipelineConfig) -> Any:
     ours = asdict(config.recording)
     for name in _READ_BY_OTHERS:
         del ours[name]
-    if not ours["stim_times_ms"]:
+    if ours["stim_times_ms"] is None:
         del ours["stim_times_ms"]
         return thaw(ours)
     return thaw({**ours, "stimulation": asdict(config.stimulation)})
@@ -78,7 +78,7 @@ def build_recording(job: Job, stimulation: Path | None = None) -> tuple[Any, lis
     periods = selected_periods(sum(lengths), recording.sampling_frequency, options)
     epochs = epochs_of(lengths, names, periods)
     stim_remarks: list[Remark] = []
-    if options.stim_times_ms:
+    if options.stim_times_ms is not None:
         # Before anything is cut: times are those of the recording as it was read.
         recording, record, stim_remarks = without_artifacts(recording, job.config, periods)
         if stimulation is not None:

@@ -51,7 +51,7 @@ def without_artifacts(
     record = {
         **summary.to_dict(),
         "sorted_times_ms": [time for time, _ in _within([(t, t) for t in summary.times_ms], periods, fs_Hz)],
-        "pictures": picture_data(recording, cleaned, summary),
+        "pictures": picture_data(recording, cleaned, summary) if summary.times_ms.size else {},
         "sorted_blanked_ms": _within(summary.blanked_ms.tolist(), periods, fs_Hz),
     }
     return cleaned, thaw(record), notes
