@@ -9,7 +9,7 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -279,7 +279,7 @@ class RunFolder:
 
     @property
     def _outdated(self) -> Path:
-        """The last marker of the export, by which files that the next one no longer writes are found."""
+        """Names what exports before the next one wrote, or were about to: what that one no longer writes goes."""
         return self.results / ".export.outdated.json"
 
     def fresh_partial(self, name: str) -> Path:
@@ -316,8 +316,10 @@ class RunFolder:
         files = {path.relative_to(partial).as_posix(): path.stat().st_size for path in _files_below(partial)}
         if name == EXPORT:
             self.check_still_ours(run_id)
+            outdated = self._note_outdated(files)
             _move_files(partial, self.results)
-            self._remove_outdated(files)
+            for file in outdated - files.keys():
+                (self.results / file).unlink(missing_ok=True)
         else:
             publish_folder(partial, self.stage(name), lambda: self.check_still_ours(run_id))
         self.check_still_ours(run_id)
@@ -330,12 +332,17 @@ class RunFolder:
             "files": files,
         }
         publish_json(self.marker(name), marker)
+        if name == EXPORT:
+            self._outdated.unlink(missing_ok=True)
 
-    def _remove_outdated(self, kept: Container[str]) -> None:
-        for file in (_read_json(self._outdated) or {}).get("files", ()):
-            if file not in kept:
-                (self.results / file).unlink(missing_ok=True)
-        self._outdated.unlink(missing_ok=True)
+    def _note_outdated(self, files: Iterable[str]) -> set[str]:
+        """Write down, and return, what may lie in the results folder of exports so far, and of one that moves `files`.
+
+        Without it, what a crash between two of them left there would be named nowhere.
+        """
+        known = {*(_read_json(self._outdated) or {}).get("files", ()), *files}
+        publish_json(self._outdated, {"files": sorted(known)})
+        return known
 
     # ---------------------------------------------------------------------------------------------- clean-up
 
@@ -343,6 +350,8 @@ class RunFolder:
         """Remove what an earlier run left half-written; only for the holder of the locks."""
         remove_partials(self.inter)
         remove_partials(self.results, hidden_only=True)
+        if self.marker(EXPORT).exists():
+            self._outdated.unlink(missing_ok=True)
 
     def remove_scratch(self) -> None:
         """Remove the run's temporary files."""
@@ -401,7 +410,7 @@ def _pack(log: Path, packed: Path) -> None:
 
 
 def _move_files(partial: Path, final: Path) -> None:
-    for path in list(_files_below(partial)):
+    for path in sorted(_files_below(partial)):
         sync_file(path)
         target = final / path.relative_to(partial)
         target.parent.mkdir(parents=True, exist_ok=True)

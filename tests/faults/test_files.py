@@ -54,7 +54,7 @@ def _points(quick: int, payload: int, works: Iterable[str]) -> list[object]:
 
 
 # The HDF5 library tells of some errors only, which is why no file of ours is written by it: a crash it survives.
-@pytest.mark.parametrize("work,n_points", _points(12, 50, [*WORKS, "hdf5"]))
+@pytest.mark.parametrize("work,n_points", _points(12, 50, [*WORKS, "settings change after a crash", "hdf5"]))
 def test_a_crash_at_any_call_is_recovered(
     work: str, n_points: int | None, in_namespace: InNamespace, tmp_path: Path, tally: Tally
 ) -> None:

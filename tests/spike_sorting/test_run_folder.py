@@ -111,6 +111,18 @@ def test_what_an_export_no_longer_writes_goes(run: RunFolder) -> None:
     assert sorted(path.name for path in run.results.iterdir()) == [".export.done.json", "a.h5"]
 
 
+def test_what_an_export_left_that_did_not_end_goes(run: RunFolder) -> None:
+    """A file that was moved before a crash goes when the next export no longer writes it."""
+    (run.results / "z.h5").mkdir()  # in the way of the last file
+    with pytest.raises(OSError, match=r"z\.h5"):
+        _do(run, EXPORT, "one", {"a.h5": "one", "sorted.npz": "one", "z.h5": "one"})
+    assert (run.results / "sorted.npz").exists()
+    (run.results / "z.h5").rmdir()
+    run.remove_leftovers()
+    _do(run, EXPORT, "two", {"z.h5": "two"})
+    assert sorted(path.name for path in run.results.iterdir()) == [".export.done.json", "z.h5"]
+
+
 def test_leftovers_are_removed_and_nothing_else(run: RunFolder) -> None:
     """Half-written files and folders go at the next start; in the results folder, only those that are ours."""
     _do(run, "sort", "key", FILES)

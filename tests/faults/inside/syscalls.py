@@ -109,15 +109,19 @@ def main(work: str, folder: str, fault: str, n_points: int | None) -> dict[str, 
 
 
 def _points(trial: Trial, log: Path, fault: str) -> list[tuple[str, int]]:
-    """Return the calls of an undisturbed run, each with its number among those of its name."""
+    """Return the calls of an undisturbed run, each with its number among those of its name in its thread.
+
+    strace counts for each thread anew; of calls in two threads with one number, the first is disturbed.
+    """
     trial.fresh()
     trial.do(log)
-    counter: Counter[str] = Counter()
-    points = []
+    counter: Counter[tuple[str, str]] = Counter()
+    found: dict[tuple[str, int], None] = {}
     for line in log.read_text().splitlines():
-        if match := re.match(r"\d+\s+(\w+)\(", line):
-            counter[match[1]] += 1
-            points.append((match[1], counter[match[1]]))
+        if match := re.match(r"(\d+)\s+(\w+)\(", line):
+            counter[match[1], match[2]] += 1
+            found[match[2], counter[match[1], match[2]]] = None
+    points = list(found)
     return points if fault == "SIGKILL" else [point for point in points if point[0] in FAILING]
 
 

@@ -88,10 +88,21 @@ def prepare_older_run(folder: Path) -> None:
     """Leave a finished run under other settings, with a file that the new one no longer writes."""
     run = RunFolder(folder / "inter", folder / "results")
     with hold((run.inter, run.results), "an older run"):
+        run.remove_leftovers()
         job = Job("culture", Source(), run, SortingPipelineConfig())
         older = (*_STAGES[:2], Stage(EXPORT, "finish", 1, lambda _: None, _export_older))
         for stage in older:
             ensure(stage, job, f"older key of {stage.name}")
+
+
+def change_settings(folder: Path) -> None:
+    """Sort under other settings first; after a crash only under the new ones: nobody asks for the other ones again."""
+    begun = folder / "begun"
+    if not begun.exists():
+        folder.mkdir(exist_ok=True)
+        begun.touch()
+        prepare_older_run(folder)
+    run_stages(folder)
 
 
 def _sort(stage: StageRun) -> dict[str, Any]:
@@ -322,6 +333,7 @@ WORKS: dict[str, tuple[Work, Work]] = {
     "folder": (prepare_folder, replace_folder),
     "stages": (nothing, run_stages),
     "stages over an older run": (prepare_older_run, run_stages),
+    "settings change after a crash": (nothing, change_settings),
     "journal": (nothing, write_journal),
     "npy": (nothing, save_array),
     "spikedata": (prepare_spikedata, save_spikedata),
