@@ -82,14 +82,15 @@ def run_jobs(
     slots = slots or GpuSlots()
     report = out_report if out_report is not None else SortRunReport()
     try:
-        n_parallel = flight_of(jobs, max_parallel, slots).n_parallel
+        together = flight_of(jobs, max_parallel, slots)
+        n_parallel = together.n_parallel
         jobs = _checked(jobs, on_error, n_parallel, on_findings or _log_findings)
     except SpikeSortingClassifiedError as error:
         for job in jobs:
             report.add(not_started(job, error))
         raise
     keep_awake = any(job.config.execution.prevent_system_sleep for job in jobs)
-    with stay_awake(keep_awake), announced(places_of(jobs), n_parallel), closing(slots.driver):
+    with stay_awake(keep_awake), announced(places_of(jobs), n_parallel, together.n_gpus), closing(slots.driver):
         flight = _Flight(Resources.for_batch(slots, n_parallel), on_error, observer, on_outcome)
         outcomes = flight.run(jobs)
     for outcome in outcomes:

@@ -36,6 +36,8 @@ class Roster:
         The process that runs the batch: pid, identity, hostname, started_at.
     n_parallel : int
         Recordings in flight at once.
+    n_gpus : int
+        GPUs on which they are sorted, one on each at a time; 0 where that sets no limit, or is not known.
     results : tuple of Path
         Results folder of each recording, in order.
     """
@@ -43,6 +45,7 @@ class Roster:
     path: Path
     card: Mapping[str, Any]
     n_parallel: int
+    n_gpus: int
     results: tuple[Path, ...]
 
     @property
@@ -57,7 +60,7 @@ class Roster:
 
 
 @contextmanager
-def announced(results: Sequence[Path], n_parallel: int) -> Iterator[None]:
+def announced(results: Sequence[Path], n_parallel: int, n_gpus: int = 0) -> Iterator[None]:
     """Keep rosters of a batch beside its `results` folders while the ``with`` block runs.
 
     Nothing depends on them: where one cannot be written in time, there is none.
@@ -67,7 +70,7 @@ def announced(results: Sequence[Path], n_parallel: int) -> Iterator[None]:
     for folder in results:
         folders.setdefault(folder.parent, []).append(folder.name)
     for folder, names in folders.items():
-        _try(folder, partial(_write, folder / name, names, n_parallel))
+        _try(folder, partial(_write, folder / name, {"n_parallel": n_parallel, "n_gpus": n_gpus, "recordings": names}))
     try:
         yield
     finally:
@@ -85,20 +88,20 @@ def _read(path: Path) -> Roster | None:
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
         names = [str(name) for name in card["recordings"]]
-        n_parallel = max(1, int(card["n_parallel"]))
+        n_parallel, n_gpus = max(1, int(card["n_parallel"])), max(0, int(card.get("n_gpus", 0)))
     except (OSError, ValueError, TypeError, LookupError):
         return None
     # A name leads nowhere else, whoever wrote it.
     beside = (name for name in names if name not in {"", ".."} and Path(name).name == name)
-    return Roster(path, card, n_parallel, tuple(path.parent / name for name in beside))
+    return Roster(path, card, n_parallel, n_gpus, tuple(path.parent / name for name in beside))
 
 
-def _write(path: Path, names: Sequence[str], n_parallel: int) -> None:
+def _write(path: Path, batch: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     for left in read_rosters(path.parent):
         if left.is_dead:
             _unlink(left.path)
-    publish_json(path, {"schema": 1, **host.process_card(), "n_parallel": n_parallel, "recordings": list(names)})
+    publish_json(path, {"schema": 1, **host.process_card(), **batch})
 
 
 def _unlink(path: Path) -> None:

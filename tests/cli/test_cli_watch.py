@@ -448,6 +448,7 @@ def test_who_waits_is_known_from_the_roster(tmp_path):
         assert kinds() == {"new": "waiting", "failed": "waiting", "done": "sorted"}
         (roster,) = read_rosters(folder)
         assert outlook.look().n_parallel == 2
+        assert outlook.look().n_gpus == roster.n_gpus == 0
         dead = {
             **json.loads(roster.path.read_text()),
             "identity": "another boot",
@@ -458,8 +459,13 @@ def test_who_waits_is_known_from_the_roster(tmp_path):
     assert kinds() == {"new": "gone", "failed": "failed", "done": "sorted"}
     publish_json(folder / ".spikelab_batch_0.json", {**dead, "pid": -1})
     assert kinds() == {"new": "gone", "failed": "failed", "done": "sorted"}
-    with announced([folder / "later"], n_parallel=1):
-        assert len(read_rosters(folder)) == 1, "what a dead batch left goes with the next"
+    with announced([folder / "later"], n_parallel=1, n_gpus=4):
+        (roster,) = read_rosters(folder)
+        assert roster.results == (folder / "later",), "what a dead batch left goes with the next"
+        kinds()
+        assert outlook.look().n_gpus == roster.n_gpus == 4
+    publish_json(folder / ".spikelab_batch_0.json", {**dead, "n_gpus": "many"})
+    assert read_rosters(folder) == []
     outlook.close()
 
 
@@ -485,8 +491,8 @@ def test_the_time_left_is_what_the_sorted_ones_say():
     def view(kind: str, **more: float) -> View:
         return View(id="", name="", folder="", kind=kind, status="", **more)
 
-    def left(*views: View, n_parallel: int = 1) -> float | None:
-        return summary(with_time_left(views), n_parallel).left_s
+    def left(*views: View, n_parallel: int = 1, n_gpus: int = 0) -> float | None:
+        return summary(with_time_left(views), n_parallel, n_gpus).left_s
 
     done, waiting = view("sorted", elapsed_s=100.0, recorded_s=50.0), view("waiting")
     running = view("running", elapsed_s=30.0, recorded_s=25.0, estimated_s=500.0)
@@ -498,6 +504,29 @@ def test_the_time_left_is_what_the_sorted_ones_say():
     assert left(done, view("running", elapsed_s=300.0, recorded_s=25.0)) is None
     assert left(done, view("running", elapsed_s=300.0, recorded_s=25.0, step_left_s=7.0)) == 7.0
     assert left(done) is None
+
+
+def test_the_time_left_counts_gpus_where_they_are_fewer_than_recordings():
+    """Sorts have a GPU one after the other, however many recordings are in flight; what is sorted needs none."""
+
+    def view(kind: str, **more: float) -> View:
+        return View(id="", name="", folder="", kind=kind, status="", **more)
+
+    def left(*views: View, n_gpus: int) -> float | None:
+        return summary(with_time_left(views), 3, n_gpus).left_s
+
+    done, waiting = view("sorted", elapsed_s=100.0, recorded_s=50.0, sort_frac=0.75), view("waiting")
+    before = view("running", elapsed_s=20.0, recorded_s=50.0, stages=(("load", "now"), ("sort", "todo")))
+    behind = view("running", elapsed_s=80.0, recorded_s=50.0, stages=(("sort", "done"), ("waveforms", "now")))
+    assert left(done, waiting, waiting, waiting, n_gpus=0) == 100.0
+    assert left(done, waiting, waiting, waiting, n_gpus=1) == 225.0
+    assert left(done, waiting, waiting, waiting, n_gpus=2) == 112.5
+    assert left(done, before, behind, waiting, n_gpus=1) == 0.75 * (80.0 + 100.0)
+    estimated = view("running", elapsed_s=0.0, estimated_s=200.0, sort_frac=0.5)
+    assert left(estimated, waiting, waiting, n_gpus=1) == 0.5 * 600.0
+    assert left(view("sorted", elapsed_s=100.0), waiting, waiting, n_gpus=1) == 100.0, (
+        "who knows no shares sets no limit"
+    )
 
 
 def test_a_process_elsewhere_is_not_taken_for_dead(tmp_path):

@@ -11,6 +11,7 @@ import pytest
 from spikelab import __version__
 from spikelab.spike_sorting import EnvironmentSortFailure, GPUOutOfMemoryError, UnclassifiedSortError
 from spikelab.spike_sorting.cluster import LocalWorkers, RunningCluster, SlurmJobs
+from spikelab.spike_sorting.cluster.flight import n_at_once
 from spikelab.spike_sorting.cluster.settings import read_cluster
 from spikelab.spike_sorting.cluster.task import WorkerFacts, tell, told
 from spikelab.spike_sorting.cluster.workers import check_facts
@@ -110,6 +111,13 @@ def test_a_worker_that_cannot_sort_is_named(change: dict[str, object], message: 
     }
     with pytest.raises(EnvironmentSortFailure, match=message):
         check_facts(facts)
+
+
+@pytest.mark.parametrize("gpus, n_at_a_time", [((4.0, 0.0), 4), ((0.0, 0.0), 3)])
+def test_how_many_recordings_a_cluster_has_in_flight(gpus: tuple[float, ...], n_at_a_time: int) -> None:
+    """One on each GPU, of which a worker may have several; without any, one in each thread of a worker."""
+    facts = [WorkerFacts("node", __version__, n_gpus, (), None) for n_gpus in gpus]
+    assert n_at_once(facts, {"tcp://a": 1, "tcp://b": 2}) == n_at_a_time
 
 
 @pytest.mark.parametrize(

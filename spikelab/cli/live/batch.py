@@ -50,12 +50,12 @@ class Batch:
     left_s: float | None
 
 
-def summary(views: Sequence[View], n_parallel: int = 1) -> Batch:
-    """Return what `views` come to, with so many recordings in flight at once."""
+def summary(views: Sequence[View], n_parallel: int = 1, n_gpus: int = 0) -> Batch:
+    """Return what `views` come to, with so many recordings in flight at once, sorted on so many GPUs."""
     kinds = [view.kind for view in views]
     standing = _standing(kinds)
     counts = tuple((kind, _WORDS[kind], kinds.count(kind)) for kind in _WORDS if kind in kinds)
-    return Batch(standing, _headline(standing, kinds), counts, len(views), left_s(views, n_parallel))
+    return Batch(standing, _headline(standing, kinds), counts, len(views), left_s(views, n_parallel, n_gpus))
 
 
 def in_order(views: Sequence[View]) -> list[View]:
@@ -115,10 +115,27 @@ def _left_of(view: View, rate: float | None, typical_s: float | None) -> float |
     return round(left, 1) or None
 
 
-def left_s(views: Sequence[View], n_parallel: int) -> float | None:
-    """Return what all `views`, see `with_time_left`, will still take (s); None: nothing tells."""
+def left_s(views: Sequence[View], n_parallel: int, n_gpus: int = 0) -> float | None:
+    """Return what all `views`, see `with_time_left`, will still take (s); None: nothing tells.
+
+    That is what the longest takes, or all of them shared, or all sorts on the GPUs, of which each has one at a time;
+    0 `n_gpus` set no limit.
+    """
     times = [view.left_s for view in views if view.kind in {"running", "waiting"}]
     known = [time for time in times if time is not None]
     if not known or len(known) < len(times):
         return None
-    return round(max(sum(known) / max(1, min(n_parallel, len(times))), *known), 1)
+    on_gpus_s = _sorts_left_s(views) / n_gpus if n_gpus else 0.0
+    return round(max(sum(known) / max(1, min(n_parallel, len(times))), *known, on_gpus_s), 1)
+
+
+def _sorts_left_s(views: Sequence[View]) -> float:
+    """Return what all sorts will still take (s), without what comes before and after each."""
+    ended = [view.sort_frac for view in views if view.kind == "sorted" and view.sort_frac is not None]
+    shares = ended or [view.sort_frac for view in views if view.sort_frac is not None]
+    typical = median(shares) if shares else 0.0
+    return sum(typical * (view.left_s or 0.0) for view in views if view.kind == "waiting" or _has_sort_before(view))
+
+
+def _has_sort_before(view: View) -> bool:
+    return view.kind == "running" and not any(name == "sort" and standing == "done" for name, standing in view.stages)

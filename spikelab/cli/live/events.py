@@ -75,6 +75,19 @@ def estimated_s(events: Sequence[Event]) -> float | None:
     return likely + sum(_more_s(event) for event in late.values())
 
 
+def sort_frac(events: Sequence[Event]) -> float | None:
+    """Return which share of the time that was expected is that of the sort itself; None: unknown."""
+    estimates = [event for event in events if event.get("event") == "estimated"]
+    return share_of_sort(estimates[-1].get("stages_s")) if estimates else None
+
+
+def share_of_sort(stages_s: Any) -> float | None:
+    """Return which share of these times, by stage, is that of the sort; None where they do not tell."""
+    times = {name: finite(seconds) or 0.0 for name, seconds in mapping(stages_s).items()}
+    whole = sum(times.values())
+    return times.get("sort", 0.0) / whole if whole > 0 else None
+
+
 def _more_s(event: Event) -> float:
     return max(0.0, (finite(event.get("expected_s")) or 0.0) - (finite(event.get("estimated_s")) or 0.0))
 

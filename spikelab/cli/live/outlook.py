@@ -80,15 +80,18 @@ class Snapshot:
         The recordings, what needs eyes first.
     n_parallel : int
         How many are in flight at once.
+    n_gpus : int
+        On how many GPUs they are sorted; 0: that sets no limit.
     """
 
     read_s: float
     views: tuple[View, ...]
     n_parallel: int
+    n_gpus: int
 
     def to_dict(self, report_link: Callable[[str], str]) -> dict[str, Any]:
         """Return plain JSON values, with the link to the report of each recording that has one, by its id."""
-        batch = summary(self.views, self.n_parallel)
+        batch = summary(self.views, self.n_parallel, self.n_gpus)
         return {
             "age_s": round(time.monotonic() - self.read_s, 1),
             "batch": asdict(batch),
@@ -200,8 +203,10 @@ class Outlook:
         for results in self._results():
             self._last[results] = self._view(results)
         views = in_order(with_time_left([self._last[results] for results in self._results()]))
-        n_parallel = max((roster.n_parallel for roster in self._batches.values() if not roster.is_dead), default=1)
-        snapshot = Snapshot(time.monotonic(), tuple(views), n_parallel)
+        at_work = [roster for roster in self._batches.values() if not roster.is_dead]
+        n_parallel = max((roster.n_parallel for roster in at_work), default=1)
+        n_gpus = max((roster.n_gpus for roster in at_work), default=0)
+        snapshot = Snapshot(time.monotonic(), tuple(views), n_parallel, n_gpus)
         with self._changed:
             self._snapshot = snapshot
             self._changed.notify_all()

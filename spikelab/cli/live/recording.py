@@ -15,6 +15,8 @@ from spikelab.cli.live.events import (
     changes_in,
     estimated_s,
     of_last_run,
+    share_of_sort,
+    sort_frac,
     stage_by_events,
     stage_track,
     told_by_watch,
@@ -154,6 +156,7 @@ def _running(run: _Run) -> _Fields:
         "step_left_s": progress.left_s if progress else None,
         "elapsed_s": _seconds_since(str(holder.get("started_at") or "")),
         "estimated_s": estimated_s(run.events),
+        "sort_frac": sort_frac(run.events),
         "gpu": run.standing.state.gpu,
         # While it waits, the last readings are those of a worker that has ended.
         "gauges": tuple(read_gauges(run.folder)) if run.events and not awaited(run.events) else (),
@@ -247,6 +250,7 @@ def _ended(run: _Run) -> _Fields:
         return {"changes": changes, "has_report": has_report}
     return {
         "elapsed_s": max(result.wall_time_s, sum(result.stage_timings_s.values())),
+        "sort_frac": share_of_sort(result.stage_timings_s),
         "recorded_s": finite(mapping(read_json(run.folder.report_json).get("recording")).get("duration_s")),
         "attempt": 1 + result.retries_used,
         "changes": changes,

@@ -55,6 +55,8 @@ class View:
         Time since it began or that it took; what it was expected to take, or is by now.
     left_s, step_left_s : float or None
         What is left of it, and of the step.
+    sort_frac : float or None
+        Share of that time, taken or expected, that the sort itself takes (0-1), in which it may have a GPU.
     recorded_s : float or None
         Length of the recording.
     stages : tuple of (str, str)
@@ -91,6 +93,7 @@ class View:
     estimated_s: float | None = None
     left_s: float | None = None
     step_left_s: float | None = None
+    sort_frac: float | None = None
     recorded_s: float | None = None
     stages: tuple[tuple[str, str], ...] = ()
     attempt: int = 1

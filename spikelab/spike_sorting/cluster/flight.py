@@ -20,7 +20,7 @@ from spikelab.spike_sorting.batch import (
     skipped,
 )
 from spikelab.spike_sorting.cluster.link import Link
-from spikelab.spike_sorting.cluster.task import told
+from spikelab.spike_sorting.cluster.task import WorkerFacts, told
 from spikelab.spike_sorting.cluster.workers import can_take, check_workers, no_workers
 from spikelab.spike_sorting.jobs import Job
 from spikelab.spike_sorting.outcome import INTERRUPTED, Outcome, SortRunReport, describe_error
@@ -91,13 +91,18 @@ def run_jobs_on(
     if on_started is not None:
         on_started()
     flight = _Flight(client, jobs, on_error, observer, on_outcome, wait_s)
-    with announced(places_of(jobs), max(1, len(facts))):
+    with announced(places_of(jobs), n_at_once(facts, client.nthreads())):
         outcomes = flight.run(with_gpus=any(one.gpus for one in facts))
     for outcome in outcomes:
         report.add(outcome.result)
     report_batch(jobs, [outcome.result for outcome in outcomes])
     raise_first(outcomes, on_error)
     return outcomes
+
+
+def n_at_once(facts: Sequence[WorkerFacts], n_threads: Mapping[str, int]) -> int:
+    """Return how many recordings a cluster has in flight: one on each of its GPUs, else one in each thread."""
+    return max(1, int(sum(one.gpus for one in facts)) or sum(n_threads.values()))
 
 
 def _refuse_in_memory(jobs: Sequence[Job]) -> None:
