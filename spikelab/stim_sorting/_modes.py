@@ -10,6 +10,8 @@ Acoustics, Speech, and Signal Processing 37:984), and are refined by least squar
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
@@ -96,7 +98,7 @@ def refined_rates(rates: Rates, tails: Floats, used: Mask, noise: Floats, fs_Hz:
     """
     basis = np.concatenate([decays(rates, tails.shape[1]), powers(tails.shape[1], order)], axis=1)
     weights = used / noise[:, None] ** 2
-    normal = (weights @ products(basis)).reshape(-1, basis.shape[1], basis.shape[1])
+    normal = products(basis).weighted(weights)
     normal += _RIDGE * np.trace(normal, axis1=1, axis2=2)[:, None, None] * np.eye(basis.shape[1])
     right = ((weights * tails) @ basis)[:, :, None]
     slopes = _slopes(rates, np.linalg.solve(normal, right)[:, :, 0], tails.shape[1])
@@ -135,9 +137,40 @@ def powers(n_samples: int, order: int) -> Floats:
     return polynomials
 
 
-def products(basis: Floats) -> Floats:
-    """Return the products of all pairs of functions, shape (n_samples, n_functions**2)."""
-    return (basis[:, :, None] * basis[:, None, :]).reshape(len(basis), -1)
+@dataclass(frozen=True, eq=False)
+class Products:
+    """Products of functions, from which weights make normal equations: those of pairs that overlap alone.
+
+    Of functions with ends, as pieces of polynomials are, there are few: memory grows with their number, not its square.
+
+    Attributes
+    ----------
+    n_functions : int
+        Functions.
+    first, second : ndarray, shape (n_pairs,), intp
+        Numbers of the functions of each pair, each pair once.
+    values : ndarray, shape (n_samples, n_pairs), float64
+        Their products.
+    """
+
+    n_functions: int
+    first: npt.NDArray[np.intp]
+    second: npt.NDArray[np.intp]
+    values: Floats
+
+    def weighted(self, weights: Floats) -> Floats:
+        """Return sums over samples for each row of weights, shape (n_rows, n_functions, n_functions)."""
+        sums = np.zeros((len(weights), self.n_functions, self.n_functions))
+        sums[:, self.first, self.second] = weights @ self.values
+        sums[:, self.second, self.first] = sums[:, self.first, self.second]
+        return sums
+
+
+def products(basis: Floats) -> Products:
+    """Return the products of functions, of a basis of shape (n_samples, n_functions)."""
+    there = (basis != 0).astype(np.float64)
+    first, second = np.nonzero(np.triu(there.T @ there))
+    return Products(basis.shape[1], first, second, basis[:, first] * basis[:, second])
 
 
 def tail_basis(rates: Rates, n_samples: int, order: int, n_derivatives: int) -> Floats:

@@ -16,7 +16,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from spikelab.stim_sorting._modes import products, refined_rates, shared_rates, strongest_tails, tail_basis
+from spikelab.stim_sorting._modes import Products, products, refined_rates, shared_rates, strongest_tails, tail_basis
 
 Floats = npt.NDArray[np.floating]
 Mask = npt.NDArray[np.bool_]
@@ -32,6 +32,8 @@ _KNOTS_MS = (
 """Where the pieces of the curve meet: the polynomial itself first, then pieces that are short where tails are steep."""
 _KNOT_SPACING_MS = (float("inf"), 6.0, 4.0, 2.5, 1.5, 1.0)
 """Spacing beyond those, in longer windows."""
+_KNOT_SPACING_FRAC = 0.04
+"""Spacing as a fraction of the time since those, once that is more: late parts of a tail are slow."""
 _SPIKE_SD = 4.5
 """A sample this far from the curve belongs to a spike."""
 _SPIKE_BEFORE_MS, _SPIKE_AFTER_MS = 0.3, 0.7
@@ -89,15 +91,15 @@ class Level:
         Its functions.
     projection : ndarray, shape (n_samples, n_functions)
         Gives the coefficients of whole tails.
-    products : ndarray, shape (n_samples, n_functions**2)
-        Products of functions, from which weights make normal equations.
+    products : Products
+        From which weights make normal equations.
     smoothing : ndarray, shape (n_functions, n_functions)
         A little stiffness, for where no samples are left.
     """
 
     basis: Floats
     projection: Floats
-    products: Floats
+    products: Products
     smoothing: Floats
 
 
@@ -108,9 +110,7 @@ def make_level(n_samples: int, fs_Hz: float, order: int, number: int) -> Level:
 
     length_ms = n_samples / fs_Hz * 1000
     inner = [knot for knot in _KNOTS_MS[number] if knot < 0.9 * length_ms]
-    last, spacing = max(inner, default=0.0), _KNOT_SPACING_MS[number]
-    if np.isfinite(spacing):
-        inner += list(np.arange(max(last, 10.0 - spacing) + spacing, length_ms - 0.5 * spacing, spacing))
+    inner += _late_knots(max(inner, default=0.0), length_ms, _KNOT_SPACING_MS[number])
     knots = np.r_[[0.0] * (order + 1), inner, [length_ms] * (order + 1)]
     times_ms = np.minimum((np.arange(n_samples) + 0.5) / fs_Hz * 1000, length_ms)
     basis = BSpline.design_matrix(times_ms, knots, order).toarray()
@@ -119,6 +119,20 @@ def make_level(n_samples: int, fs_Hz: float, order: int, number: int) -> Level:
     smoothing = _SMOOTHING * n_samples / n_functions * (bends.T @ bends + 1e-3 * np.eye(n_functions))
     projection = basis @ np.linalg.inv(basis.T @ basis + smoothing)
     return Level(basis, projection, products(basis), smoothing)
+
+
+def _late_knots(last_ms: float, length_ms: float, spacing_ms: float) -> list[float]:
+    """Return the knots of longer windows, after those that are listed."""
+    if not np.isfinite(spacing_ms):
+        return []
+    begin_ms = max(last_ms, 10.0 - spacing_ms)
+    knots: list[float] = []
+    knot_ms, step_ms = begin_ms + spacing_ms, spacing_ms
+    while knot_ms < length_ms - 0.5 * step_ms:
+        knots.append(knot_ms)
+        step_ms = max(spacing_ms, _KNOT_SPACING_FRAC * (knot_ms - begin_ms))
+        knot_ms += step_ms
+    return knots
 
 
 def _shared_level(tails: Floats, known: Mask, noise: Floats, fs_Hz: float, order: int, step: Shared) -> Level | None:
@@ -219,8 +233,7 @@ def _robust_fit(
 def _weighted(tails: Floats, used: Mask, level: Level) -> Floats:
     """Return least-squares curves through the samples in use."""
     weights = used.astype(np.float64)
-    n_functions = level.basis.shape[1]
-    normal = (weights @ level.products).reshape(-1, n_functions, n_functions) + level.smoothing
+    normal = level.products.weighted(weights) + level.smoothing
     right = (weights * tails) @ level.basis
     coefficients = np.linalg.solve(normal, right[:, :, None])[:, :, 0]
     curves: Floats = coefficients @ level.basis.T

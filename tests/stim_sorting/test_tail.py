@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from spikelab.simulation import add_stim_artifacts, simulate_recording
-from spikelab.stim_sorting._modes import refined_rates, shared_rates
-from spikelab.stim_sorting._tail import fit_tails
+from spikelab.stim_sorting._modes import products, refined_rates, shared_rates
+from spikelab.stim_sorting._tail import fit_tails, make_level
 
 FS_HZ, N_SAMPLES, NOISE_UV = 20_000.0, 300, 8.0
 AFTER_MS = np.arange(N_SAMPLES) / FS_HZ * 1000
@@ -60,3 +60,27 @@ def test_tails_may_differ_from_channel_to_channel():
         added = (truth.recording.get_traces().astype(float) - clean.get_traces())[10_020:10_100]
         scaled = added / added[0]
         assert bool(np.ptp(scaled, axis=1).max() < 0.02) == alike
+
+
+@pytest.mark.parametrize("fs_Hz", [20_000.0, 30_000.0])
+def test_long_windows_take_little_memory(fs_Hz):
+    """All curves of a tail of 300 ms together are 120 functions at most, and 200 MB; short ones are as they were."""
+    make_level.cache_clear()
+    n_functions, n_bytes = [], 0
+    for number in range(6):
+        level = make_level(round(0.3025 * fs_Hz), fs_Hz, 3, number)
+        n_functions.append(level.basis.shape[1])
+        n_bytes += level.basis.nbytes + level.projection.nbytes + level.products.values.nbytes
+    make_level.cache_clear()
+    assert n_functions == sorted(n_functions)
+    assert n_functions[-1] <= 120
+    assert n_bytes < 200e6
+    assert make_level(round(0.0325 * fs_Hz), fs_Hz, 3, 5).basis.shape[1] == 4 + 20 + 22
+
+
+def test_weights_make_normal_equations():
+    """Products of the pairs that overlap give the weighted normal equations of all functions, pieces or not."""
+    weights = np.random.default_rng(0).random((3, N_SAMPLES))
+    for basis in (make_level(N_SAMPLES, FS_HZ, 3, 4).basis, np.random.default_rng(1).normal(size=(N_SAMPLES, 5))):
+        expected = np.einsum("ns,si,sj->nij", weights, basis, basis)
+        np.testing.assert_allclose(products(basis).weighted(weights), expected, atol=1e-9)
