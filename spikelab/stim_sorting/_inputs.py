@@ -161,12 +161,16 @@ def usable_events(times_ms: Any, n_samples: int, fs_Hz: float) -> npt.NDArray[np
     times = times[inside]
     if (np.diff(times) < 0).any():
         warn("the stimulation times are not in order; they were sorted")
-    ordered = np.unique(times)
-    # Events need a few samples of their own.
-    ordered = ordered[np.diff(ordered, prepend=-np.inf) >= max(_SAME_EVENT_MS, 4 / fs_Hz * 1000)]
-    if ordered.size < times.size:
-        warn(f"{times.size - ordered.size} stimulation times are there twice; each counts once")
-    return ordered
+    ordered = np.sort(times)
+    return ordered[distinct_events(ordered, fs_Hz)]
+
+
+def distinct_events(ordered_ms: npt.NDArray[np.float64], fs_Hz: float) -> npt.NDArray[np.bool_]:
+    """Return which of sorted times are events of their own, a few samples after the one before; warn of others."""
+    distinct: npt.NDArray[np.bool_] = np.diff(ordered_ms, prepend=-np.inf) >= max(_SAME_EVENT_MS, 4 / fs_Hz * 1000)
+    if not distinct.all():
+        warn(f"{np.count_nonzero(~distinct)} stimulation times are there twice; each counts once")
+    return distinct
 
 
 def quiet_windows(

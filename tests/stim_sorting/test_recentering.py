@@ -126,6 +126,19 @@ def test_two_events_never_share_an_artifact_in_silence():
     assert any("share an artifact" in str(warning.message) for warning in told)
 
 
+@pytest.mark.parametrize("again_ms", [0.0, 0.03])
+def test_an_event_that_is_logged_twice_is_looked_for_once(again_ms):
+    """Repeated times have the time of their one artifact, of which no neighbour is told, and those of others stay."""
+    truth = stimulated(offset_ms=-2.0)
+    logged_ms = truth.logged_times_ms
+    expected = recenter_stim_times(traces_of(truth), logged_ms, FS_HZ, peak_mode="down_edge")
+    times_ms = [logged_ms[3] + again_ms, *logged_ms, logged_ms[1]]
+    with pytest.warns(StimulationWarning) as told:
+        found = recenter_stim_times(traces_of(truth), times_ms, FS_HZ, peak_mode="down_edge")
+    np.testing.assert_array_equal(found, [expected[3], *expected, expected[1]])
+    assert [str(warning.message) for warning in told] == ["2 stimulation times are there twice; each counts once"]
+
+
 def test_no_events_no_times():
     """No times in, no times out."""
     assert recenter_stim_times(np.zeros((2, 100)), [], FS_HZ).size == 0

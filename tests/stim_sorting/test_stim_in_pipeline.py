@@ -159,13 +159,17 @@ def test_events_at_the_edges_alone_can_be_drawn():
 
 
 def test_what_is_odd_about_the_times_is_in_the_report(stimulated, tmp_path):
-    """Warnings about events become remarks of the run, with code and advice."""
+    """Warnings about events become remarks of the run, each once; an event that is logged twice counts once."""
     folder, _, truth = stimulated
-    config = KILOSORT4.override(stim_times_ms=[*truth.logged_times_ms, 50_000.0])
+    times_ms = [*truth.logged_times_ms, truth.logged_times_ms[2], 50_000.0]
+    config = KILOSORT4.override(stim_times_ms=times_ms)
     (job,) = plan([folder / "stimulated.raw.h5"], config, results_folders=[tmp_path / "a"])
-    _, _, warnings = build_recording(job)
+    _, _, warnings = build_recording(job, tmp_path / "stimulation.json")
     assert "stimulation" in {warning.code for warning in warnings}
-    assert any("outside of the recording" in warning.message for warning in warnings)
+    for said in ("outside of the recording", "are there twice"):
+        assert sum(said in warning.message for warning in warnings) == 1
+    record = json.loads((tmp_path / "stimulation.json").read_text())
+    assert (len(record["times_ms"]), len(record["sorted_times_ms"])) == (25, 23)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from spikelab.spike_sorting.selection import Epoch, epochs_of, selected_periods
 from spikelab.spike_sorting.sources import open_files
 from spikelab.spike_sorting.stages.channels import prepared
 from spikelab.spike_sorting.stages.stage import StageRun, Summary
+from spikelab.spike_sorting.stages.stimulation import VERSION as STIMULATION_VERSION
 from spikelab.spike_sorting.stages.stimulation import without_artifacts
 
 VERSION = 4
@@ -39,7 +40,7 @@ def settings(config: SortingPipelineConfig) -> Any:
     if ours["stim_times_ms"] is None:
         del ours["stim_times_ms"]
         return thaw(ours)
-    return thaw({**ours, "stimulation": asdict(config.stimulation)})
+    return thaw({**ours, "stimulation": {"version": STIMULATION_VERSION, **asdict(config.stimulation)}})
 
 
 def run(stage: StageRun) -> Summary:

@@ -16,6 +16,9 @@ from spikelab.spike_sorting.remarks import Remark, remark
 if TYPE_CHECKING:
     from spikelab.spikedata import SpikeData
 
+VERSION = 2
+"""Of what becomes of artifacts: recordings without any are loaded as before when it is raised."""
+
 
 def without_artifacts(
     recording: Any, config: SortingPipelineConfig, periods: Sequence[tuple[int, int]]
@@ -48,13 +51,15 @@ def without_artifacts(
         named = ", ".join(map(str, summary.saturated_channels[:20]))
         notes.append(remark("stimulation", f"channels stay saturated, or show nothing, throughout: {named}"))
     fs_Hz = recording.sampling_frequency
+    # Each event once, however often it was logged.
+    events_ms = cleaned.times_ms.tolist() if summary.times_ms.size else []
     record = {
         **summary.to_dict(),
-        "sorted_times_ms": [time for time, _ in _within([(t, t) for t in summary.times_ms], periods, fs_Hz)],
+        "sorted_times_ms": [time for time, _ in _within([(t, t) for t in events_ms], periods, fs_Hz)],
         "pictures": picture_data(recording, cleaned, summary) if summary.times_ms.size else {},
         "sorted_blanked_ms": _within(summary.blanked_ms.tolist(), periods, fs_Hz),
     }
-    return cleaned, thaw(record), notes
+    return cleaned, thaw(record), list(dict.fromkeys(notes))
 
 
 def _within(spans_ms: Sequence[Sequence[float]], periods: Sequence[tuple[int, int]], fs_Hz: float) -> list[list[float]]:
