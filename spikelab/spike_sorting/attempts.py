@@ -29,6 +29,7 @@ from spikelab.spike_sorting.remarks import remark
 from spikelab.spike_sorting.retries import Failure, decide
 from spikelab.spike_sorting.schedule import fitted, gpu_environment, has_another_gpu, turn
 from spikelab.spike_sorting.sources import plugin_environment
+from spikelab.spike_sorting.stages.overcome import Overcome
 from spikelab.spike_sorting.stages.stage import Phase
 from spikelab.spike_sorting.supervision import host
 from spikelab.spike_sorting.supervision.devices import Device
@@ -60,26 +61,35 @@ def run_phase(work: Work, phase: Phase) -> None:
     Exception
         What the last worker failed with.
     """
-    config, failures = fitted(work), []
+    task, failures = _Task(phase, fitted(work), Overcome()), []
     while True:
-        failure = _attempt(work, phase, config)
+        failure = _attempt(work, task)
         if failure is None:
             return
         failures.append(failure)
         retry = decide(
-            config,
+            task.config,
             phase,
             failures,
             _extent_um(work),
             asked=work.job.config,
-            another_gpu=has_another_gpu(work, phase, config, failure.error),
+            another_gpu=has_another_gpu(work, phase, task.config, failure.error),
             duration_s=work.patiently(work.job.run.recorded_s),
         )
         if retry is None:
             raise failure.error
-        config = retry.config
+        task = replace(task, config=retry.config, overcome=task.overcome.and_then(retry.remark, retry.changed))
         work.remarks.append(retry.remark)
         work.note("retry", phase=phase, remark=retry.remark.message, changed=dict(retry.changed))
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What one attempt is to do: a phase, with settings that may not be those asked for any more, and why."""
+
+    phase: Phase
+    config: SortingPipelineConfig
+    overcome: Overcome
 
 
 @dataclass(frozen=True)
@@ -93,11 +103,11 @@ class _Orders:
     may_leave_containers: bool = False
 
 
-def _attempt(work: Work, phase: Phase, config: SortingPipelineConfig) -> Failure | None:
-    """Let one worker do the unfinished stages of `phase` when it is its turn; return what it failed with."""
-    with turn(work, phase, config) as slot:
+def _attempt(work: Work, task: _Task) -> Failure | None:
+    """Let one worker do the unfinished stages of the phase when it is its turn; return what it failed with."""
+    with turn(work, task.phase, task.config) as slot:
         started = time.monotonic()
-        failure, exit_name = _supervised(work, phase, config, slot)
+        failure, exit_name = _supervised(work, task, slot)
         if (
             slot is not None
             and failure is not None
@@ -107,16 +117,15 @@ def _attempt(work: Work, phase: Phase, config: SortingPipelineConfig) -> Failure
     status = describe_error(failure.error)["status"] if failure else SUCCESS
     seconds = round(time.monotonic() - started, 3)
     step, gpu = failure.step if failure else None, slot.device.label if slot else None
-    work.attempts.append(Attempt(phase, exit_name, seconds, status, step, gpu))
-    work.note("worker_ended", phase=phase, exit=exit_name, wall_time_s=seconds, status=status)
+    work.attempts.append(Attempt(task.phase, exit_name, seconds, status, step, gpu))
+    work.note("worker_ended", phase=task.phase, exit=exit_name, wall_time_s=seconds, status=status)
     return failure
 
 
-def _supervised(
-    work: Work, phase: Phase, config: SortingPipelineConfig, slot: Slot | None
-) -> tuple[Failure | None, str]:
+def _supervised(work: Work, task: _Task, slot: Slot | None) -> tuple[Failure | None, str]:
     """Start a worker, stay with it until it has ended, and return what it failed with and how it ended."""
-    orders = work.patiently(lambda: _prepare(work, phase, config, slot))
+    phase, config = task.phase, task.config
+    orders = work.patiently(lambda: _prepare(work, task, slot))
     device = None if slot is None else slot.device
     on_gpu = {} if device is None else {"gpu": device.label, "gpu_key": device.key}
     try:
@@ -131,16 +140,21 @@ def _supervised(
         return Failure(error), "unkillable"
 
 
-def _prepare(work: Work, phase: Phase, config: SortingPipelineConfig, slot: Slot | None) -> _Orders:
+def _prepare(work: Work, task: _Task, slot: Slot | None) -> _Orders:
     """Write down what the next worker is to do, and make room for it."""
-    run = work.job.run
+    run, config = work.job.run, task.config
     folder = run.new_attempt()
-    described = {"phase": phase, "job": replace(work.job, config=config).to_dict(), "keys": dict(work.keys)}
+    described = {
+        "phase": task.phase,
+        "job": replace(work.job, config=config).to_dict(),
+        "keys": dict(work.keys),
+        "overcome": task.overcome.to_dict(),
+    }
     publish_json(folder / "job.json", described)
     run.progress.unlink(missing_ok=True)
     environment = {**_environment(work, config), **gpu_environment(config, slot)}
     held = work.locks if slot is None else (*work.locks, slot.descriptor)
-    in_container = phase == "sort" and bool(config.sorter.use_docker)
+    in_container = task.phase == "sort" and bool(config.sorter.use_docker)
     return _Orders(folder, environment, run.log.open("ab"), held, in_container)
 
 

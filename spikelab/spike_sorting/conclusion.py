@@ -141,7 +141,7 @@ def succeeded(work: Work) -> RecordingResult:
         n_spikes=summary["n_spikes"],
         stage_timings_s={name: marker["wall_time_s"] for name, marker in present.items()},
         suspicions=_told_by_stages(work, "suspicions"),
-        warnings=(*_told_by_stages(work, "warnings"), *work.remarks),
+        warnings=_warnings(work),
     )
 
 
@@ -150,8 +150,12 @@ def failed(work: Work, error: BaseException) -> RecordingResult:
     described = describe_error(error)
     progress = work.progress()
     stage = getattr(error, "stage", None) or (progress.stage if progress else None)
-    warnings = (*_told_by_stages(work, "warnings"), *work.remarks)
-    return replace(_result(work, described.pop("status")), stage=stage, warnings=warnings, **described)
+    return replace(_result(work, described.pop("status")), stage=stage, warnings=_warnings(work), **described)
+
+
+def _warnings(work: Work) -> tuple[Remark, ...]:
+    """Return what the stages have left, and what this call has met: a retry is both, and told once."""
+    return tuple(dict.fromkeys((*_told_by_stages(work, "warnings"), *work.remarks)))
 
 
 def _told_by_stages(work: Work, what: str) -> tuple[Remark, ...]:

@@ -28,6 +28,7 @@ from spikelab.spike_sorting.remarks import remark
 from spikelab.spike_sorting.run_folder import EXPORT
 from spikelab.spike_sorting.schedule import turn
 from spikelab.spike_sorting.stages import assemble, curate, export, load, review, sort, waveforms
+from spikelab.spike_sorting.stages.overcome import Overcome
 from spikelab.spike_sorting.stages.stage import Phase, Stage, ensure, stage_keys
 from spikelab.spike_sorting.supervision import host
 from spikelab.spike_sorting.supervision.lock import hold
@@ -216,11 +217,20 @@ def _run_phase(work: Work, phase: Phase) -> None:
         run_phase(work, phase)
 
 
-def run_stages(job: Job, keys: Mapping[str, str], phase: Phase, run_id: str | None = None) -> None:
-    """Run the unfinished stages of `phase` in this process, for as long as the folders are those of `run_id`."""
+def run_stages(
+    job: Job,
+    keys: Mapping[str, str],
+    phase: Phase,
+    run_id: str | None = None,
+    overcome: Overcome | None = None,
+) -> None:
+    """Run the unfinished stages of `phase` in this process, for as long as the folders are those of `run_id`.
+
+    The first of them is where an earlier attempt has failed: it notes what was `overcome`.
+    """
     for stage in (*STAGES, SCAN):
-        if stage.phase == phase:
-            ensure(stage, job, keys[stage.name], run_id)
+        if stage.phase == phase and ensure(stage, job, keys[stage.name], run_id, overcome):
+            overcome = None
 
 
 # ------------------------------------------------------------------------------------------ begin and end

@@ -21,6 +21,7 @@ from spikelab.spike_sorting._classifier import classify
 from spikelab.spike_sorting._exceptions import GPUOutOfMemoryError, HostOutOfMemoryError
 from spikelab.spike_sorting.jobs import Job
 from spikelab.spike_sorting.pipeline import run_stages
+from spikelab.spike_sorting.stages.overcome import Overcome
 from spikelab.spike_sorting.supervision.process import EXIT_DISK_FULL
 from spikelab.spike_sorting.supervision.progress import read_progress
 from spikelab.spike_sorting.supervision.publish import publish_json
@@ -41,8 +42,10 @@ def main(arguments: list[str]) -> int:
     described = json.loads((folder / "job.json").read_text(encoding="utf-8"))
     job, phase = Job.from_dict(described["job"]), described["phase"]
     try:
+        overcome = Overcome.from_dict(described["overcome"])
         # Typed by hand, it is nobody's run.
-        run_stages(job, described["keys"], phase, os.environ.get(RUN_COOKIE))
+        run_id = os.environ.get(RUN_COOKIE)
+        run_stages(job, described["keys"], phase, run_id, overcome)
     except Exception as error:  # noqa: BLE001 - the boundary of this process: the orchestrator rebuilds the error from what is told
         _log.exception("phase %s failed", phase)
         return _tell(folder, describe_failure(job, error))

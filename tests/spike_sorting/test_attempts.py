@@ -20,6 +20,7 @@ from spikelab.spike_sorting.run_folder import RunFolder
 from spikelab.spike_sorting.samples.crossings import crossings
 from spikelab.spike_sorting.state import clean, run_state, status_of
 
+QUICK = {"create_figures": False, "generate_sorting_report": False}
 _SCRIPT = """
 import json, sys
 from spikelab.spike_sorting import SortRunReport, sort_recording
@@ -56,8 +57,8 @@ def sort(file: Path, run: RunFolder, behaviour: str = "ok", attempts: int = 99, 
 
 
 def test_out_of_memory_is_survived_with_smaller_settings(file, run):
-    """P19: the attempt after a shortage succeeds, the report says what changed, and the same call finds the result."""
-    record = sort(file, run, "gpu oom", attempts=2)
+    """P19: the attempt after a shortage succeeds; the report says what changed, also that of a later call."""
+    record = sort(file, run, "gpu oom", attempts=2, **QUICK)
     assert record["status"] == "success"
     assert [attempt["status"] for attempt in record["attempts"]] == [
         "success", "oom_gpu", "oom_gpu", "success", "success",
@@ -65,7 +66,11 @@ def test_out_of_memory_is_survived_with_smaller_settings(file, run):
     assert record["retries_used"] == 2
     assert [warning["code"] for warning in record["warnings"]] == ["retried-smaller"] * 2
     assert ["batch_size = 4" in warning["message"] for warning in record["warnings"]] == [True, False]
-    assert sort(file, run, "gpu oom", attempts=2)["attempts"] == []
+    assert sort(file, run, "gpu oom", attempts=2, **QUICK)["attempts"] == []
+    again = sort(file, run, "gpu oom", attempts=2, curate_first=False, **QUICK)
+    assert [attempt["phase"] for attempt in again["attempts"]] == ["finish"]
+    assert again["warnings"] == record["warnings"]
+    assert json.loads(run.report_json.read_text())["sorter"]["changed"] == {"batch_size": 2}
 
 
 def test_a_shortage_that_does_not_end_is_final(file, run):
@@ -106,9 +111,8 @@ def test_a_container_that_is_left_is_told(file, run, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(FAKE_SORTER)
     monkeypatch.setenv("PYTHONPATH", with_fake_sorter()["PYTHONPATH"])
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path / 'nobody.sock'}")
-    quick = {"n_jobs": 1, "create_figures": False, "generate_sorting_report": False}
     params = {"behaviour": "leave container"}
-    config = KILOSORT4.override(sorter_name="fake", kilosort_params=params, use_docker="an image", **quick)
+    config = KILOSORT4.override(sorter_name="fake", kilosort_params=params, use_docker="an image", n_jobs=1, **QUICK)
     (job,) = plan(file, config, intermediate_folders=run.inter, results_folders=run.results)
     record = run_recording(job).result
     assert record.status == "success"

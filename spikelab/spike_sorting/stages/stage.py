@@ -12,6 +12,7 @@ from typing import Any, Literal
 from spikelab.spike_sorting._settings import digest
 from spikelab.spike_sorting.config import SortingPipelineConfig
 from spikelab.spike_sorting.jobs import Job
+from spikelab.spike_sorting.stages.overcome import Overcome
 from spikelab.spike_sorting.supervision.progress import ProgressFile
 
 _log = logging.getLogger(__name__)
@@ -83,8 +84,8 @@ def stage_keys(
     return keys
 
 
-def ensure(stage: Stage, job: Job, key: str, run_id: str | None = None) -> bool:
-    """Run `stage` unless it is finished under `key`; return whether it ran.
+def ensure(stage: Stage, job: Job, key: str, run_id: str | None = None, overcome: Overcome | None = None) -> bool:
+    """Run `stage` unless it is finished under `key`, and note what was `overcome` for it; return whether it ran.
 
     Raises
     ------
@@ -102,6 +103,7 @@ def ensure(stage: Stage, job: Job, key: str, run_id: str | None = None) -> bool:
     started = time.monotonic()
     summary = stage.run(StageRun(job, partial, progress))
     seconds = time.monotonic() - started
+    summary = summary if overcome is None else overcome.noted_in(summary)
     job.run.finish(stage.name, key, partial, seconds, summary, run_id)
     job.run.journal.write("stage_finished", stage=stage.name, wall_time_s=round(seconds, 3))
     return True
