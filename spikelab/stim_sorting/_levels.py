@@ -18,6 +18,8 @@ _MIN_SOFT_RAIL_SD = 100.0
 _SAME_RAIL = 0.005
 _NOISE_FLOOR = 2e-4
 _BASELINE_SD = 6.0
+_LEAST_SATURATION_SD, _LEAST_OF_RAIL, _LEAST_BASELINE_SD = 5.0, 0.5, 1.0
+"""Thresholds below these look like those of another unit."""
 _LOST = 0.5
 """Of the windows: without numbers in more of them, a channel is left alone."""
 
@@ -177,9 +179,9 @@ def measure_levels(
     noise, jerk = np.maximum(noise, floor), np.maximum(jerk, 2.45 * floor)
     extremes.noise = noise
     low, high = extremes.rails()
+    _check_thresholds(saturation_threshold, baseline_threshold, noise, largest, float(np.minimum(high, -low).min()))
     low, high = np.maximum(low, limits[0] - baseline), np.minimum(high, limits[1] - baseline)
     if saturation_threshold is not None:
-        _check_saturation_threshold(saturation_threshold, noise, largest, np.minimum(high, -low))
         low, high = np.full(low.shape, -saturation_threshold), np.full(high.shape, saturation_threshold)
     near = _BASELINE_SD * noise if baseline_threshold is None else np.full(noise.shape, baseline_threshold)
     stuck = quiet.lost | _stuck(baseline, flat, limits)
@@ -192,15 +194,30 @@ def _stuck(baseline: Floats, flat: Mask, limits: tuple[Any, Any]) -> Mask:
     return at_limit | flat if not flat.all() else at_limit
 
 
-def _check_saturation_threshold(threshold: float, noise: Floats, largest: float, rails: Floats) -> None:
-    if threshold < 5 * float(np.median(noise)):
+def _check_thresholds(
+    saturation: float | None, baseline: float | None, noise: Floats, largest: float, rail: float
+) -> None:
+    """Warn of thresholds that look like those of another unit; `rail` is where the first channel clips, or infinite."""
+    sd = float(np.median(noise))
+    unit = "it is in the unit of the traces (raw counts, or uV)"
+    if saturation is not None and saturation < _LEAST_SATURATION_SD * sd:
         warn(
-            f"saturation_threshold={threshold:g} lies within the noise, whose SD is {np.median(noise):g}: "
-            "it is in the unit of the traces (raw counts, or uV), so most of the data would count as saturated"
+            f"saturation_threshold={saturation:g} lies within the noise, whose SD is {sd:g}: {unit}, so most of the "
+            "data would count as saturated"
         )
-    elif threshold > largest:
-        found = f"they clip at {np.min(rails):g}" if np.isfinite(rails).any() else "nothing clips"
+    elif saturation is not None and saturation > largest:
+        found = f"they clip at {rail:g}" if np.isfinite(rail) else "nothing clips"
         warn(
-            f"saturation_threshold={threshold:g} is never reached: the traces go up to {largest:g}, and {found}. "
-            "It is in the unit of the traces (raw counts, or uV)"
+            f"saturation_threshold={saturation:g} is never reached: the traces go up to {largest:g}, and {found}; "
+            f"{unit}"
+        )
+    elif saturation is not None and np.isfinite(rail) and saturation < _LEAST_OF_RAIL * rail:
+        warn(
+            f"saturation_threshold={saturation:g} is far below {rail:g}, where the traces clip: {unit}, so samples "
+            "that are not saturated would be blanked"
+        )
+    if baseline is not None and not _LEAST_BASELINE_SD * sd <= baseline <= largest:
+        warn(
+            f"baseline_threshold={baseline:g} tells no signal at its baseline from others: the SD of the noise is "
+            f"{sd:g}, and the traces go up to {largest:g}; {unit}"
         )

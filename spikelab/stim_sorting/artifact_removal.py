@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 import numpy as np
@@ -80,8 +80,9 @@ def remove_stim_artifacts(
     artifact_window_ms : float, default 10.0
         Length of the tail after the last saturated sample (ms).
     saturation_threshold : float or None, default None
-        Distance from the baseline at which a sample is saturated, in the unit of the traces. None finds the rails:
-        plateaus at the largest or smallest voltage, and the ends of the integer type.
+        Distance from the baseline at which a sample is saturated, in the unit of the traces, or of `raw_traces` where
+        they are given. None finds the rails: plateaus at the largest or smallest voltage, and the ends of the integer
+        type.
     baseline_threshold : float or None, default None
         Distance from the baseline within which the signal is back at it, in the unit of the traces. None takes 6 SD
         of the noise.
@@ -93,8 +94,10 @@ def remove_stim_artifacts(
         Leave `traces` as they are; False cleans them in place.
     recording : spikeinterface.core.BaseRecording or None, default None
         Where the traces come from: the ends of its integer type count as rails, in uV where the traces are floats.
+        With `raw_traces`, the rails are theirs.
     raw_traces : ndarray, shape of `traces`, or None, default None
-        The same samples where saturation shows, if the traces were filtered. They may have another unit.
+        The same samples where saturation shows, if the traces were filtered. They may have another unit: integers are
+        raw counts, and floats uV where a recording is given.
     poly_clamp_factor : float, default 10.0
         The curve never exceeds this many times the RMS of its tail: a fit that runs away is cut off there.
 
@@ -154,7 +157,14 @@ def remove_stim_artifacts(
     blanked = _empty_mask(reader.n_channels, reader.n_samples)
     if times_ms.size == 0:
         return cleaned, blanked
-    plan = make_plan(reader, times_ms, options, limits=_limits(traces, recording), rails=rails)
+    if raw_traces is None:
+        plan = make_plan(reader, times_ms, options, limits=_limits(traces, recording))
+    else:
+        # What is filtered no longer knows the ends of the type.
+        limits = type_rails(traces.dtype)
+        plan = make_plan(
+            reader, times_ms, options, limits=limits, rails=rails, rail_limits=_limits(raw_traces, recording)
+        )
     _tell_of_offsets(plan.cleaner.levels)
     for correction in _corrections(reader, plan, rails):
         here = slice(correction.start, correction.start + correction.curve.shape[1])
@@ -200,21 +210,37 @@ def make_plan(
     *,
     limits: tuple[Any, Any] = (-np.inf, np.inf),
     rails: Reader | None = None,
+    rail_limits: tuple[Any, Any] = (-np.inf, np.inf),
 ) -> Plan:
-    """Return the plan for sorted times within the recording; reads the windows around the events, and no more."""
+    """Return the plan for sorted times within the recording; reads the windows around the events, and no more.
+
+    `limits` are the smallest and the largest sample that there can be; saturation is looked for in `rails` if they are
+    given, whose ends are `rail_limits`.
+    """
     windows = pulse_windows(times_ms, reader.n_samples, reader.fs_Hz)
     n_window = max(8, round(options.artifact_window_ms * reader.fs_Hz / 1000))
     follows = np.append(windows.start[1:], reader.n_samples)
     probed = list(zip(windows.start.tolist(), np.minimum(windows.near + n_window, follows).tolist(), strict=True))
-    thresholds = {
-        "saturation_threshold": options.saturation_threshold,
-        "baseline_threshold": options.baseline_threshold,
-    }
-    levels = measure_levels(reader, times_ms, probed, limits=limits, **thresholds)
-    cleaner = make_cleaner(levels, reader.fs_Hz, options)
+    levels = measure_levels(
+        reader,
+        times_ms,
+        probed,
+        limits=limits,
+        saturation_threshold=options.saturation_threshold if rails is None else None,
+        baseline_threshold=options.baseline_threshold,
+    )
     rail_levels = None
     if rails is not None:
-        rail_levels = measure_levels(rails, times_ms, probed, limits=limits, **thresholds)
+        rail_levels = measure_levels(
+            rails,
+            times_ms,
+            probed,
+            limits=rail_limits,
+            saturation_threshold=options.saturation_threshold,
+            baseline_threshold=None,
+        )
+        levels = replace(levels, stuck=levels.stuck | rail_levels.stuck)
+    cleaner = make_cleaner(levels, reader.fs_Hz, options)
     reaches = find_reaches(rails or reader, windows, rail_levels or levels, cleaner.n_read)
     _tell_of_window(times_ms, options)
     _tell_of_stuck(levels, reader)

@@ -224,6 +224,25 @@ def test_saturation_can_be_seen_in_other_traces():
     assert blanked[truth.saturated(0, raw.shape[1]).T].all()
 
 
+@pytest.mark.parametrize("dtype,zero", [("int16", 0), ("uint16", 32_768)])
+@pytest.mark.parametrize("threshold", [None, 3_000.0 / GAIN_UV])
+def test_rails_of_other_traces_are_in_their_own_unit(dtype, zero, threshold):
+    """Ends of the type, and the threshold, are those of raw_traces: neither uV nor an offset make counts saturated."""
+    truth = stimulated(recovery_ms=6.0, tail_tau_ms=0.5)
+    counts = truth.recording.get_traces().T
+    raw = (counts.astype(np.int32) + zero).astype(dtype)
+    recording = si.NumpyRecording([raw.T], FS_HZ)
+    recording.set_channel_gains(GAIN_UV)
+    recording.set_channel_offsets(-zero * GAIN_UV)
+    options = {"raw_traces": raw, "recording": recording, "saturation_threshold": threshold}
+    _, blanked = remove_stim_artifacts(traces_uV(truth), TIMES_MS, FS_HZ, **options)
+    assert blanked[truth.saturated(0, raw.shape[1]).T].all()
+    _, expected = remove_stim_artifacts(
+        traces_uV(truth), TIMES_MS, FS_HZ, saturation_threshold=threshold and threshold * GAIN_UV
+    )
+    assert np.mean(blanked != expected) < 1e-3
+
+
 def test_a_recording_tells_where_its_type_ends():
     """Given the recording, the ends of its integer type count as rails of float traces in uV."""
     rail_uV = 32_767 * GAIN_UV
@@ -441,11 +460,29 @@ def test_single_samples_without_numbers_decide_nothing():
     assert np.abs(cleaned - expected)[both].max() < NOISE_UV
 
 
-@pytest.mark.parametrize("threshold,said", [(2.0, "within the noise"), (50_000.0, "never reached")])
-def test_thresholds_of_another_unit_are_told(threshold, said):
-    """A threshold within the noise, or above all samples, is one of another unit."""
+@pytest.mark.parametrize(
+    "option,value,gain,said",
+    [
+        ("saturation_threshold", 2.0, 1.0, "within the noise"),
+        ("saturation_threshold", 50_000.0, 1.0, "never reached: the traces go up to .* they clip at [45]"),
+        ("saturation_threshold", 3_000.0, GAIN_UV, "3000 is far below 256.., where the traces clip"),
+        ("saturation_threshold", 3_000.0, 1e6, "never reached"),
+        ("baseline_threshold", 5.0, 1.0, "tells no signal at its baseline"),
+        ("baseline_threshold", 50.0, 1e6, "tells no signal at its baseline"),
+    ],
+)
+def test_thresholds_of_another_unit_are_told(option, value, gain, said):
+    """A threshold within the noise, above all samples, or far below where they clip, is one of another unit."""
+    traces = traces_uV(stimulated()) / gain
     with pytest.warns(StimulationWarning, match=said):
-        remove_stim_artifacts(traces_uV(stimulated()), TIMES_MS, FS_HZ, saturation_threshold=threshold)
+        remove_stim_artifacts(traces, TIMES_MS, FS_HZ, **{option: value})
+
+
+def test_thresholds_of_the_right_unit_are_silent():
+    """Thresholds in the unit of the traces are taken as they are, whatever the unit."""
+    for gain in (1.0, GAIN_UV, 1e6):
+        thresholds = {"saturation_threshold": 4_000.0 / gain, "baseline_threshold": 40.0 / gain}
+        remove_stim_artifacts(traces_uV(stimulated()) / np.float64(gain), TIMES_MS, FS_HZ, **thresholds)
 
 
 def test_traces_on_an_offset_are_told():
