@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from spikelab.spike_sorting.inputs import Input, absolute, as_list, find_input
 from spikelab.spike_sorting.remarks import Remark
 from spikelab.spike_sorting.run_folder import RunFolder
 from spikelab.spike_sorting.shanks import shanks_of, split_shank
-from spikelab.spike_sorting.sources import Source, find_streams, open_source
+from spikelab.spike_sorting.sources import Source, find_streams, in_memory_source, open_source
 from spikelab.spike_sorting.supervision.lock import LOCK_NAME
 
 Recordings = Any
@@ -69,6 +69,12 @@ class Job:
     def n_results(self) -> int:
         """How many SpikeData it contributes."""
         return len(self.source.files) if self.source.splits else 1
+
+    def on_disk(self) -> Job:
+        """Return the job as its workers see it: a recording in memory is the copy that the run makes of it."""
+        if self.in_memory is None:
+            return self
+        return replace(self, source=in_memory_source(self.in_memory, self.run.input_copy))
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values, without what only this process has."""

@@ -29,7 +29,7 @@ from spikelab.spike_sorting.run_folder import EXPORT
 from spikelab.spike_sorting.schedule import turn
 from spikelab.spike_sorting.stages import assemble, curate, export, load, review, sort, waveforms
 from spikelab.spike_sorting.stages.overcome import Overcome
-from spikelab.spike_sorting.stages.stage import Phase, Stage, ensure, stage_keys
+from spikelab.spike_sorting.stages.stage import Phase, Stage, ensure, keys_of
 from spikelab.spike_sorting.supervision import host
 from spikelab.spike_sorting.supervision.lock import hold
 from spikelab.spike_sorting.supervision.publish import publish_json
@@ -107,10 +107,7 @@ def is_finished(job: Job) -> bool:
     """Return whether the same call was finished before, so that nothing is left to do."""
     if job.problem is not None or _to_recompute(job) or not job.run.reported_success():
         return False
-    source = job.source
-    if job.in_memory is not None:
-        source = sources.in_memory_source(job.in_memory, job.run.input_copy)
-    return job.run.is_done(EXPORT, stage_keys(STAGES, job.config, sources.identity(source), source.to_dict())[EXPORT])
+    return job.run.is_done(EXPORT, keys_of(STAGES, job.on_disk())[EXPORT])
 
 
 def _check_places(work: Work) -> None:
@@ -160,12 +157,10 @@ def _identified(work: Work) -> Work:
     job.run.claim(job.source.owner_card())
     if job.problem is not None:
         raise job.problem
-    if job.in_memory is not None:
-        job = replace(job, source=sources.in_memory_source(job.in_memory, job.run.input_copy))
+    job = job.on_disk()
     _forget(job, _to_recompute(job))
     identity = sources.identity(job.source)
-    keys = stage_keys(STAGES, job.config, identity, job.source.to_dict())
-    return replace(work, job=job, keys=keys, identity=identity)
+    return replace(work, job=job, keys=keys_of(STAGES, job, identity), identity=identity)
 
 
 def _remove_container(work: Work) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from spikelab.spike_sorting import sources
 from spikelab.spike_sorting._settings import digest
 from spikelab.spike_sorting.config import SortingPipelineConfig
 from spikelab.spike_sorting.jobs import Job
@@ -82,6 +83,22 @@ def stage_keys(
         upstream = digest([upstream, stage.name, stage.version, stage.settings(config)])
         keys[stage.name] = upstream if keys else digest([upstream, location])
     return keys
+
+
+def keys_of(stages: Sequence[Stage], job: Job, identity: Mapping[str, Any] | None = None) -> dict[str, str]:
+    """Return the key of each stage of `job`, whose recording is on disk.
+
+    Parameters
+    ----------
+    stages : sequence of Stage
+        The stages that build on one another.
+    job : Job
+        The recording and its settings.
+    identity : mapping or None, default None
+        What tells the recording from others; None has its files looked at.
+    """
+    known = sources.identity(job.source) if identity is None else identity
+    return stage_keys(stages, job.config, known, job.source.to_dict())
 
 
 def ensure(stage: Stage, job: Job, key: str, run_id: str | None = None, overcome: Overcome | None = None) -> bool:
