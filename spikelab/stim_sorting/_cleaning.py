@@ -84,11 +84,14 @@ class Correction:
         To be subtracted; 0 where samples stay as they are.
     blanked : ndarray, bool
         To be set to zero.
+    n_saturated : ndarray, shape (n_channels,), int64
+        Samples at a rail, those of the next event apart.
     """
 
     start: int
     curve: npt.NDArray[np.float32]
     blanked: Mask
+    n_saturated: npt.NDArray[np.int64]
 
     def part(self, start: int, end: int) -> tuple[slice, slice]:
         """Return where samples `start` to `end` overlap with this: in those samples, and in these arrays."""
@@ -143,7 +146,8 @@ def clean_event(
         _follow_tails(window, hull, after, curve, blanked, cleaner)
     blanked[levels.stuck] = False
     curve[levels.stuck] = 0.0
-    return Correction(event.start, curve, blanked)
+    n_saturated = np.where(levels.stuck, 0, np.count_nonzero(at_rail[:, own], axis=1))
+    return Correction(event.start, curve, blanked, n_saturated)
 
 
 def _onset_of_next(window: Floats, at_rail: Mask, event: Event, cleaner: Cleaner) -> npt.NDArray[np.int64]:

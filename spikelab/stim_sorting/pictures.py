@@ -38,7 +38,8 @@ def picture_data(recording: BaseRecording, cleaned: BaseRecording, summary: Stim
     before, after = (_read_uV(one, windows, good) for one in (recording, cleaned))
     per_ms = recording.sampling_frequency / 1000
     times_ms = np.arange(before.shape[1] if before.ndim == 3 else 0) / per_ms - _BEFORE_MS
-    shown = np.argsort(-summary.saturation_ms[good], kind="stable")[:_N_CHANNELS]
+    # Where nothing clips, or as much everywhere, those that are blanked longest.
+    shown = np.lexsort((-summary.blanked_frac_per_channel[good], -summary.saturation_ms[good]))[:_N_CHANNELS]
     overlaid = np.unique(np.linspace(0, len(windows) - 1, min(len(windows), _N_OVERLAID)).astype(np.intp))
     has_places = recording.has_probe()
     return {
@@ -118,8 +119,8 @@ def offset_limits(offsets_ms: list[float]) -> tuple[float, float]:
 def plot_stim_artifacts(recording: BaseRecording, cleaned: BaseRecording, summary: StimSummary) -> Figure:
     """Return a figure of what artifact removal did; ``figure.savefig(path)`` writes it.
 
-    It shows pulses before and after on the channels that are blanked longest, what is left by latency, how long each
-    channel of the array is blanked in an event, and the offsets of the logged times.
+    It shows pulses before and after on the channels that are saturated longest, what is left by latency, how long each
+    channel of the array is saturated in an event, and the offsets of the logged times.
 
     Parameters
     ----------
@@ -183,7 +184,7 @@ def _residual(axes: Axes, data: dict[str, Any]) -> None:
 
 
 def _saturation_map(axes: Axes, data: dict[str, Any], figure: SubFigure) -> None:
-    axes.set_title("Blanked in an event (ms)")
+    axes.set_title("Saturated in an event (ms)")
     if not data["locations_um"]:
         axes.plot(data["saturation_ms"], ".", color="#0072B2")
         axes.set(xlabel="channel")

@@ -152,10 +152,9 @@ class _CleanedSegment(BasePreprocessorSegment):  # type: ignore[misc]  # SpikeIn
                 mask[here] |= correction.blanked[:, there].T
         return mask
 
-    def masks(self) -> Iterator[tuple[int, npt.NDArray[np.bool_]]]:
-        """Yield for each event its first sample, and which samples are blanked, shape (channels, samples)."""
-        for correction in map(self._correction, self._events):
-            yield correction.start, correction.blanked
+    def corrections(self) -> Iterator[Correction]:
+        """Yield what is done to the samples of each event."""
+        yield from map(self._correction, self._events)
 
     def _correction(self, event: Event) -> Correction:
         raw = self.parent_recording_segment.get_traces(event.start, event.stop, slice(None))

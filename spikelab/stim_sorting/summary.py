@@ -41,7 +41,7 @@ class StimSummary:
     blanked_frac_per_channel : ndarray, shape (n_channels,), float64
         The same for each channel.
     saturation_ms : ndarray, shape (n_channels,), float64
-        What is blanked of each channel in one event (ms), on average.
+        How long each channel is at a rail in one event (ms), on average; what is blanked may be more.
     saturated_channels : list
         Ids of channels that stayed saturated: all the time, which are left alone, as are those that are flat or no
         numbers all the time, or for more than a fifth of it.
@@ -186,15 +186,17 @@ def summarise(
 ) -> StimSummary:
     """Return the summary of a cleaned recording, event by event."""
     n_samples, fs_Hz = cleaned.get_num_samples(), cleaned.sampling_frequency
-    counts = np.zeros(cleaned.get_num_channels(), dtype=np.int64)
+    counts, saturated = np.zeros((2, cleaned.get_num_channels()), dtype=np.int64)
     periods: list[tuple[int, int]] = []
-    for start, mask in cleaned.segments[0].masks():
+    for correction in cleaned.segments[0].corrections():
+        start, mask = correction.start, correction.blanked
         counts += mask.sum(axis=1)
+        saturated += correction.n_saturated
         # Channels that are stuck never have anything blanked: they do not vote.
         share = mask[~cleaned.levels.stuck].mean(axis=0) if not cleaned.levels.stuck.all() else np.zeros(mask.shape[1])
         periods += _stretches(share >= 0.5, start)
     frac = counts / n_samples
-    stuck = cleaned.levels.stuck | (frac > _STILL_SATURATED_FRAC)
+    stuck = cleaned.levels.stuck | (saturated / n_samples > _STILL_SATURATED_FRAC)
     return StimSummary(
         logged_times_ms=logged_ms,
         times_ms=times_ms,
@@ -202,7 +204,7 @@ def summarise(
         blanked_ms=_merged(periods) / fs_Hz * 1000,
         blanked_frac=float(frac.mean()),
         blanked_frac_per_channel=frac,
-        saturation_ms=counts / max(1, cleaned.times_ms.size) / fs_Hz * 1000,
+        saturation_ms=saturated / max(1, cleaned.times_ms.size) / fs_Hz * 1000,
         saturated_channels=cleaned.channel_ids[stuck].tolist(),
     )
 

@@ -365,6 +365,20 @@ def test_channels_that_stay_saturated_are_named():
     overloaded = clean().recording.channel_ids[truth.amplitude_uV >= 5_000]
     assert 0 < overloaded.size < 16
     assert summary.saturated_channels == overloaded.tolist()
+    np.testing.assert_allclose(summary.saturation_ms[truth.amplitude_uV >= 5_000], 40.4, atol=0.5)
+    assert summary.saturation_ms[truth.amplitude_uV < 4_000].max() == 0
+
+
+@pytest.mark.parametrize("method", ["blank", "polynomial"])
+def test_what_is_blanked_is_not_saturated(method):
+    """Channels that are blanked for a fifth of the time and more are named only if they are saturated for as long."""
+    times_ms = np.arange(20.0, 590.0, 40.0)
+    truth = stimulated(times_ms, amplitude_uV=12_000.0, tail_tau_ms=1.0)
+    _, summary = preprocess_stim_artifacts(truth.recording, times_ms, method=method, recenter=False)
+    assert (summary.blanked_frac_per_channel.min() > 0.2) == (method == "blank")
+    assert summary.saturated_channels == []
+    saturated = truth.saturated(0, truth.recording.get_num_samples()).sum(axis=0)
+    np.testing.assert_allclose(summary.saturation_ms, saturated / times_ms.size / 20, atol=0.1)
 
 
 def test_samples_at_the_end_of_an_integer_type_are_blanked():

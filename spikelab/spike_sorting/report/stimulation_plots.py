@@ -74,7 +74,7 @@ def artifact_figures(pictures: Mapping[str, Any]) -> Iterator[tuple[str, str, in
     """Yield title, caption, height and figure of what became of the artifacts."""
     yield (
         "Artifacts before and after",
-        "A few events on the channels that are blanked longest; above before, below after the removal.",
+        "A few events on the channels that are saturated longest; above before, below after the removal.",
         420,
         _overlay(pictures),
     )
@@ -85,7 +85,7 @@ def artifact_figures(pictures: Mapping[str, Any]) -> Iterator[tuple[str, str, in
         _residual(pictures),
     )
     if pictures["locations_um"]:
-        yield "Blanked in an event", "Average over events, by channel.", 460, _map(pictures)
+        yield "Saturated in an event", "Time at a rail, average over events, by channel.", 460, _map(pictures)
     yield (
         "Offsets of the logged times",
         "Where each artifact was found, minus its logged time.",
@@ -162,7 +162,7 @@ def _map(pictures: Mapping[str, Any]) -> Figure:
             "color": pictures["saturation_ms"],
             "colorscale": "Viridis",
             "cmin": 0,
-            "cmax": max(pictures["saturation_ms"]),
+            "cmax": max(pictures["saturation_ms"]) or 1.0,
             "showscale": True,
             "colorbar": {"title": {"text": "ms", "side": "right"}, "thickness": 10, "outlinewidth": 0},
         },
