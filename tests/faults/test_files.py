@@ -42,8 +42,8 @@ MADE = {
 """Calls without which a piece of work is not what it was taken for."""
 
 
-PAYLOADS = {"npy", "spikedata", "binary", "checkpoints", "hdf5"}
-"""Works whose many calls are alike: points spread over them tell as much as all."""
+PAYLOADS = {"npy", "spikedata", "binary", "checkpoints", "hdf5", "settings change after a crash"}
+"""Works whose many calls are alike, or those of another work: points spread over them tell as much as all."""
 
 
 def _points(quick: int, payload: int, works: Iterable[str]) -> list[object]:

@@ -35,6 +35,10 @@ _TELL_S = 5.0
 _ROUND_S, _LONGEST_ROUND_S = 0.002, 0.1
 _KILL_S = 60.0
 """A process that ignores SIGKILL for so long hangs in the kernel; no further one will reach it."""
+_RELEASE_S = 3.0
+"""Time for shared memory to be released; to give pages back takes a second for some gigabytes."""
+_TRACKER = b"resource_tracker import main"
+"""In the command line of what releases shared memory whose users were killed."""
 AFTERWARDS_S = 60.0
 """Time for the command that comes afterwards."""
 
@@ -114,17 +118,48 @@ def _kill_unless_left(leaving: threading.Lock) -> None:
 
 
 def kill_descendants(me: int) -> list[Process]:
-    """Kill every descendant of `me`, round after round until none is left; return those that survive all of it.
+    """Kill every descendant of `me`; return those that survive it."""
+    return kill_all(lambda: descendants(me), _KILL_S)
 
-    A process that was forked between two looks is found in the next round.
+
+def kill_all(look: Callable[[], list[Process]], seconds: float) -> list[Process]:
+    """Kill what `look` finds until it finds nothing; return what survives so many seconds of it.
+
+    What releases the shared memory of the others does so, and ends by itself, once they are gone: it is killed only
+    where it does not. Killed with them, it would leave gigabytes that are taken until the machine restarts.
     """
-    give_up_s, round_s = time.monotonic() + _KILL_S, _ROUND_S
-    while (living := descendants(me)) and time.monotonic() < give_up_s:
+    others = _kill_in_rounds(lambda: [process for process in look() if not _releases_memory(process)], seconds)
+    if others:
+        return others
+    give_up_s, round_s = time.monotonic() + _RELEASE_S, _ROUND_S
+    while look() and time.monotonic() < give_up_s:
+        round_s = _rest(round_s)
+    return _kill_in_rounds(look, seconds)
+
+
+def _kill_in_rounds(look: Callable[[], list[Process]], seconds: float) -> list[Process]:
+    """Kill round after round: a process that was forked between two looks is found in the next one."""
+    give_up_s, round_s = time.monotonic() + seconds, _ROUND_S
+    while (living := look()) and time.monotonic() < give_up_s:
         for process in living:
             kill_exactly(process)
-        time.sleep(round_s)
-        round_s = min(1.2 * round_s, _LONGEST_ROUND_S)
+        round_s = _rest(round_s)
     return living
+
+
+def _rest(round_s: float) -> float:
+    """Sleep, and return how long to sleep next time."""
+    time.sleep(round_s)
+    return min(1.2 * round_s, _LONGEST_ROUND_S)
+
+
+def _releases_memory(process: Process) -> bool:
+    """Return whether `process` is one that Python, or joblib, starts to release what its users no longer can."""
+    try:
+        with open(f"/proc/{process.pid}/cmdline", "rb") as file:
+            return _TRACKER in file.read()
+    except OSError:  # gone, or a system without /proc
+        return False
 
 
 def kill_exactly(process: Process) -> None:
@@ -153,13 +188,9 @@ def kill_exactly(process: Process) -> None:
 
 
 def is_alive(process: Process) -> bool:
-    """Return whether `process` still lives, itself and not a later owner of its number; look for a second."""
-    for _ in range(100):
-        current = _read_process(process.pid)
-        if current is None or current.started != process.started:
-            return False
-        time.sleep(0.01)
-    return True
+    """Return whether `process` lives, itself and not a later owner of its number."""
+    current = _read_process(process.pid)
+    return current is not None and current.started == process.started
 
 
 def _kill_by_number(process: Process) -> None:

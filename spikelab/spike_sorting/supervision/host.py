@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 IS_POSIX = os.name == "posix"
+_QUIET_RELEASE = "ignore:resource_tracker:UserWarning"
+"""A filter of warnings, by the first word of the one that would be the last line of the log."""
 
 
 def utc_now() -> str:
@@ -134,7 +136,8 @@ def worker_environment(n_threads: int) -> Mapping[str, str]:
 
     OpenMP threads spin while they wait, which collapses when another job wants the core: they are told to
     sleep instead, and no pool is larger than the cores that were free at the start. The allocator keeps what was
-    freed: returning large arrays to the kernel and taking them back costs Kilosort a fifth of its time.
+    freed: returning large arrays to the kernel and taking them back costs Kilosort a fifth of its time. What releases
+    the shared memory of a worker that was killed does not complain, as if that were why it ended.
     """
     pools = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
     return {
@@ -148,6 +151,7 @@ def worker_environment(n_threads: int) -> Mapping[str, str]:
         "TQDM_DISABLE": "1",
         "PYTHONUNBUFFERED": "1",
         "PYTHONFAULTHANDLER": "1",
+        "PYTHONWARNINGS": ",".join(filter(None, (os.environ.get("PYTHONWARNINGS"), _QUIET_RELEASE))),
     }
 
 

@@ -27,6 +27,8 @@ EXIT_DISK_FULL = 74
 STACKS_BEGIN = "Fatal Python error"
 """Python dumps its stacks under this line when it is aborted."""
 _TELL_S = 10.0
+_KILL_S = 1.0
+"""Time to die for what a guardian that did not listen stood over."""
 
 
 @dataclass(frozen=True)
@@ -167,9 +169,8 @@ class WorkerProcess:
         below = guardian.descendants(self.pid)
         self._guardian.kill()
         exited = self.wait(1.0)
-        for process in below:
-            guardian.kill_exactly(process)
-        stubborn = [process.pid for process in below if guardian.is_alive(process)]
+        left = guardian.kill_all(lambda: [process for process in below if guardian.is_alive(process)], _KILL_S)
+        stubborn = [process.pid for process in left]
         if exited is None or stubborn:
             raise self._unkillable(stubborn)
         return exited

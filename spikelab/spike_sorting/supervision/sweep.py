@@ -3,33 +3,30 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 
-from spikelab.spike_sorting.supervision.guardian import Process, kill_exactly, living_processes
+from spikelab.spike_sorting.supervision.guardian import Process, kill_all, living_processes
 
 RUN_COOKIE = "SPIKELAB_RUN_ID"
 """Environment variable by which the processes of a run are known, wherever they end up."""
 
-_ROUNDS = 200
-_ROUND_S = 0.01
+_SWEEP_S = 3.0
 
 
 def kill_by_cookie(variable: str, value: str) -> int:
-    """Kill every process, of this user or visible to it, that carries ``variable=value``; return how many.
+    """Kill every process, of this user or visible to it, that carries ``variable=value``; return how many there were.
 
     Nothing else is ever touched: a cookie is unique to a run, and this process is left out.
     """
-    killed: set[int] = set()
-    for _ in range(_ROUNDS):
-        found = list(with_cookie(variable, value))
-        if not found:
-            break
-        for process in found:
-            killed.add(process.pid)
-            kill_exactly(process)
-        time.sleep(_ROUND_S)
-    return len(killed)
+    found: set[int] = set()
+
+    def look() -> list[Process]:
+        living = list(with_cookie(variable, value))
+        found.update(process.pid for process in living)
+        return living
+
+    kill_all(look, _SWEEP_S)
+    return len(found)
 
 
 def with_cookie(variable: str, value: str) -> Iterator[Process]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import psutil
 import pytest
 
 from spikelab.spike_sorting._exceptions import ConcurrentSortError
+from spikelab.spike_sorting.supervision import host
 from spikelab.spike_sorting.supervision.lock import hold
 from spikelab.spike_sorting.supervision.process import ExitStatus, Patience, WorkerProcess
 
@@ -29,6 +31,18 @@ child = subprocess.Popen(["sleep", "60"], start_new_session={alone})
 print(child.pid, flush=True)
 {then}
 """
+_SHARING = """
+import multiprocessing, os, subprocess, sys, time
+from multiprocessing.shared_memory import SharedMemory
+def main():
+    segment = SharedMemory(create=True, size=1_000_000)
+    segment.buf[:] = bytes(1_000_000)
+    # Processes of a pool keep the pipe to what releases the memory open.
+    child = subprocess.Popen(["sleep", "60"], close_fds=False)
+    print(segment.name, flush=True)
+    {then}
+main()
+"""
 
 Start = Callable[..., WorkerProcess]
 
@@ -41,7 +55,7 @@ def start(tmp_path: Path) -> Start:
         with (tmp_path / "log").open("ab") as log:
             return WorkerProcess(
                 [sys.executable, "-c", code],
-                environment=os.environ,
+                environment=host.worker_environment(1),
                 log=log,
                 status_path=tmp_path / "status.json",
                 inherit=inherit,
@@ -169,6 +183,23 @@ def test_what_a_worker_started_ends_with_it(alone: bool, then: str, start: Start
             assert _lives(pid)
             worker.stop(SHORT)
         assert not _lives(pid)
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="shared memory has no folder here")
+@pytest.mark.parametrize("way", ["killed", "crashes", "under a guardian that does not listen"])
+def test_shared_memory_of_a_worker_goes_with_it(way: str, start: Start, tmp_path: Path) -> None:
+    """However a worker dies, what it and its children share is given back: nothing else would before a restart."""
+    with start(_SHARING.format(then="os.abort()" if way == "crashes" else "time.sleep(60)")) as worker:
+        segment = Path("/dev/shm", _first_line(tmp_path / "log"))
+        if way == "crashes":
+            assert worker.wait(20) == ExitStatus(-6)
+        else:
+            assert segment.exists()
+            if way != "killed":
+                os.kill(worker.pid, signal.SIGSTOP)
+            worker.kill(0.5)
+    assert not segment.exists()
+    assert "leaked" not in (tmp_path / "log").read_text()
 
 
 def test_output_goes_to_the_log(start: Start, tmp_path: Path) -> None:
