@@ -57,7 +57,8 @@ def classify(sorter: str, output_folder: str | Path, exc: BaseException) -> Spik
         if row.matches(evidence, sorter):
             known = {"sorter": sorter, "log_path": str(log_path) if log_path else None}
             known = {name: value for name, value in known.items() if name in row.error.detail_names()}
-            return row.error(f"{row.message} ({_brief(exc)})", **{**known, **row.details, **row.read(evidence)})
+            message = f"{row.message} ({_brief(exc)})" if row.quotes else row.message
+            return row.error(message, **{**known, **row.details, **row.read(evidence)})
     return None
 
 

@@ -36,6 +36,8 @@ class Signature:
         Further condition on the evidence.
     read : callable
         Returns further attributes from the evidence.
+    quotes : bool
+        Whether `message` goes on with the sorter's own words. What broke for want of spikes has no words for that.
     """
 
     error: type[errors.SpikeSortingClassifiedError]
@@ -45,6 +47,7 @@ class Signature:
     details: Mapping[str, Any] = FrozenMap()
     holds: Callable[[str], bool] = lambda _evidence: True
     read: Callable[[str], Mapping[str, Any]] = lambda _evidence: {}
+    quotes: bool = True
 
     def matches(self, evidence: str, sorter: str) -> bool:
         """Return whether this failure shows in the `evidence` of `sorter`."""
@@ -290,6 +293,7 @@ _KILOSORT2 = (
         "Kilosort2 found no good channel",
         ("kilosort2",),
         read=lambda evidence: {"total_channels": _kilosort2_channels(evidence)},
+        quotes=False,
     ),
     Signature(
         errors.NoGoodChannelsError,
@@ -298,6 +302,7 @@ _KILOSORT2 = (
         ("kilosort2",),
         holds=_kilosort2_has_bad_channels_only,
         read=lambda evidence: {"total_channels": _kilosort2_channels(evidence)},
+        quotes=False,
     ),
     Signature(
         errors.InsufficientActivityError,
@@ -306,6 +311,7 @@ _KILOSORT2 = (
         ("kilosort2",),
         holds=_kilosort2_is_silent,
         read=_kilosort2_activity,
+        quotes=False,
     ),
 )
 
@@ -320,6 +326,7 @@ _KILOSORT4 = (
         "Kilosort4 found too few spikes",
         ("kilosort4",),
         read=lambda evidence: {"nspks_at_failure": _number(r"(\d+) spikes extracted", evidence)},
+        quotes=False,
     ),
 )
 
@@ -345,6 +352,7 @@ _RT_SORT = (
         "RT-Sort found no sequence",
         ("rt_sort",),
         read=lambda _evidence: {"units_at_failure": 0},
+        quotes=False,
     ),
 )
 

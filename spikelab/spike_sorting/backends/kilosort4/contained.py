@@ -37,6 +37,8 @@ _PACKAGES = Path("/opt/spikelab-packages")
 """Where our package lies inside."""
 _SORTER = "kilosort4"
 
+_log = logging.getLogger(_MODULE)
+
 
 def run_steps(job: SortJob, request: Request) -> Mapping[str, Any]:
     """Have `request` done in the image that the settings of `job` name; return what to note of it.
@@ -107,6 +109,8 @@ def main(arguments: list[str]) -> int:
     try:
         answer = _sorted(request, Path(orders["checkpoints"]))
     except Exception as error:  # noqa: BLE001 - the boundary of this process: whoever asked rebuilds the error
+        # What is told of a known failure need not have its words.
+        _log.exception("Kilosort4 failed")
         classified = classify(_SORTER, request.folder, error)
         failure = {
             "message": f"{type(error).__name__}: {error}",
