@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Callable
 from functools import partial
@@ -12,10 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from spikelab.stim_sorting._columns import times_in_table
 from spikelab.stim_sorting._digital_lines import maxwell_events_ms, spikeglx_events_ms
 from spikelab.stim_sorting._inputs import checked_times
-
-_PER_UNIT_MS = {"s": 1000.0, "sec": 1000.0, "seconds": 1000.0, "ms": 1.0, "us": 1e-3}
 
 
 def read_stim_times(path: str | os.PathLike[str], *, line: str | None = None) -> npt.NDArray[np.float64]:
@@ -24,8 +22,9 @@ def read_stim_times(path: str | os.PathLike[str], *, line: str | None = None) ->
     Parameters
     ----------
     path : path
-        ``.npy``: one array of times (ms). ``.csv``, ``.tsv`` or ``.txt``: the column whose name speaks of time (such as
-        ``time_ms`` or ``stim_time_s``, by which its unit is known), else the first one, in ms. Maxwell's
+        ``.npy``: one array of times (ms). ``.csv``, ``.tsv`` or ``.txt``: the first column whose name speaks of times
+        (``stim_time_s``, ``onset``), else the only one with a unit of time, else the only one; without names, the first
+        one. In s, ms, us or ns by its name, in ms without a unit there. Maxwell's
         ``.raw.h5`` of version 20160704: when its trigger input went up. A folder of SpikeGLX: when a digital line of
         the NI card (``.nidq.bin``, ``XD0`` to ``XD7``) went up, by its own clock.
     line : str or None, default None
@@ -41,7 +40,8 @@ def read_stim_times(path: str | os.PathLike[str], *, line: str | None = None) ->
     FileNotFoundError
         There is no such file.
     ValueError
-        The file holds no times, SpikeInterface cannot read its events, or several lines have some and none is chosen.
+        The file holds no times, or times in another unit, such as samples; it does not say which of its columns they
+        are; SpikeInterface cannot read its events, or several lines have some and none is chosen.
 
     Examples
     --------
@@ -97,31 +97,4 @@ def _from_npy(path: Path) -> Any:
 
 
 def _from_table(path: Path) -> list[float]:
-    text = path.read_text(encoding="utf-8-sig")
-    delimiter = next((sign for sign in (",", "\t", ";") if sign in text), ",")
-    rows = [[cell.strip() for cell in row] for row in csv.reader(text.splitlines(), delimiter=delimiter) if any(row)]
-    if not rows:
-        msg = "the file is empty"
-        raise ValueError(msg)
-    names = None if _is_number(rows[0][0]) else [name.lower() for name in rows.pop(0)]
-    if not rows:
-        msg = "the table has a line of names, and no times"
-        raise ValueError(msg)
-    column = 0
-    if names is not None:
-        column = next((number for number, name in enumerate(names) if "time" in name), 0)
-    try:
-        values = [float(row[column]) for row in rows]
-    except (ValueError, IndexError) as error:
-        msg = f"its column {column + 1} holds something that is no number: {error}"
-        raise ValueError(msg) from error
-    unit = names[column].rstrip(")]").replace("(", "_").replace("[", "_").split("_")[-1].strip() if names else "ms"
-    return [value * _PER_UNIT_MS.get(unit, 1.0) for value in values]
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    return times_in_table(path.read_text(encoding="utf-8-sig"))

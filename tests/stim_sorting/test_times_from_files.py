@@ -18,10 +18,21 @@ N_SAMPLES = 30_000
         ("b.csv", "n;stim time (s)\n1;0.1205\n2;0.3\n"),
         ("c.tsv", "time_ms\tcurrent\n120.5\t4\n300\t4\n"),
         ("d.npy", None),
+        ("e.csv", "pulse,time s\n1,0.1205\n2,0.3\n"),
+        ("f.csv", "pulse,onset_s\n1,0.1205\n2,0.3\n"),
+        ("g.csv", "pulse,onset\n1,120.5\n2,300\n"),
+        ("h.csv", "pulse,at_usec\n1,120500\n2,300000\n"),
+        ("i.csv", "stimTimeMs\n120.5\n300\n"),
+        ("j.csv", "time_samples,time_second\n2410,0.1205\n6000,0.3\n"),
+        ("k.csv", "duration_ms,Start (µs)\n1,120500\n1,300000\n"),
+        ("l.tsv", "frame time (ns), raw\tnote\n120500000\ta;b\n300000000\t\n"),
+        ("m.csv", ",0\n0,120.5\n1,300\n"),
+        ("n.csv", "index,stim\n0,120.5\n1,300\n"),
+        ("o.csv", "120.5,4\n300,4\n"),
     ],
 )
 def test_times_from_files(tmp_path, name, text):
-    """Tables with and without names, in s and in ms, and arrays give times in ms."""
+    """Tables with and without names, in s, ms, us and ns, and arrays give times in ms."""
     path = tmp_path / name
     np.save(path, [120.5, 300.0]) if text is None else path.write_text(text)
     assert read_stim_times(path).tolist() == pytest.approx([120.5, 300.0])
@@ -33,6 +44,13 @@ def test_times_from_files(tmp_path, name, text):
         ("a.csv", "one\nx\n", "no number"),
         ("a.csv", "pulse,time_ms\n", "no times"),
         ("a.csv", "", "empty"),
+        ("a.csv", "time_samples\n2410\n", "in 'samples', which are no times"),
+        ("a.csv", "frames\n2410\n", "in 'frames'"),
+        ("a.csv", "stim,amplitude\n1,2\n", "'stim', 'amplitude' may be"),
+        ("a.csv", "pulse,time (min)\n1,2\n", "in 'min'"),
+        ("a.csv", "index\n1\n", "in 'index'"),
+        ("a.csv", "on_s,off_s\n1,2\n", "'on_s', 'off_s' may be"),
+        ("a.csv", "pulse;time_s\n1;0,5\n", "no number"),
         ("a.xls", "", "expected a .npy"),
         ("a.raw.h5", "not HDF5", "cannot be read as HDF5"),
     ],
