@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict, replace
+from typing import Any
 
 from spikelab.spike_sorting._exceptions import ConcurrentSortError, IOStallError
 from spikelab.spike_sorting.forecast.history import FormerRun, remember_here
@@ -57,7 +59,7 @@ def _concluded(work: Work, run: RunFolder, error: BaseException | None) -> Outco
         run.check_still_ours(work.run_id)
     except ConcurrentSortError as taken:  # that run reports
         return Outcome(failed(work, taken), taken)
-    outcome = Outcome(succeeded(work)) if error is None else Outcome(failed(work, error), error)
+    outcome = _outcome(work, error)
     result = outcome.result
     outcome = _reported(work, run, outcome)
     # Last: whoever reads of an end in the journal finds the report.
@@ -66,11 +68,28 @@ def _concluded(work: Work, run: RunFolder, error: BaseException | None) -> Outco
         found = f"{run.journal.path.name} lacks what happened last: the disk is slow"
         outcome = _with_warning(outcome, remark("journal-incomplete", found))
     # Without its report a sort does not count as finished: what it would go on from must stay.
-    if result.succeeded and run.reported_success():
+    if result.succeeded and _is_reported(run):
         outcome = _tidied(work, outcome)
         if (former := _as_former_run(work, result)) is not None:
             remember_here(former)
     return outcome
+
+
+def _outcome(work: Work, error: BaseException | None) -> Outcome:
+    """Return what there is to report: a success of which the disk no longer tells is none."""
+    if error is None:
+        try:
+            return Outcome(succeeded(work))
+        except OSError as unreadable:
+            error = unreadable
+    return Outcome(failed(work, error), error)
+
+
+def _is_reported(run: RunFolder) -> bool:
+    try:
+        return run.reported_success()
+    except OSError:
+        return False
 
 
 def _as_former_run(work: Work, result: RecordingResult) -> FormerRun | None:
@@ -89,7 +108,7 @@ def _as_former_run(work: Work, result: RecordingResult) -> FormerRun | None:
 def _tidied(work: Work, outcome: Outcome) -> Outcome:
     """Remove what is no longer needed; what cannot be removed is no reason to lose a result."""
     try:
-        tidy(work)
+        _tidy(work)
         work.job.run.settle_log(work.job.config.execution.tee_log_policy)
     except OSError as error:
         return _with_warning(outcome, remark("files-left", f"some files could not be removed: {error}"))
@@ -111,7 +130,7 @@ def _reported(work: Work, run: RunFolder, outcome: Outcome) -> Outcome:
     return outcome
 
 
-def tidy(work: Work) -> None:
+def _tidy(work: Work) -> None:
     """Remove what a finished sort no longer needs."""
     run, execution = work.job.run, work.job.config.execution
     run.remove_checkpoints()
@@ -122,10 +141,11 @@ def tidy(work: Work) -> None:
         run.remove_inter()
 
 
-def found(work: Work) -> RecordingResult:
-    """Return the result of an earlier call, which is still valid."""
+def found(work: Work) -> Outcome:
+    """Return what came of an earlier call, which is still valid, without the files that it no longer needs."""
     values = json.loads(work.job.run.report_json.read_text(encoding="utf-8"))
-    return replace(RecordingResult.from_dict(values), wall_time_s=work.seconds(), attempts=())
+    result = replace(RecordingResult.from_dict(values), wall_time_s=work.seconds(), attempts=())
+    return _tidied(work, Outcome(result))
 
 
 def succeeded(work: Work) -> RecordingResult:
@@ -140,31 +160,32 @@ def succeeded(work: Work) -> RecordingResult:
         n_curated_units=summary["n_curated_units"],
         n_spikes=summary["n_spikes"],
         stage_timings_s={name: marker["wall_time_s"] for name, marker in present.items()},
-        suspicions=_told_by_stages(work, "suspicions"),
-        warnings=_warnings(work),
+        suspicions=_told_by_stages(work, present, "suspicions"),
+        warnings=_warnings(work, present),
     )
 
 
 def failed(work: Work, error: BaseException) -> RecordingResult:
-    """Return the record of a run that ended with `error`."""
+    """Return the record of a run that ended with `error`; nothing that its folders do not tell at once."""
     described = describe_error(error)
     progress = work.progress()
     stage = getattr(error, "stage", None) or (progress.stage if progress else None)
-    return replace(_result(work, described.pop("status")), stage=stage, warnings=_warnings(work), **described)
+    markers = {stage.name: work.marker(stage.name) or {} for stage in work.stages}
+    warnings = _warnings(work, markers)
+    return replace(_result(work, described.pop("status")), stage=stage, warnings=warnings, **described)
 
 
-def _warnings(work: Work) -> tuple[Remark, ...]:
+def _warnings(work: Work, markers: Mapping[str, Mapping[str, Any]]) -> tuple[Remark, ...]:
     """Return what the stages have left, and what this call has met: a retry is both, and told once."""
-    return tuple(dict.fromkeys((*_told_by_stages(work, "warnings"), *work.remarks)))
+    return tuple(dict.fromkeys((*_told_by_stages(work, markers, "warnings"), *work.remarks)))
 
 
-def _told_by_stages(work: Work, what: str) -> tuple[Remark, ...]:
-    """Return the remarks that the stages of this run have left in their markers."""
+def _told_by_stages(work: Work, markers: Mapping[str, Mapping[str, Any]], what: str) -> tuple[Remark, ...]:
+    """Return the remarks that the stages of this run have left in their `markers`."""
     told: list[Remark] = []
-    for stage in work.stages:
-        marker = work.job.run.read_marker(stage.name) or {}
+    for name, marker in markers.items():
         # A marker of another key is that of an earlier run, on which this one does not build.
-        if marker.get("key") is not None and marker.get("key") == work.keys.get(stage.name):
+        if marker.get("key") is not None and marker.get("key") == work.keys.get(name):
             told += remarks_from(marker["summary"].get(what, ()))
     return tuple(told)
 

@@ -21,7 +21,7 @@ from spikelab.spike_sorting.attempts import run_phase
 from spikelab.spike_sorting.backends import get_backend
 from spikelab.spike_sorting.backends.containers import leftovers
 from spikelab.spike_sorting.canary import SCAN, send_canary
-from spikelab.spike_sorting.conclusion import conclude, failed, found, tidy
+from spikelab.spike_sorting.conclusion import conclude, failed, found
 from spikelab.spike_sorting.jobs import Job
 from spikelab.spike_sorting.outcome import Outcome, RecordingResult, SortRunReport
 from spikelab.spike_sorting.remarks import remark
@@ -104,8 +104,20 @@ def run_recording(
 
 
 def is_finished(job: Job) -> bool:
-    """Return whether the same call was finished before, so that nothing is left to do."""
-    if job.problem is not None or _to_recompute(job) or not job.run.reported_success():
+    """Return whether the same call was finished before, so that nothing is left to do.
+
+    What cannot be read is not finished: what is wrong with it is found again, and told, when it is the job's turn.
+    """
+    if job.problem is not None or _to_recompute(job):
+        return False
+    try:
+        return _was_finished(job)
+    except (OSError, RecordingUnreadableError):
+        return False
+
+
+def _was_finished(job: Job) -> bool:
+    if not job.run.reported_success():
         return False
     return job.run.is_done(EXPORT, keys_of(STAGES, job.on_disk())[EXPORT])
 
@@ -130,8 +142,7 @@ def _run_locked(work: Work) -> Outcome:
     try:
         work = work.patiently(partial(_identified, work), limit_s)
         if work.patiently(partial(_is_finished, work)):
-            tidy(work)
-            return Outcome(found(work))
+            return work.patiently(partial(found, work), limit_s)
         work.patiently(partial(_open_run, work), limit_s)
         for phase in PHASES:
             if work.unfinished(phase):

@@ -110,7 +110,7 @@ class Work:
 
     def __post_init__(self) -> None:
         self._notes = Notes(self.job.run.journal.append)
-        self._glance = Deadline(f"the disk of {self.job.run.progress}")
+        self._glance = Deadline(f"the disk of {self.job.run.inter}")
 
     def keep_peaks(self, highest: Mapping[str, float]) -> None:
         """Take in the worst readings of a worker: the highest, and of free space, which falls, the lowest."""
@@ -134,8 +134,15 @@ class Work:
 
     def progress(self) -> Progress | None:
         """Return what the worker wrote last, or None before its first report and where that cannot be read now."""
+        return self._glanced(lambda: read_progress(self.job.run.progress))
+
+    def marker(self, name: str) -> dict[str, Any] | None:
+        """Return the marker of the stage `name`, or None where there is none, or it cannot be read now."""
+        return self._glanced(lambda: self.job.run.read_marker(name))
+
+    def _glanced(self, read: Callable[[], T | None]) -> T | None:
         try:
-            return self._glance.call(lambda: read_progress(self.job.run.progress))
+            return self._glance.call(read)
         except OSError:
             return None
 

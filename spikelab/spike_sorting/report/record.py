@@ -31,10 +31,17 @@ def build_record(run: RunFolder, result: RecordingResult, curated: SpikeData | N
         "recording": _summary(run, result, "load"),
         "sorter": _sorter(run, result),
         "quality": extract_unit_quality_stats(curated) if curated is not None else None,
-        "log": parse_sorting_log(run.log_tail(_ALL_LINES)),
+        "log": parse_sorting_log(_log_tail(run)),
     }
     plain: dict[str, Any] = to_plain(record)
     return plain
+
+
+def _log_tail(run: RunFolder) -> str:
+    try:
+        return run.log_tail(_ALL_LINES)
+    except OSError:  # the disk that fails may be what is to be reported
+        return ""
 
 
 def _summary(run: RunFolder, result: RecordingResult, stage: str) -> dict[str, Any] | None:
@@ -42,7 +49,7 @@ def _summary(run: RunFolder, result: RecordingResult, stage: str) -> dict[str, A
     is_of_an_earlier_run = result.stage in STAGES and STAGES.index(result.stage) <= STAGES.index(stage)
     if is_of_an_earlier_run and not result.succeeded:
         return None
-    summary = mapping((run.read_marker(stage) or {}).get("summary"))
+    summary = mapping(read_json(run.marker(stage)).get("summary"))
     told_by_the_result = {"warnings", "suspicions"}
     return {name: value for name, value in summary.items() if name not in told_by_the_result} or None
 
