@@ -16,8 +16,8 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from filelock import lock_descriptor
 
 from spikelab.spike_sorting._exceptions import ConcurrentSortError, EnvironmentSortFailure
 from spikelab.spike_sorting.supervision import host, sweep
-from spikelab.spike_sorting.supervision.deadline import Deadline
+from spikelab.spike_sorting.supervision.deadline import Deadline, NoAnswerError
 
 LOCK_NAME = ".spikelab.lock"
 _SURVIVORS_END_S = 5.0
@@ -80,17 +80,33 @@ def _hold_one(folder: Path, run_id: str | None) -> Iterator[int]:
             time.sleep(_NOTICE_S)
         yield descriptor
     finally:
-        _release(descriptor, path)
+        release(descriptor, path)
 
 
-def _release(descriptor: int, path: Path) -> None:
-    """Close the lock; on a disk that does not answer that is left to the kernel, which does it when it can."""
+def release(descriptor: int, path: Path, *, close: Callable[[int], None] = os.close) -> None:
+    """Close a lock, once; on a disk that does not answer that is left to the kernel, which does it when it can.
+
+    Parameters
+    ----------
+    descriptor : int
+        Of the lock.
+    path : Path
+        Of the lock, for the name of its disk.
+    close : callable, default os.close
+        Closes it. A share may tell only then that it could not write the card; the lock is free all the same, and its
+        number is the next file's.
+    """
+
+    def closed() -> None:
+        with suppress(OSError):
+            close(descriptor)
+
     try:
-        Deadline(f"the disk of {path}", _RELEASE_S).call(lambda: os.close(descriptor))
-    except TimeoutError:
+        Deadline(f"the disk of {path}", _RELEASE_S).call(closed)
+    except NoAnswerError:
         return
     except OSError:  # no further thread is to be had
-        os.close(descriptor)
+        closed()
 
 
 def _taken_from_the_dead(descriptor: int, path: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -17,7 +18,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from spikelab.spike_sorting._exceptions import ConcurrentSortError
-from spikelab.spike_sorting.supervision.lock import LOCK_NAME, check_still_ours, hold, holder_of, read_card
+from spikelab.spike_sorting.supervision.lock import LOCK_NAME, check_still_ours, hold, holder_of, read_card, release
 
 _HOLDER = """
 import subprocess, sys
@@ -143,6 +144,18 @@ def test_descriptors_are_closed_and_not_inherited_by_accident(tmp_path: Path) ->
         assert not os.get_inheritable(descriptor)
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(descriptor)
+
+
+def test_a_lock_is_closed_once(tmp_path: Path) -> None:
+    """A share that fails when a lock is closed costs no outcome, and no other file that has got its number since."""
+    closed: list[int] = []
+
+    def close(descriptor: int) -> None:
+        closed.append(descriptor)
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    release(99, tmp_path / LOCK_NAME, close=close)
+    assert closed == [99]
 
 
 @pytest.mark.parametrize("card", ["", "{", "[1]", "\xff\xfe"])
