@@ -9,6 +9,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -112,7 +113,7 @@ class SystemReadings:
     clock : callable, default time.monotonic
         Monotonic time (s).
     more : callable or None, default None
-        Returns process ids of the run that are not below `pid`, such as those of a container.
+        Returns process ids of the run that are not below `pid`, such as those of a container; it may fail or hang.
     """
 
     def __init__(
@@ -126,7 +127,10 @@ class SystemReadings:
     ) -> None:
         self._log_path = log_path
         self._progress_path = progress_path
-        self._tree = Tree(pid, more or tuple, clock)
+        self._more = more or tuple
+        self._known: tuple[int, ...] = ()
+        self._told = Deadline(f"the disk of {progress_path.parent}")
+        self._tree = Tree(pid, self._further, clock)
         self._group = memory_group()
         self._limited = self._group.limited() if self._group else []
         # Later, when the run has been killed, the kernel no longer tells which group it was in.
@@ -134,6 +138,12 @@ class SystemReadings:
         self._own_group = own if own != self._group else None
         self._files = Deadline(f"the disk of {log_path.parent}")
         self._disks: dict[Path, Deadline] = {}
+
+    def _further(self) -> Iterable[int]:
+        """Return what else belongs to the run; where the disk that tells of it does not answer, as it was."""
+        with suppress(OSError):
+            self._known = tuple(self._told.call(self._more))
+        return self._known
 
     def memory(self) -> MemoryUse:
         """Return the memory of the machine, or of the tightest limit around this process."""

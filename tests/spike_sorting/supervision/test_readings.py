@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -184,10 +186,31 @@ def test_a_thread_that_hangs_in_the_kernel_is_named(tmp_path: Path, require_prog
 
 
 def test_further_processes_may_belong_to_the_run(tmp_path: Path):
-    """The processes of a container, which are not below ours, can be named."""
+    """The processes of a container, which are not below the worker, can be named."""
     with child("import time; print('ready', flush=True); time.sleep(60)") as process:
-        seen = readings(os.getpid(), tmp_path, more=lambda: [process.pid])
+        seen = readings(process.pid, tmp_path, more=lambda: [os.getpid()])
         assert {os.getpid(), process.pid} <= seen.tree().pids
+
+
+def test_a_disk_that_does_not_tell_of_further_processes_stops_no_reading(tmp_path: Path):
+    """What else belongs to a run is as it was seen last where the disk fails that tells of it, or hangs."""
+    clock, answers, further = Clock(), threading.Event(), iter(["told", "failed", "silent"])
+
+    def told() -> list[int]:
+        answer = next(further)
+        if answer == "failed":
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        if answer == "silent":
+            answers.wait(20)
+        return [os.getpid()]
+
+    with child("import time; print('ready', flush=True); time.sleep(60)") as process:
+        seen = readings(process.pid, tmp_path, more=told, clock=clock)
+        for _ in range(4):
+            clock.now += 60
+            assert {os.getpid(), process.pid} <= seen.tree().pids
+        answers.set()
+    assert not list(further)
 
 
 def test_a_process_that_is_gone_waits_nowhere():
