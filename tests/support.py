@@ -189,7 +189,8 @@ class FakeGpus:
         return self._answer(self.n)
 
     def uuid(self, index: int) -> str:
-        return self._answer(f"GPU-{index}{index}{index}" if self.has_uuids and self.n is not None else None)
+        is_told = self.has_uuids and self.n is not None and index not in self.lost
+        return self._answer(f"GPU-{index}{index}{index}" if is_told else None)
 
     def index_of(self, cuda_index: int, visible_devices: str | None) -> int:
         name = (visible_devices or "").split(",")[cuda_index]

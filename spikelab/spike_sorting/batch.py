@@ -102,6 +102,7 @@ def run_jobs(
 
 def run_one(
     job: Job,
+    slots: GpuSlots,
     *,
     n_parallel: int = 1,
     stop: Event | None = None,
@@ -113,6 +114,8 @@ def run_one(
     ----------
     job : Job
         From ``jobs.plan``.
+    slots : GpuSlots
+        The GPUs, as the batch has left them: those that it lost are not used again.
     n_parallel : int, default 1
         Recordings that share this machine.
     stop : Event or None, default None
@@ -120,12 +123,11 @@ def run_one(
     run_id : str or None, default None
         As in ``pipeline.run_recording``.
     """
-    slots = GpuSlots()
     try:
         (job,) = _checked([job], "continue", n_parallel, _log_findings)
     except SpikeSortingClassifiedError as error:
         job = replace(job, problem=error)
-    with stay_awake(job.config.execution.prevent_system_sleep), closing(slots.driver):
+    with stay_awake(job.config.execution.prevent_system_sleep):
         return run_recording(job, stop=stop, resources=Resources.for_batch(slots, n_parallel), run_id=run_id)
 
 

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import FakeGpus
 
-from spikelab.spike_sorting._exceptions import EnvironmentSortFailure, SorterCrashedError
+from spikelab.spike_sorting._exceptions import EnvironmentSortFailure, GpuLostError, SorterCrashedError
 from spikelab.spike_sorting.cluster import LocalWorkers
-from spikelab.spike_sorting.cluster.flight import run_jobs_on
+from spikelab.spike_sorting.cluster.flight import _Flight, run_jobs_on
 from spikelab.spike_sorting.cluster.link import Link
+from spikelab.spike_sorting.cluster.task import slots_of
 from spikelab.spike_sorting.config import KILOSORT4
 from spikelab.spike_sorting.jobs import Job
 from spikelab.spike_sorting.outcome import SortRunReport
@@ -91,11 +93,11 @@ def test_workers_that_die_of_a_recording_are_told(client: Any, tmp_path: Path, m
 
 @pytest.fixture
 def here() -> Iterator[Any]:
-    """A client of two workers in this process, "cpu" and "gpu", of which one has a GPU, it says."""
+    """A client of three workers in this process, "cpu", "gpu" and "gpu2"; the latter have a GPU, they say."""
     distributed = pytest.importorskip("distributed")
     workers = {
         name: {"cls": distributed.Worker, "options": {"nthreads": 1, "resources": resources, "dashboard": False}}
-        for name, resources in (("cpu", {}), ("gpu", {"GPU": 1}))
+        for name, resources in (("cpu", {}), ("gpu", {"GPU": 1}), ("gpu2", {"GPU": 1}))
     }
     scheduler = {"cls": distributed.Scheduler, "options": {"dashboard": False, "protocol": "inproc://"}}
     with distributed.SpecCluster(workers, scheduler) as cluster, distributed.Client(cluster) as client:
@@ -118,7 +120,7 @@ def test_recordings_that_nobody_can_take_are_given_up(here: Any, tmp_path: Path,
     report = SortRunReport()
 
     def go() -> None:
-        here.retire_workers(names=["gpu"])
+        here.retire_workers(names=["gpu", "gpu2"])
         if goes == "scheduler":
             _silence(here)
 
@@ -147,7 +149,7 @@ def test_a_scheduler_that_hangs_is_waited_for_no_longer_than_that(here: Any) -> 
         await asyncio.sleep(60)
 
     link = Link(here, answer_s=0.1)
-    assert sorted(link.workers() or (), key=len) == [{}, {"GPU": 1}]
+    assert sorted((link.workers() or {}).values(), key=len) == [{}, {"GPU": 1}, {"GPU": 1}]
     here.cluster.scheduler.handlers["identity"] = hang
     assert link.workers() is None
 
@@ -155,10 +157,27 @@ def test_a_scheduler_that_hangs_is_waited_for_no_longer_than_that(here: Any) -> 
 def test_what_the_cluster_forgets_is_told(here: Any, tmp_path: Path) -> None:
     """A recording of which the scheduler knows nothing any more, as when it has ended, fails with that reason."""
     link = Link(here, lambda *_: {})
-    here.retire_workers(names=["gpu"])
+    here.retire_workers(names=["gpu", "gpu2"])
     link.hand_out({0: _job(tmp_path, "a")}, {0})
     here.cluster.close()
     ((_, error),) = _wait_for(lambda: list(link.arrived()), "it is told")
     assert isinstance(error, EnvironmentSortFailure)
     assert "no longer knows of this recording" in str(error)
     assert link.workers() is None
+
+
+@pytest.mark.parametrize("lost", [["gpu"], ["gpu", "gpu2"]])
+def test_a_worker_that_has_lost_its_gpu_gets_nothing_more(here: Any, tmp_path: Path, lost: list[str]) -> None:
+    """P2: its recordings go to workers with a GPU; where there are none, they fail at once with the reason."""
+    link, jobs = Link(here), [_job(tmp_path, str(number)) for number in range(4)]
+    for name, worker in here.cluster.workers.items():
+        slots = slots_of(worker, link.batch)
+        assert slots is slots_of(worker, link.batch)
+        slots.driver = FakeGpus(1)
+        if name in lost:
+            slots.set_aside(*slots.visible(), GpuLostError("gone", device_index=0))
+    flight = _Flight(link, jobs, "continue", None, None, 3600.0)
+    statuses = {outcome.result.status for outcome in flight.run(with_gpus=True)}
+    # The recordings are not there: whoever begins one finds that out.
+    assert statuses == ({"recording_unreadable"} if len(lost) == 1 else {"gpu_lost"})
+    assert {worker.name for worker in here.cluster.scheduler.workers.values()} == {"cpu", "gpu", "gpu2"} - set(lost)

@@ -104,7 +104,7 @@ def test_jobs_without_a_gpu_ask_for_none() -> None:
 )
 def test_a_worker_that_cannot_sort_is_named(change: dict[str, object], message: str) -> None:
     """A machine with another version, without the files or without the sorter is named, and nothing is started."""
-    fine = {"version": __version__, "gpus": 1.0, "missing": (), "lacks": None}
+    fine = {"version": __version__, "gpus": 1.0, "missing": (), "lacks": None, "threads": 1}
     facts = {
         "tcp://a": WorkerFacts(host="node1", **fine),
         "tcp://b": WorkerFacts(**{"host": "node2", **fine, **change}),
@@ -114,10 +114,10 @@ def test_a_worker_that_cannot_sort_is_named(change: dict[str, object], message: 
 
 
 @pytest.mark.parametrize("gpus, n_at_a_time", [((4.0, 0.0), 4), ((0.0, 0.0), 3)])
-def test_how_many_recordings_a_cluster_has_in_flight(gpus: tuple[float, ...], n_at_a_time: int) -> None:
+def test_how_many_recordings_a_cluster_has_in_flight(gpus: tuple[float, float], n_at_a_time: int) -> None:
     """One on each GPU, of which a worker may have several; without any, one in each thread of a worker."""
-    facts = [WorkerFacts("node", __version__, n_gpus, (), None) for n_gpus in gpus]
-    assert n_at_once(facts, {"tcp://a": 1, "tcp://b": 2}) == n_at_a_time
+    facts = [WorkerFacts("node", __version__, n_gpus, (), None, n) for n_gpus, n in zip(gpus, (1, 2), strict=True)]
+    assert n_at_once(facts) == n_at_a_time
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from spikelab.spike_sorting._exceptions import EnvironmentSortFailure, SpikeSortingClassifiedError
+from spikelab.spike_sorting._exceptions import SpikeSortingClassifiedError, error_from_dict
 from spikelab.spike_sorting.backends import get_backend
 from spikelab.spike_sorting.batch import (
     OnError,
@@ -81,17 +81,17 @@ def run_jobs_on(
     _refuse_in_memory(jobs)
     for config in dict.fromkeys(job.config for job in jobs):
         get_backend(config.sorter.sorter_name).check_params(config)
-    report = out_report if out_report is not None else SortRunReport()
+    report, link = out_report if out_report is not None else SortRunReport(), Link(client)
     try:
-        facts = check_workers(client, jobs, wait_s)
+        facts = check_workers(link, jobs, wait_s)
     except SpikeSortingClassifiedError as error:
         for job in jobs:
             report.add(not_started(job, error))
         raise
     if on_started is not None:
         on_started()
-    flight = _Flight(client, jobs, on_error, observer, on_outcome, wait_s)
-    with announced(places_of(jobs), n_at_once(facts, client.nthreads())):
+    flight = _Flight(link, jobs, on_error, observer, on_outcome, wait_s)
+    with announced(places_of(jobs), n_at_once(facts)):
         outcomes = flight.run(with_gpus=any(one.gpus for one in facts))
     for outcome in outcomes:
         report.add(outcome.result)
@@ -100,9 +100,9 @@ def run_jobs_on(
     return outcomes
 
 
-def n_at_once(facts: Sequence[WorkerFacts], n_threads: Mapping[str, int]) -> int:
+def n_at_once(facts: Sequence[WorkerFacts]) -> int:
     """Return how many recordings a cluster has in flight: one on each of its GPUs, else one in each thread."""
-    return max(1, int(sum(one.gpus for one in facts)) or sum(n_threads.values()))
+    return max(1, int(sum(one.gpus for one in facts)) or sum(one.threads for one in facts))
 
 
 def _refuse_in_memory(jobs: Sequence[Job]) -> None:
@@ -112,13 +112,21 @@ def _refuse_in_memory(jobs: Sequence[Job]) -> None:
             raise ValueError(msg)
 
 
+@dataclass(frozen=True)
+class _Spent:
+    """Of a worker that has lost its GPU: the `error` that says so, and the `numbers` of the jobs that told it."""
+
+    error: SpikeSortingClassifiedError
+    numbers: tuple[int, ...] = ()
+
+
 class _Flight:
     """The recordings of a batch on a cluster.
 
     Parameters
     ----------
-    client : distributed.Client
-        Of the cluster.
+    link : Link
+        To the cluster.
     jobs : sequence of Job
         What is sorted.
     on_error : {"raise", "continue"}
@@ -131,14 +139,14 @@ class _Flight:
 
     def __init__(
         self,
-        client: Any,
+        link: Link,
         jobs: Sequence[Job],
         on_error: OnError,
         observer: Observer | None,
         on_outcome: Callable[[Job, Outcome], None] | None,
         wait_s: float,
     ) -> None:
-        self._link, self._jobs, self._on_error = Link(client), jobs, on_error
+        self._link, self._jobs, self._on_error = link, jobs, on_error
         self._observer, self._on_outcome, self._wait_s = observer, on_outcome, wait_s
         self._outcomes: dict[int, Outcome] = {}
         self._glances = [Deadline(f"the disk of {job.run.progress}") for job in jobs]
@@ -180,14 +188,40 @@ class _Flight:
 
     def _look(self) -> None:
         """Take in what has come back, and tell how far the rest is."""
-        self._take_in()
+        for address, spent in self._take_in().items():
+            self._do_without(address, spent)
         for number in self._link.numbers:
             self._tell_progress(number)
         self._count_workers()
 
-    def _take_in(self) -> None:
+    def _take_in(self) -> dict[str, _Spent]:
+        """Take in what has come back; return the workers, by address, that can do no more."""
+        spent: dict[str, _Spent] = {}
         for number, came in self._link.arrived():
-            self._take(number, told(came) if isinstance(came, Mapping) else self._failed(number, came))
+            if isinstance(came, Exception):
+                self._take(number, self._failed(number, came))
+                continue
+            if came["outcome"] is not None:
+                self._take(number, told(came["outcome"]))
+            if came["spent"] is not None:
+                address, error = came["spent"]["address"], error_from_dict(came["spent"]["error"])
+                known = spent.get(address, _Spent(error))
+                spent[address] = replace(known, numbers=(*known.numbers, number))
+        return spent
+
+    def _do_without(self, address: str, spent: _Spent) -> None:
+        """Replace a worker that has lost its GPU by the others; without any, nothing more can be sorted."""
+        self._link.send_away(address)
+        there = self._link.workers()
+        undone = [number for number in spent.numbers if number not in self._outcomes]
+        if there is not None and address in there:  # it cannot go: it holds what somebody needs
+            for number in undone:
+                self._take(number, self._failed(number, spent.error))
+            return
+        self._link.hand_out({number: self._jobs[number] for number in undone}, self._on_gpu)
+        for on_gpu in {number in self._on_gpu for number in spent.numbers}:
+            if there is not None and not _anybody(there, on_gpu=on_gpu):
+                self._lose(on_gpu, spent.error)
 
     def _failed(self, number: int, error: Exception) -> Outcome:
         return Outcome(result_without_run(self._jobs[number], **describe_error(error)), error)
@@ -219,12 +253,12 @@ class _Flight:
         self._next_count = now + min(_COUNT_S, self._wait_s)
         there = self._link.workers()
         for on_gpu, last in self._last_worker.items():
-            if any(can_take(resources, on_gpu=on_gpu) for resources in there or ()):
+            if _anybody(there or {}, on_gpu=on_gpu):
                 self._last_worker[on_gpu] = now
             elif now - last > self._wait_s:
                 self._lose(on_gpu, no_workers(self._link, there, self._wait_s, on_gpu=on_gpu))
 
-    def _lose(self, on_gpu: bool, error: EnvironmentSortFailure) -> None:
+    def _lose(self, on_gpu: bool, error: SpikeSortingClassifiedError) -> None:
         """Give up the recordings that would be sorted on a GPU, or those that would not."""
         lost = [number for number in self._link.numbers if (number in self._on_gpu) == on_gpu]
         self._link.cancel(lost)
@@ -256,3 +290,7 @@ class _Flight:
         with suppress(OSError):
             return bool(self._glances[number].call(lambda: holder_of(self._jobs[number].run.results)))
         return False
+
+
+def _anybody(there: Mapping[str, Mapping[str, float]], *, on_gpu: bool) -> bool:
+    return any(can_take(resources, on_gpu=on_gpu) for resources in there.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError
@@ -12,6 +13,8 @@ from typing import Any
 from spikelab.spike_sorting._exceptions import EnvironmentSortFailure, SorterCrashedError, UnclassifiedSortError
 from spikelab.spike_sorting.cluster.task import GPU, sort_one
 from spikelab.spike_sorting.jobs import Job
+
+_log = logging.getLogger(__name__)
 
 _NO_ANSWER = (OSError, asyncio.TimeoutError)
 """How it shows that a scheduler does not answer; from Python 3.11 on, the second is one of the first."""
@@ -37,6 +40,7 @@ class Link:
     def __init__(
         self, client: Any, task: Callable[..., Mapping[str, Any]] = sort_one, *, answer_s: float = 10.0
     ) -> None:
+        self.batch = uuid.uuid4().hex
         self._client, self._task, self._answer_s = client, task, answer_s
         self._futures: dict[int, Any] = {}
 
@@ -46,13 +50,13 @@ class Link:
         scheduler = self._client.scheduler
         return "an unknown address" if scheduler is None else str(scheduler.address)
 
-    def workers(self) -> list[Mapping[str, float]] | None:
-        """Return the resources of each worker that is there, or None where the scheduler does not answer."""
+    def workers(self) -> dict[str, Mapping[str, float]] | None:
+        """Return the resources of the workers that are there, by address; None where the scheduler does not answer."""
         if self._client.status != "running":
             return None
         with suppress(RuntimeError, *_NO_ANSWER):  # the first: the client is closed meanwhile
             said = self._client.sync(self._client.scheduler.identity, callback_timeout=self._answer_s)
-            return [worker["resources"] for worker in said["workers"].values()]
+            return {address: worker["resources"] for address, worker in said["workers"].items()}
         return None
 
     @property
@@ -60,15 +64,21 @@ class Link:
         """The jobs that are there."""
         return list(self._futures)
 
+    def ask_all(self, question: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
+        """Return what each worker answers, or the error that it had, by address; raise OSError without a scheduler."""
+        answers: dict[str, Any] = self._client.run(question, *arguments, on_error="return")
+        return answers
+
     def hand_out(self, jobs: Mapping[int, Job], on_gpu: Iterable[int]) -> None:
         """Give jobs to the workers, by their numbers; those `on_gpu` take a GPU of a worker each."""
-        batch, takes_gpu = uuid.uuid4().hex, set(on_gpu)
+        takes_gpu = set(on_gpu)
         for number, job in jobs.items():
-            run, has_gpu = f"{batch}-{number}", number in takes_gpu
-            resources = {GPU: 1} if has_gpu else None
+            has_gpu = number in takes_gpu
             self._futures[number] = self._client.submit(
-                self._task, job.to_dict(), run, has_gpu, key=f"spikelab-{run}", pure=False, resources=resources
-            )
+                self._task, job.to_dict(), self.batch, number, has_gpu,
+                key=f"spikelab-{self.batch}-{number}-{uuid.uuid4().hex}",  # a job may be handed out again
+                pure=False, resources={GPU: 1} if has_gpu else None,
+            )  # fmt: skip
 
     def arrived(self) -> Iterator[tuple[int, Mapping[str, Any] | Exception]]:
         """Yield the number of each job that is over, with what has come of it, or why nothing did.
@@ -83,6 +93,13 @@ class Link:
                 return
             self._futures.pop(number).release()
             yield number, came
+
+    def send_away(self, address: str) -> None:
+        """End a worker; what it has goes to others."""
+        _log.warning("the worker at %s has lost its GPU, and ends", address)
+        with suppress(RuntimeError, *_NO_ANSWER):
+            retire = self._client.scheduler.retire_workers
+            self._client.sync(retire, workers=[address], close_workers=True, callback_timeout=self._answer_s)
 
     def cancel(self, numbers: Iterable[int]) -> None:
         """Have jobs stopped on all machines, as far as the cluster can be told; it knows of them no more."""

@@ -27,8 +27,10 @@ from spikelab.spike_sorting.config import SortingPipelineConfig
 from spikelab.spike_sorting.jobs import Job
 from spikelab.spike_sorting.outcome import INTERRUPTED, Outcome, RecordingResult
 from spikelab.spike_sorting.remarks import remark
+from spikelab.spike_sorting.schedule import devices_for
 from spikelab.spike_sorting.supervision import host
 from spikelab.spike_sorting.supervision.lock import LOCK_NAME, is_earlier_try, read_card
+from spikelab.spike_sorting.supervision.slots import GpuSlots
 
 GPU = "GPU"
 """The resource of a Dask worker that stands for one GPU."""
@@ -52,6 +54,8 @@ class WorkerFacts:
         Files and folders that do not exist there.
     lacks : str or None
         Why it cannot sort; None where it can.
+    threads : int
+        Recordings that it sorts at once where none takes a GPU.
     """
 
     host: str
@@ -59,6 +63,7 @@ class WorkerFacts:
     gpus: float
     missing: tuple[str, ...]
     lacks: str | None
+    threads: int
 
 
 def look_around(configs: Sequence[Mapping[str, Any]], places: Sequence[str], dask_worker: Any) -> dict[str, Any]:
@@ -84,25 +89,33 @@ def look_around(configs: Sequence[Mapping[str, Any]], places: Sequence[str], das
         lacks = str(error)
     missing = tuple(place for place in places if not Path(place).exists())
     gpus = float(dask_worker.state.total_resources.get(GPU, 0))
-    return asdict(WorkerFacts(host.host_name(), __version__, gpus, missing, lacks))
+    return asdict(WorkerFacts(host.host_name(), __version__, gpus, missing, lacks, dask_worker.state.nthreads))
 
 
-def sort_one(described: Mapping[str, Any], run: str, on_gpu: bool) -> dict[str, Any]:
+def sort_one(described: Mapping[str, Any], batch: str, number: int, on_gpu: bool) -> dict[str, Any]:
     """Sort a recording on the worker that runs this, and return what came of it as plain values.
+
+    Those are the "outcome" (from `tell`), and where the worker is "spent", having lost the GPUs that the recording may
+    have, its address and the error that says so. A worker that was spent before has no outcome.
 
     Parameters
     ----------
     described : mapping
         The job, from ``Job.to_dict``.
-    run : str
-        Id of the run, the same in every try of it.
+    batch : str
+        Id of the batch.
+    number : int
+        Number of the job in it: with the batch the id of the run, the same in every try of it.
     on_gpu : bool
         Whether the job has asked for a GPU of the worker.
     """
     from distributed import Reschedule, get_worker
 
     worker = get_worker()
-    job, run_id = Job.from_dict(described), f"{run}.{uuid.uuid4().hex}"
+    job, run_id = Job.from_dict(described), f"{batch}-{number}.{uuid.uuid4().hex}"
+    slots = slots_of(worker, batch)
+    if (spent := _spent(worker, slots, job)) is not None:
+        return {"outcome": None, "spent": spent}
     n_parallel = worker.state.nthreads
     if on_gpu:
         n_parallel = min(n_parallel, int(worker.state.total_resources.get(GPU, 1)))
@@ -111,11 +124,32 @@ def sort_one(described: Mapping[str, Any], run: str, on_gpu: bool) -> dict[str, 
         found = f"the worker on {before.get('hostname')} was lost; this one continued from what was finished"
         job = replace(job, remarks=(remark("worker-lost", found),))
     with _stopped_when_unwanted(worker, job, run_id) as stop:
-        outcome = run_one(job, n_parallel=max(1, n_parallel), stop=stop, run_id=run_id)
+        outcome = run_one(job, slots, n_parallel=max(1, n_parallel), stop=stop, run_id=run_id)
     if stop.is_set() and _is_ending(worker):
         # The time of the worker is over, not that of the recording: another one continues.
         raise Reschedule
-    return tell(outcome)
+    return {"outcome": tell(outcome), "spent": _spent(worker, slots, job)}
+
+
+def slots_of(worker: Any, batch: str) -> GpuSlots:
+    """Return the GPUs of a worker for a batch, the same for all its recordings: what one has lost, none uses again."""
+    from distributed.utils import sync
+
+    async def look_up() -> GpuSlots:
+        slots: GpuSlots = worker.plugins.setdefault(f"spikelab-{batch}", GpuSlots())
+        return slots
+
+    # In the loop of the worker, which looks through its plugins at any time.
+    return sync(worker.loop, look_up)  # type: ignore[no-any-return]
+
+
+def _spent(worker: Any, slots: GpuSlots, job: Job) -> dict[str, Any] | None:
+    """Return the address of the worker, and why it can sort this job no more; None where it can."""
+    try:
+        slots.usable(devices_for(slots, "sort", job.config))
+    except SpikeSortingClassifiedError as error:
+        return {"address": worker.address, "error": error.to_dict()}
+    return None
 
 
 @contextmanager

@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from spikelab.spike_sorting._exceptions import EnvironmentSortFailure, SorterNotInstalledError
 from spikelab.spike_sorting.cluster.link import Link
@@ -19,13 +18,13 @@ _LOOK_S = 0.2
 _log = logging.getLogger(__name__)
 
 
-def check_workers(client: Any, jobs: Sequence[Job], wait_s: float) -> list[WorkerFacts]:
+def check_workers(link: Link, jobs: Sequence[Job], wait_s: float) -> list[WorkerFacts]:
     """Wait for a worker, and return what all that are there say of themselves.
 
     Parameters
     ----------
-    client : distributed.Client
-        Of the cluster.
+    link : Link
+        To the cluster.
     jobs : sequence of Job
         What is to be sorted there.
     wait_s : float
@@ -38,13 +37,12 @@ def check_workers(client: Any, jobs: Sequence[Job], wait_s: float) -> list[Worke
     SorterNotInstalledError
         A worker lacks the sorter.
     """
-    link = Link(client)
     wait_for_a_worker(link, wait_s)
     configs = [config.to_dict() for config in dict.fromkeys(job.config for job in jobs)]
     places = sorted({place for job in jobs for place in _read_from(job)})
     _log.info("looking at the workers of %s", link.address)
     try:
-        said = client.run(look_around, configs, places, on_error="return")
+        said = link.ask_all(look_around, configs, places)
     except OSError as error:
         raise _silent(link, str(error)) from error
     facts = {address: WorkerFacts(**found) for address, found in said.items() if isinstance(found, Mapping)}
@@ -84,7 +82,7 @@ def can_take(resources: Mapping[str, float], *, on_gpu: bool) -> bool:
 
 
 def no_workers(
-    link: Link, there: Sequence[Mapping[str, float]] | None, wait_s: float, *, on_gpu: bool = False
+    link: Link, there: Mapping[str, Mapping[str, float]] | None, wait_s: float, *, on_gpu: bool = False
 ) -> EnvironmentSortFailure:
     """Return the error that tells of a cluster without workers, when those that are `there` are known."""
     if there is None:

@@ -68,13 +68,23 @@ class GpuSlots:
             All are; of the kind for which the first was.
         """
         with self._lock:
-            left = [device for device in devices if device not in self._reasons]
-            reasons = [(device, self._reasons[device]) for device in devices if device in self._reasons]
+            found = [(device, self._reason_for(device)) for device in devices]
+        left = [device for device, reason in found if reason is None]
+        reasons = [(device, reason) for device, reason in found if reason is not None]
         if left or not reasons:
             return left
         device, reason = reasons[0]
         msg = f"{device.label} is not used any more in this batch, because of an earlier recording: {reason}"
         raise type(reason)(msg, **reason.details) from reason
+
+    def _reason_for(self, device: Device) -> SpikeSortingClassifiedError | None:
+        """Return why `device` was set aside, if it was; one that fell off the bus may tell its number alone since."""
+        same = (
+            reason
+            for gone, reason in self._reasons.items()
+            if device.key == gone.key or (device.index is not None and device.index == gone.index)
+        )
+        return next(same, None)
 
     @contextmanager
     def hold(

@@ -184,3 +184,16 @@ def test_a_gpu_that_was_set_aside_is_replaced_or_refused_by_name(tmp_path: Path)
     assert raised.value.pid == 7
     with pytest.raises(GpuLostError, match="GPU 0 is not used"):
         slots.usable((first, second))
+
+
+def test_a_gpu_that_fell_off_the_bus_is_known_again_by_its_number(tmp_path: Path) -> None:
+    """P2: a lost GPU no longer tells the driver's name for it, and is not taken for another one."""
+    driver = FakeGpus(2, lost=(lost := []))
+    slots = GpuSlots(driver, tmp_path)
+    slots.set_aside(slots.visible()[0], GpuLostError("gone", device_index=0))
+    lost.append(0)
+    first, second = slots.visible()
+    assert first == Device("0", 0)
+    assert slots.usable((first, second)) == [second]
+    with pytest.raises(GpuLostError, match="GPU 0 is not used any more"):
+        slots.usable([first])
