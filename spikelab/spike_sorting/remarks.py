@@ -194,6 +194,11 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "RT-Sort worked with the small detection model that comes with spikelab.",
             "Name a model that was trained for your kind of probe in rt_sort_model_path.",
         ),
+        "rt-sort-model-rate": Code(
+            "run",
+            "The detection model of RT-Sort was trained at another sampling rate, and sees spikes at another width.",
+            "Train one on recordings of this rate (spikelab train-detector), and name it in rt_sort_model_path.",
+        ),
         "retried-smaller": Code(
             "run",
             "Memory ran out, and the step was done again with smaller settings.",

@@ -30,6 +30,8 @@ from spikelab.spike_sorting.backends.base import Shortage
 from spikelab.spike_sorting.backends.rt_sort import installation, provider
 from spikelab.spike_sorting.backends.rt_sort.backend import RTSortBackend
 from spikelab.spike_sorting.backends.rt_sort.environment import build_environment
+from spikelab.spike_sorting.backends.rt_sort.model import Model
+from spikelab.spike_sorting.backends.rt_sort.model_folder import bundled_model
 from spikelab.spike_sorting.backends.rt_sort.parameters import PARAMETERS, check_parameters, thresholds
 from spikelab.spike_sorting.config import RT_SORT_MEA, RT_SORT_NEUROPIXELS
 from spikelab.testing import BackendContract
@@ -411,6 +413,24 @@ def test_it_shrinks_from_the_length_of_the_recording() -> None:
     short = backend.smaller(RT_SORT_MEA.override(rt_sort_num_processes=64), of_gpu)
     assert short is not None, "further processes do not use the GPU"
     assert dict(short.changed) == {"rt_sort_detection_window_s": 50.0}
+
+
+@pytest.mark.parametrize("duration_s,then_s", [(3600.0, 30.0), (45.0, 22.0), (0.0, 30.0), (21.0, None)])
+def test_it_shrinks_from_the_window_that_is_sorted(duration_s: float, then_s: float | None) -> None:
+    """Of a window of a long recording each retry is shorter than the one before: no attempt is the failed one again."""
+    config = RT_SORT_MEA.override(rt_sort_num_processes=1, rt_sort_recording_window_ms=(1_000, 61_000))
+    shrunk = RTSortBackend().smaller(config, Shortage("host", "detecting sequences", 0.5, duration_s=duration_s))
+    assert (None if shrunk is None else shrunk.changed["rt_sort_detection_window_s"]) == then_s
+
+
+@pytest.mark.parametrize("fs_Hz,codes", [(20_000.0, []), (20_500.0, []), (30_000.0, ["rt-sort-model-rate"])])
+def test_a_model_of_another_sampling_rate_is_told(fs_Hz: float, codes: list[str], tmp_path: Path) -> None:
+    """A model that was trained at another rate is named with both rates; one that does not say is not suspected."""
+    told = Model(bundled_model("mea"), "named").remarks("mea", fs_Hz)
+    assert [remark.code for remark in told] == codes
+    assert all("20000 Hz, and the recording has 30000 Hz" in remark.message for remark in told)
+    (tmp_path / "training.json").write_text("[]")
+    assert Model(tmp_path, "named").remarks("mea", fs_Hz) == []
 
 
 # ----------------------------------------------------------------------------------------------- the environment

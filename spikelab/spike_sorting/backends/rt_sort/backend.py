@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 from collections.abc import Callable, Mapping
@@ -18,7 +19,7 @@ from spikelab.spike_sorting.backends.rt_sort.installation import SCRIPT, Provide
 from spikelab.spike_sorting.backends.rt_sort.model import Model, choose_model
 from spikelab.spike_sorting.backends.rt_sort.model_folder import check_model_folder
 from spikelab.spike_sorting.backends.rt_sort.parameters import check_parameters, thresholds
-from spikelab.spike_sorting.config import SortingPipelineConfig
+from spikelab.spike_sorting.config import RTSortConfig, SortingPipelineConfig
 
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 _LONG_S, _SHORTEST_S = 1200.0, 20.0
@@ -88,7 +89,10 @@ class RTSortBackend:
             "provider": f"{said['provider']} {said['version']}",
             "device": said["device"],
             "model": model.origin,
-            "warnings": [told.to_dict() for told in model.remarks(job.config.rt_sort.probe)],
+            "warnings": [
+                told.to_dict()
+                for told in model.remarks(job.config.rt_sort.probe, float(job.recording.sampling_frequency))
+            ],
         }
 
     def read(self, folder: Path, n_samples: int) -> Sorting:
@@ -107,7 +111,7 @@ class RTSortBackend:
             # In one stride: attempts are few, and the window, which comes next, takes most of the memory.
             fewer = {"rt_sort_num_processes": max(1, int(now * shortage.factor**_STRIDE))}
             return Shrunk(config.override(**fewer), fewer, changes_result=False)
-        longest_s = shortage.duration_s or _LONG_S
+        longest_s = _sorted_s(config.rt_sort, shortage.duration_s)
         then_s = min(config.rt_sort.detection_window_s or longest_s, longest_s) * shortage.factor
         if then_s < _SHORTEST_S:
             return None
@@ -117,6 +121,13 @@ class RTSortBackend:
     def environment(self, config: SortingPipelineConfig) -> Mapping[str, str]:  # noqa: ARG002 - asked of every sorter
         """Return pools of one thread, for RT-Sort has processes of its own."""
         return launch.ONE_THREAD
+
+
+def _sorted_s(options: RTSortConfig, duration_s: float) -> float:
+    """Return the length of what RT-Sort is given (s): the recording, or the window of it that is chosen."""
+    first_ms, end_ms = options.recording_window_ms or (0.0, math.inf)
+    length_s = min(end_ms / 1000, duration_s or math.inf) - first_ms / 1000
+    return length_s if math.isfinite(length_s) else _LONG_S
 
 
 def _in_container(

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Literal
 
 from spikelab.spike_sorting.backends.rt_sort.installation import Provider
-from spikelab.spike_sorting.backends.rt_sort.model_folder import DESCRIPTION, WEIGHTS, bundled_model
+from spikelab.spike_sorting.backends.rt_sort.model_folder import DESCRIPTION, WEIGHTS, bundled_model, trained_at_Hz
 from spikelab.spike_sorting.config import SortingPipelineConfig
 from spikelab.spike_sorting.remarks import Remark, remark
+
+_RATE_FRAC = 0.05
+"""How far a recording's sampling rate may be from that of the model's training, as a fraction."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +31,17 @@ class Model:
     folder: Path
     origin: Literal["named", "provider", "shipped"]
 
-    def remarks(self, probe: str) -> list[Remark]:
-        """Return what deserves a look."""
-        if self.origin != "shipped":
-            return []
-        found = f"no detection model was named, and RT-Sort's package has none for {probe}: the small one was used"
-        return [remark("rt-sort-small-model", found)]
+    def remarks(self, probe: str, fs_Hz: float) -> list[Remark]:
+        """Return what deserves a look when it sorts a recording of this sampling rate."""
+        remarks = []
+        if self.origin == "shipped":
+            found = f"no detection model was named, and RT-Sort's package has none for {probe}: the small one was used"
+            remarks.append(remark("rt-sort-small-model", found))
+        trained_Hz = trained_at_Hz(self.folder)
+        if trained_Hz is not None and abs(fs_Hz / trained_Hz - 1) > _RATE_FRAC:
+            found = f"the detection model was trained at {trained_Hz:g} Hz, and the recording has {fs_Hz:g} Hz"
+            remarks.append(remark("rt-sort-model-rate", found))
+        return remarks
 
     def digest(self) -> str:
         """Return what tells its contents from those of others; nothing where it cannot be read."""

@@ -38,6 +38,16 @@ def check_model_folder(folder: Path) -> dict[str, Any]:
     return _read_description(folder)
 
 
+def trained_at_Hz(folder: Path) -> float | None:
+    """Return the sampling rate that a model was trained at; None where its folder does not say."""
+    try:
+        record = json.loads((folder / TRAINING).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    rate = record.get("fs_Hz") if isinstance(record, Mapping) else None
+    return float(rate) if isinstance(rate, (int, float)) and rate > 0 else None
+
+
 def not_loadable(folder: Path, message: str) -> ModelLoadingError:
     """Return the error that says why a model cannot be loaded."""
     return ModelLoadingError(message, sorter="rt_sort", model_path=str(folder))
