@@ -259,16 +259,18 @@ def removal(method: str, *, copy: bool) -> Callable[[Any, Any], tuple[Callable[[
 
 def loop(traces: Any, times_ms: Any) -> tuple[Callable[[], Any], str]:
     """The same functions, called for each channel and each event by itself, on every 16th channel."""
-    from spikelab.stim_sorting import artifact_removal as ours
     from spikelab.stim_sorting._cleaning import clean_event
+    from spikelab.stim_sorting._inputs import ArrayReader
+    from spikelab.stim_sorting._plan import Removal, make_plan
+    from spikelab.stim_sorting.artifact_removal import apply
 
     def run() -> None:
         for channel in range(0, len(traces), N_LEFT_OUT):
             row = traces[channel : channel + 1]
-            plan = ours.make_plan(ours.ArrayReader(row, FS_HZ), times_ms, ours.Removal())
+            plan = make_plan(ArrayReader(row, FS_HZ), times_ms, Removal())
             for event in plan.events:
                 done = clean_event(row[:, event.start : event.stop], event, plan.cleaner)
-                ours.apply(done.curve, done.blanked, row[:, event.start : event.stop])
+                apply(done.curve, done.blanked, row[:, event.start : event.stop])
 
     return run, f"measured on every {N_LEFT_OUT}th channel, times {N_LEFT_OUT}"
 

@@ -23,7 +23,8 @@ _SETTLING_SD = 4.5
 _SHORTEST_TAPER_MS, _LONGEST_TAPER_FRAC = 0.3, 0.75
 _FADE_IN_MS = 0.5
 _SHORTEST_TAIL_MS = 1.0
-_MARGIN_MS = 2.5
+MARGIN_MS = 2.5
+"""How much is read behind the window: where a tail ends is clearer from what follows."""
 _LEVEL_MS = 0.5
 
 
@@ -64,8 +65,8 @@ class Cleaner:
 
     @property
     def n_read(self) -> int:
-        """Samples after the pulse that decide its curve: where a tail ends is clearer from what follows."""
-        return self.n_tail + self.samples(_MARGIN_MS)
+        """Samples after the pulse that decide its curve."""
+        return self.n_tail + self.samples(MARGIN_MS)
 
     def samples(self, ms: float) -> int:
         """Return a duration in samples, at least 1."""
@@ -122,19 +123,10 @@ def clean_event(
         What the channels are like there.
     """
     levels = cleaner.levels
-    # What is no number decides nothing, and stays what it is.
-    whole, finite = filled(raw)
-    window = whole.astype(np.float32) - levels.baseline[:, None].astype(np.float32)
-    if seen is None or seen_levels is None:
-        at_rail = saturated(window, levels)
-    else:
-        at_rail = saturated(filled(seen)[0] - seen_levels.baseline[:, None], seen_levels)
-    n_own = raw.shape[1] if event.next_start is None else event.next_start - event.start
-    own, edge, near = slice(0, n_own), event.edge - event.start, event.near - event.start
-    hull = find_hull(window[:, own], at_rail[:, own], levels, edge, near, cleaner.n_window)
-    until = _onset_of_next(window, at_rail, event, cleaner)
+    found = find_artifact(raw, event, cleaner, seen, seen_levels)
+    window, at_rail, hull, until = found.window, found.at_rail, found.hull, found.until
     blanked = _hull_mask(hull, at_rail, until, window.shape[1])
-    after = _between(hull.end, until, window.shape[1]) & finite
+    after = _between(hull.end, until, window.shape[1]) & found.finite
     curve = np.zeros(window.shape, dtype=np.float32)
     if cleaner.method == "blank":
         blanked |= _between(hull.end, np.minimum(hull.end + cleaner.n_tail, until), window.shape[1])
@@ -146,8 +138,55 @@ def clean_event(
         _follow_tails(window, hull, after, curve, blanked, cleaner)
     blanked[levels.stuck] = False
     curve[levels.stuck] = 0.0
-    n_saturated = np.where(levels.stuck, 0, np.count_nonzero(at_rail[:, own], axis=1))
+    n_own = window.shape[1] if event.next_start is None else event.next_start - event.start
+    n_saturated = np.where(levels.stuck, 0, np.count_nonzero(at_rail[:, :n_own], axis=1))
     return Correction(event.start, curve, blanked, n_saturated)
+
+
+@dataclass(frozen=True, eq=False)
+class Artifact:
+    """Where the artifact of an event lies; `window`, `finite` and `at_rail` have the shape (n_channels, n_samples).
+
+    Attributes
+    ----------
+    window : ndarray, float32
+        Samples relative to the baseline, from the first one of the event on.
+    finite : ndarray, bool
+        Samples that are numbers.
+    at_rail : ndarray, bool
+        Saturated samples.
+    hull : Hull
+        The pulse and its saturation.
+    until : ndarray, shape (n_channels,), int64
+        Where the next event takes over.
+    """
+
+    window: npt.NDArray[np.float32]
+    finite: Mask
+    at_rail: Mask
+    hull: Hull
+    until: npt.NDArray[np.int64]
+
+
+def find_artifact(
+    raw: npt.NDArray[Any],
+    event: Event,
+    cleaner: Cleaner,
+    seen: npt.NDArray[Any] | None = None,
+    seen_levels: Levels | None = None,
+) -> Artifact:
+    """Return where the artifact of an event lies; parameters are those of `clean_event`."""
+    # What is no number decides nothing, and stays what it is.
+    whole, finite = filled(raw)
+    window = whole.astype(np.float32) - cleaner.levels.baseline[:, None].astype(np.float32)
+    if seen is None or seen_levels is None:
+        at_rail = saturated(window, cleaner.levels)
+    else:
+        at_rail = saturated(filled(seen)[0] - seen_levels.baseline[:, None], seen_levels)
+    n_own = raw.shape[1] if event.next_start is None else event.next_start - event.start
+    own, edge, near = slice(0, n_own), event.edge - event.start, event.near - event.start
+    hull = find_hull(window[:, own], at_rail[:, own], cleaner.levels, edge, near, cleaner.n_window)
+    return Artifact(window, finite, at_rail, hull, _onset_of_next(window, at_rail, event, cleaner))
 
 
 def _onset_of_next(window: Floats, at_rail: Mask, event: Event, cleaner: Cleaner) -> npt.NDArray[np.int64]:

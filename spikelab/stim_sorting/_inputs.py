@@ -28,10 +28,9 @@ def warn(message: str) -> None:
     warnings.warn(message, StimulationWarning, stacklevel=4)
 
 
-def named(channel_ids: npt.NDArray[Any], which: Mask) -> str:
-    """Return the first names of some channels, for a message."""
-    chosen = channel_ids[which]
-    return ", ".join(map(str, chosen[:_MOST_NAMED])) + (", ..." if chosen.size > _MOST_NAMED else "")
+def named(channel_ids: npt.NDArray[Any]) -> str:
+    """Return the first names of channels, for a message."""
+    return ", ".join(map(str, channel_ids[:_MOST_NAMED])) + (", ..." if channel_ids.size > _MOST_NAMED else "")
 
 
 class Reader(Protocol):

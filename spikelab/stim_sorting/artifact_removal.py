@@ -4,42 +4,15 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from spikelab.stim_sorting._cleaning import Cleaner, Correction, Method, clean_event
-from spikelab.stim_sorting._events import Event, Windows, find_reaches, make_events, pulse_windows
-from spikelab.stim_sorting._inputs import ArrayReader, Floats, Reader, named, usable_events, warn
-from spikelab.stim_sorting._levels import Levels, measure_levels, type_rails
-
-
-@dataclass(frozen=True)
-class Removal:
-    """How artifacts are removed; the fields are the options of `remove_stim_artifacts`."""
-
-    method: Method = "polynomial"
-    artifact_window_ms: float = 10.0
-    saturation_threshold: float | None = None
-    baseline_threshold: float | None = None
-    poly_order: int = 3
-    artifact_window_only: bool = True
-    poly_clamp_factor: float = 10.0
-
-    def __post_init__(self) -> None:
-        if self.method not in get_args(Method):
-            msg = f"method must be one of {', '.join(get_args(Method))}, got {self.method!r}"
-            raise ValueError(msg)
-        for name in ("artifact_window_ms", "saturation_threshold", "baseline_threshold", "poly_clamp_factor"):
-            value = getattr(self, name)
-            if value is not None and not (np.isfinite(value) and value > 0):
-                msg = f"{name} must be a finite number above 0, got {value!r}"
-                raise ValueError(msg)
-        if not 1 <= self.poly_order <= 7:
-            msg = f"poly_order must be from 1 to 7, got {self.poly_order!r}"
-            raise ValueError(msg)
+from spikelab.stim_sorting._cleaning import Correction, Method, clean_event
+from spikelab.stim_sorting._inputs import ArrayReader, Floats, Reader, usable_events, warn
+from spikelab.stim_sorting._levels import Levels, type_rails
+from spikelab.stim_sorting._plan import Plan, Removal, make_plan
 
 
 def remove_stim_artifacts(
@@ -119,7 +92,8 @@ def remove_stim_artifacts(
     -----
     StimulationWarning
         There is no event, or times were left out; channels are saturated or no numbers all the time and stay as they
-        are; the window is longer than the time between events; a threshold looks like one of another unit.
+        are; the window is longer than the time between events, or artifacts last longer than the window; a threshold
+        looks like one of another unit.
 
     References
     ----------
@@ -175,91 +149,6 @@ def remove_stim_artifacts(
     return cleaned, blanked
 
 
-@dataclass(frozen=True, eq=False)
-class Plan:
-    """All that the cleaning of any part of a recording needs to know.
-
-    Attributes
-    ----------
-    times_ms : ndarray, shape (n_events,)
-        Events, sorted (ms).
-    windows : Windows
-        Where their pulses are looked for.
-    reaches : ndarray, shape (n_events,), int64
-        Where they end.
-    events : list of Event
-        The same, event by event.
-    cleaner : Cleaner
-        How they are cleaned.
-    rail_levels : Levels or None
-        Rails of other traces in which saturation shows.
-    """
-
-    times_ms: Floats
-    windows: Windows
-    reaches: npt.NDArray[np.int64]
-    events: list[Event]
-    cleaner: Cleaner
-    rail_levels: Levels | None = None
-
-
-def make_plan(
-    reader: Reader,
-    times_ms: Floats,
-    options: Removal,
-    *,
-    limits: tuple[Any, Any] = (-np.inf, np.inf),
-    rails: Reader | None = None,
-    rail_limits: tuple[Any, Any] = (-np.inf, np.inf),
-) -> Plan:
-    """Return the plan for sorted times within the recording; reads the windows around the events, and no more.
-
-    `limits` are the smallest and the largest sample that there can be; saturation is looked for in `rails` if they are
-    given, whose ends are `rail_limits`.
-    """
-    windows = pulse_windows(times_ms, reader.n_samples, reader.fs_Hz)
-    n_window = max(8, round(options.artifact_window_ms * reader.fs_Hz / 1000))
-    follows = np.append(windows.start[1:], reader.n_samples)
-    probed = list(zip(windows.start.tolist(), np.minimum(windows.near + n_window, follows).tolist(), strict=True))
-    levels = measure_levels(
-        reader,
-        times_ms,
-        probed,
-        limits=limits,
-        saturation_threshold=options.saturation_threshold if rails is None else None,
-        baseline_threshold=options.baseline_threshold,
-    )
-    rail_levels = None
-    if rails is not None:
-        rail_levels = measure_levels(
-            rails,
-            times_ms,
-            probed,
-            limits=rail_limits,
-            saturation_threshold=options.saturation_threshold,
-            baseline_threshold=None,
-        )
-        levels = replace(levels, stuck=levels.stuck | rail_levels.stuck)
-    cleaner = make_cleaner(levels, reader.fs_Hz, options)
-    reaches = find_reaches(rails or reader, windows, rail_levels or levels, cleaner.n_read)
-    _tell_of_window(times_ms, options)
-    _tell_of_stuck(levels, reader)
-    return Plan(times_ms, windows, reaches, make_events(windows, reaches), cleaner, rail_levels)
-
-
-def make_cleaner(levels: Levels, fs_Hz: float, options: Removal) -> Cleaner:
-    """Return how events are cleaned."""
-    return Cleaner(
-        levels=levels,
-        fs_Hz=fs_Hz,
-        method=options.method,
-        n_window=max(8, round(options.artifact_window_ms * fs_Hz / 1000)),
-        poly_order=options.poly_order,
-        window_only=options.artifact_window_only,
-        clamp_factor=options.poly_clamp_factor,
-    )
-
-
 def apply(curve: Floats, blanked: npt.NDArray[np.bool_], samples: npt.NDArray[Any]) -> None:
     """Take the curve away from `samples`, in place, and set the blanked ones to zero."""
     if np.issubdtype(samples.dtype, np.integer):
@@ -304,26 +193,6 @@ def _empty_mask(n_channels: int, n_samples: int) -> npt.NDArray[np.bool_]:
         memory.madvise(mmap.MADV_NOHUGEPAGE)
     mask = np.frombuffer(memory, dtype=np.bool_, count=n_channels * n_samples)
     return mask.reshape(n_samples, n_channels).T
-
-
-# ------------------------------------------------------------------------------------------------- warnings
-
-
-def _tell_of_window(times_ms: Floats, options: Removal) -> None:
-    gaps_ms = np.diff(times_ms)
-    if gaps_ms.size and (short := int(np.count_nonzero(gaps_ms < options.artifact_window_ms))):
-        warn(
-            f"artifact_window_ms={options.artifact_window_ms:g} is longer than the time between events for {short} of "
-            f"{times_ms.size} events (shortest {gaps_ms.min():g} ms): windows end where the next pulse begins"
-        )
-
-
-def _tell_of_stuck(levels: Levels, reader: Reader) -> None:
-    if levels.stuck.any():
-        warn(
-            f"{np.count_nonzero(levels.stuck)} channels are saturated, flat or no numbers throughout, and stay as they "
-            f"are: {named(reader.channel_ids, levels.stuck)}"
-        )
 
 
 def _tell_of_offsets(levels: Levels) -> None:

@@ -15,7 +15,8 @@ from spikelab.stim_sorting._cleaning import Cleaner, Correction, clean_event
 from spikelab.stim_sorting._events import Event, make_events, pulse_windows
 from spikelab.stim_sorting._inputs import Floats, RecordingReader, usable_events
 from spikelab.stim_sorting._levels import Levels, type_rails
-from spikelab.stim_sorting.artifact_removal import Plan, Removal, apply, make_cleaner, make_plan
+from spikelab.stim_sorting._plan import Plan, Removal, make_cleaner, make_plan
+from spikelab.stim_sorting.artifact_removal import apply
 
 
 class RemoveStimArtifactsRecording(BasePreprocessor):  # type: ignore[misc]  # SpikeInterface is untyped

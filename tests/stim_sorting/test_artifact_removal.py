@@ -132,7 +132,8 @@ def test_no_step_where_untouched_samples_begin():
     quiet = simulate_recording("mea", n_channels=16, duration_s=0.3, n_units=0, noise_uV=NOISE_UV).recording
     truth = add_stim_artifacts(quiet, [100.0], electrode=5, tail_tau_ms=12.0, tail_fraction=0.03)
     without_noise = traces_uV(truth) - quiet.get_traces().T * np.float32(GAIN_UV)
-    cleaned, blanked = remove_stim_artifacts(traces_uV(truth), [100.0], FS_HZ)
+    with pytest.warns(StimulationWarning, match="artifacts outlast"):
+        cleaned, blanked = remove_stim_artifacts(traces_uV(truth), [100.0], FS_HZ)
     taken = traces_uV(truth) - cleaned
     left = np.where(blanked, 0, without_noise - taken)
     after = ~blanked[:, 1:] & ~blanked[:, :-1]
@@ -156,7 +157,10 @@ def test_bursts_are_one_event():
     """Where the signal is not back before the next pulse, what lies between is blanked; where it is, it stays."""
     pulses = np.concatenate([TIMES_MS[:3] + k * 5.0 for k in range(3)])
     slow = stimulated(np.sort(pulses), tail_tau_ms=6.0, recovery_ms=1.0)
-    with pytest.warns(StimulationWarning, match="longer than the time between events"):
+    with (
+        pytest.warns(StimulationWarning, match="longer than the time between events"),
+        pytest.warns(StimulationWarning, match="artifacts outlast"),
+    ):
         _, blanked = remove_stim_artifacts(traces_uV(slow), pulses[np.argsort(pulses)], FS_HZ)
     assert blanked[5, (60 * 20) : (70 * 20)].all()
     fast = stimulated(np.sort(pulses), tail_tau_ms=0.3, amplitude_uV=4_000)
@@ -180,12 +184,10 @@ def test_tails_can_be_followed_beyond_the_window():
     """With artifact_window_only=False a slow tail is gone long after the window."""
     truth = stimulated(tail_tau_ms=12.0, tail_fraction=0.1)
     later = slice(80 * 20, 95 * 20)
-    left = [
-        np.abs(remove_stim_artifacts(traces_uV(truth), TIMES_MS, FS_HZ, artifact_window_only=only)[0] - clean_uV())[
-            5, later
-        ].max()
-        for only in (True, False)
-    ]
+    with pytest.warns(StimulationWarning, match=r"outlast the 10 ms .* 16 channels .* artifact_window_only=False"):
+        within, _ = remove_stim_artifacts(traces_uV(truth), TIMES_MS, FS_HZ)
+    beyond, _ = remove_stim_artifacts(traces_uV(truth), TIMES_MS, FS_HZ, artifact_window_only=False)
+    left = [np.abs(cleaned - clean_uV())[5, later].max() for cleaned in (within, beyond)]
     assert left[1] < 3 * NOISE_UV < left[0]
 
 
@@ -264,7 +266,10 @@ def two_kinds():
 
 @pytest.fixture(scope="module", autouse=True)
 def _made_once():
-    with pytest.warns(StimulationWarning, match="longer than the time between events"):
+    with (
+        pytest.warns(StimulationWarning, match="longer than the time between events"),
+        pytest.warns(StimulationWarning, match="artifacts outlast"),
+    ):
         two_kinds()
 
 
@@ -472,6 +477,35 @@ def test_single_samples_without_numbers_decide_nothing():
     assert np.mean(blanked != expected_blanked) < 1e-4
     both = ~lost & ~blanked & ~expected_blanked
     assert np.abs(cleaned - expected)[both].max() < NOISE_UV
+
+
+@pytest.mark.parametrize("method", ["polynomial", "blank"])
+def test_artifacts_that_outlast_the_window_are_told_by_channel(method):
+    """Channels that ring or have not come back behind the window are named; others, and longer windows, are not."""
+    traces = np.random.default_rng(0).normal(0, NOISE_UV, (4, 12_000))
+    after_ms = np.arange(1_000) / 20
+    for time_ms in TIMES_MS:
+        start = round(time_ms * 20)
+        traces[:, start : start + 8] += 3_000
+        traces[1, start + 8 : start + 1_008] += 1_500 * np.exp(-after_ms / 6)
+        traces[3, start + 8 : start + 1_008] += 1_500 * np.exp(-after_ms / 6) * np.cos(2 * np.pi * 0.3 * after_ms)
+    with pytest.warns(StimulationWarning, match=r"outlast the 10 ms .* 2 channels \(1, 3\), up to [23].* SD"):
+        remove_stim_artifacts(traces, TIMES_MS, FS_HZ, method=method)
+    remove_stim_artifacts(traces, TIMES_MS, FS_HZ, method=method, artifact_window_ms=40)
+
+
+def test_slow_waves_spikes_and_answers_do_not_outlast_the_window():
+    """What is there without stimulation, and spikes that answer it behind the window, are no artifacts."""
+    rng = np.random.default_rng(0)
+    traces = rng.normal(0, NOISE_UV, (6, 12_000))
+    traces[:3] += 250 * np.sin(2 * np.pi * np.array([[9.0], [15.0], [40.0]]) * np.arange(12_000) / FS_HZ)
+    spike = -150 * np.exp(-0.5 * ((np.arange(20) - 10) / 3) ** 2)
+    for time_ms in TIMES_MS:
+        start = round(time_ms * 20)
+        traces[:, start : start + 8] += 3_000
+        for late in (210, 235):
+            traces[3:, start + late : start + late + 20] += spike
+    remove_stim_artifacts(traces, TIMES_MS, FS_HZ)
 
 
 @pytest.mark.parametrize(

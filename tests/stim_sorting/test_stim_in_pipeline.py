@@ -28,7 +28,7 @@ from spikelab.stim_sorting import (
     plot_stim_artifacts,
     preprocess_stim_artifacts,
 )
-from spikelab.stim_sorting.artifact_removal import Removal
+from spikelab.stim_sorting._plan import Removal
 from spikelab.stim_sorting.pictures import picture_data
 from spikelab.stim_sorting.recentering import Recentering
 
