@@ -12,11 +12,26 @@ from rich.text import Text
 
 from spikelab.cli.findings import count_text, tell_findings
 from spikelab.cli.output import ExitCode, counted, make_console, say, say_whole, short_path
-from spikelab.cli.preflight import Examination, examine, job_document, need_text, together, verdict
+from spikelab.cli.preflight import Examination, examine, job_document, need_text, planned, together, verdict
 from spikelab.cli.settings import changed_settings
 from spikelab.spike_sorting.backends import get_backend
 from spikelab.spike_sorting.config import SortingPipelineConfig
 from spikelab.spike_sorting.jobs import Job
+
+
+def tell_plan_elsewhere(jobs: Sequence[Job], config: SortingPipelineConfig, *, as_json: bool) -> int:
+    """Print what would be sorted on a cluster, of which this machine tells nothing, and return the exit code."""
+    plan, console = planned(jobs), make_console()
+    if as_json:
+        say_whole(console, json.dumps(_document(plan, config), indent=2, allow_nan=False))
+    else:
+        for line in _lines(plan, config, where=" on a cluster"):
+            say(console, line)
+        say(
+            console,
+            "Nothing is checked here: each worker looks at itself, its disks and the recording when it begins one.",
+        )
+    return ExitCode.SOME_FAILED if plan.stopped else ExitCode.DONE
 
 
 def tell_plan(jobs: Sequence[Job], config: SortingPipelineConfig, parallel: int | None, *, as_json: bool) -> int:
@@ -60,9 +75,9 @@ def _tell(examination: Examination, config: SortingPipelineConfig, console: Cons
     say(console, verdict(examination))
 
 
-def _lines(examination: Examination, config: SortingPipelineConfig) -> list[Text]:
+def _lines(examination: Examination, config: SortingPipelineConfig, *, where: str = "") -> list[Text]:
     jobs, sorter = examination.jobs, config.sorter.sorter_name
-    lines = [Text(f"Would sort {counted(len(jobs), 'recording')} with {sorter}; nothing is written now.")]
+    lines = [Text(f"Would sort {counted(len(jobs), 'recording')} with {sorter}{where}; nothing is written now.")]
     for job in jobs:
         lines += _job_lines(job, examination)
     changed = _shown_settings(jobs, config)

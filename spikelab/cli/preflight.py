@@ -127,14 +127,22 @@ def examine(jobs: Sequence[Job], parallel: int | None, slots: GpuSlots | None = 
     slots : GpuSlots or None, default None
         The GPUs; None for those of this machine.
     """
-    flight = flight_of(jobs, parallel, slots)
-    finished = frozenset(job.run.results for job in jobs if is_finished(job))
+    flight, finished = flight_of(jobs, parallel, slots), _finished(jobs)
     unfinished = [job for job in jobs if job.run.results not in finished]
     if not unfinished:
         return Examination(tuple(jobs), finished, (), {}, flight)
     batch = look_at_batch(unfinished, n_parallel=flight.n_parallel, probe_s=PROBE_S)
     estimates = estimates_of(batch, runs_of_this_machine())
     return Examination(tuple(jobs), finished, tuple(findings_on(batch)), batch.projections, flight, estimates)
+
+
+def planned(jobs: Sequence[Job]) -> Examination:
+    """Return what is known of a batch that is sorted elsewhere: this machine says nothing of it."""
+    return Examination(tuple(jobs), _finished(jobs), (), {}, Flight(1))
+
+
+def _finished(jobs: Sequence[Job]) -> frozenset[Path]:
+    return frozenset(job.run.results for job in jobs if is_finished(job))
 
 
 def tell_preflight(jobs: Sequence[Job], parallel: int | None, *, as_json: bool) -> int:

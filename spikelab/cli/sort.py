@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
-from spikelab.cli.dry_run import tell_plan
+from spikelab.cli.dry_run import tell_plan, tell_plan_elsewhere
 from spikelab.cli.estimate import tell_estimates
 from spikelab.cli.findings import count_text, tell_findings
 from spikelab.cli.options import OnError
@@ -109,6 +109,8 @@ def _sort_or_tell(jobs: Sequence[Job], options: Options) -> int:
     if options.cluster is not None and options.parallel is not None:
         msg = "--parallel is for this machine, and --cluster sorts on others"
         raise UsageProblem(msg, "Leave one out; the file of --cluster says how many workers there are.")
+    if options.dry_run and options.cluster is not None:
+        return tell_plan_elsewhere(jobs, options.config, as_json=options.as_json)
     if options.dry_run:
         return tell_plan(jobs, options.config, options.parallel, as_json=options.as_json)
     report, findings = SortRunReport(), list[Finding]()

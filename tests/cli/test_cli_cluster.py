@@ -28,6 +28,26 @@ def test_a_cluster_and_parallel_exclude_each_other(spikelab: Any, plate: Path, t
     assert "--parallel is for this machine" in result.stderr
 
 
+def test_a_dry_run_for_a_cluster_tells_nothing_of_this_machine(spikelab: Any, plate: Path, tmp_path: Path) -> None:
+    """With --cluster the plan is recordings, folders and settings: what speaks against a sort here does not count."""
+    path = tmp_path / "slurm.toml"
+    path.write_text("[slurm]\nworkers = 2\nmemory = '64GB'\n", encoding="utf-8")
+    asked = ("multistream", plate, "--set", "preflight_min_free_inter_gb=1e6", "--dry-run", "--cluster", path)
+    result = spikelab(*asked)
+    assert result.exit_code == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert lines[0] == "Would sort 2 recordings with kilosort4 on a cluster; nothing is written now."
+    assert {line.split()[0] for line in lines[2:5]} == {"recording", "stream", "results"}
+    assert lines[-3:-1] == [
+        "Settings that differ from the preset 'kilosort4':",
+        "  preflight_min_free_inter_gb = 1000000.0",
+    ]
+    assert "each worker looks at itself" in lines[-1]
+    told = json.loads(spikelab(*asked, "--json").stdout)
+    assert told["findings"] == []
+    assert [one["projected"] or one["estimate"] for one in told["recordings"]] == [None, None]
+
+
 def test_a_batch_runs_on_local_workers(
     spikelab: Any, fake: tuple[str, ...], plate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
