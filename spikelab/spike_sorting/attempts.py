@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,6 +28,7 @@ from spikelab.spike_sorting.forecast.throughput import Lag, Throughput
 from spikelab.spike_sorting.outcome import SUCCESS, Attempt, describe_error
 from spikelab.spike_sorting.remarks import remark
 from spikelab.spike_sorting.retries import Failure, decide
+from spikelab.spike_sorting.run_log import log_tail
 from spikelab.spike_sorting.schedule import fitted, gpu_environment, has_another_gpu, turn
 from spikelab.spike_sorting.sources import plugin_environment
 from spikelab.spike_sorting.stages.overcome import Overcome
@@ -285,7 +287,7 @@ def _crash(work: Work, exited: ExitStatus, progress: Progress) -> SorterCrashedE
         log_path=str(work.job.run.log),
     )
     with suppress(IOStallError, OSError):
-        error.log_tail = work.patiently(work.job.run.log_tail)
+        error.log_tail = work.patiently(partial(log_tail, work.job.run.log))
     return error
 
 

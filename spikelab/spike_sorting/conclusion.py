@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 from spikelab.spike_sorting._exceptions import ConcurrentSortError, IOStallError
@@ -15,6 +16,7 @@ from spikelab.spike_sorting.outcome import SUCCESS, Outcome, RecordingResult, de
 from spikelab.spike_sorting.remarks import Remark, remark, remarks_from
 from spikelab.spike_sorting.report import write_report
 from spikelab.spike_sorting.run_folder import EXPORT, RunFolder
+from spikelab.spike_sorting.run_log import settle_log, settled_log
 from spikelab.spike_sorting.work import Work
 
 _REPORT_S, _INTERRUPTED_S = 1800.0, 30.0
@@ -107,9 +109,14 @@ def _as_former_run(work: Work, result: RecordingResult) -> FormerRun | None:
 
 def _tidied(work: Work, outcome: Outcome) -> Outcome:
     """Remove what is no longer needed; what cannot be removed is no reason to lose a result."""
+    settle = partial(settle_log, work.job.run.log, work.job.config.execution.tee_log_policy)
+    return _with(partial(_tidy, work), _with(settle, outcome))
+
+
+def _with(removal: Callable[[], None], outcome: Outcome) -> Outcome:
+    """Return the outcome after `removal`, which may fail."""
     try:
-        _tidy(work)
-        work.job.run.settle_log(work.job.config.execution.tee_log_policy)
+        removal()
     except OSError as error:
         return _with_warning(outcome, remark("files-left", f"some files could not be removed: {error}"))
     return outcome
@@ -145,7 +152,9 @@ def found(work: Work) -> Outcome:
     """Return what came of an earlier call, which is still valid, without the files that it no longer needs."""
     values = json.loads(work.job.run.report_json.read_text(encoding="utf-8"))
     result = replace(RecordingResult.from_dict(values), wall_time_s=work.seconds(), attempts=())
-    return _tidied(work, Outcome(result))
+    # The folders may have been moved since, and the settings of what stays be others.
+    here = replace(result, rec_name=work.job.name, rec_path=work.job.path, results_folder=str(work.job.run.results))
+    return _tidied(work, Outcome(_with_files(work, here)))
 
 
 def succeeded(work: Work) -> RecordingResult:
@@ -154,14 +163,25 @@ def succeeded(work: Work) -> RecordingResult:
     present = {name: marker for name, marker in markers.items() if marker is not None}
     summary = present[EXPORT]["summary"]
     return replace(
-        _result(work, SUCCESS),
-        analyzer_folder=None if work.job.config.execution.delete_inter else str(work.job.run.analyzer),
+        _with_files(work, _result(work, SUCCESS)),
         n_units=summary["n_units"],
         n_curated_units=summary["n_curated_units"],
         n_spikes=summary["n_spikes"],
         stage_timings_s={name: marker["wall_time_s"] for name, marker in present.items()},
         suspicions=_told_by_stages(work, present, "suspicions"),
         warnings=_warnings(work, present),
+    )
+
+
+def _with_files(work: Work, result: RecordingResult) -> RecordingResult:
+    """Return the result with those of its files that stay after a success, where they will lie then."""
+    run, execution = work.job.run, work.job.config.execution
+    log = settled_log(run.log, execution.tee_log_policy)
+    has_analyzer = run.analyzer.is_dir() and not execution.delete_inter
+    return replace(
+        result,
+        log_path=None if log is None else str(log),
+        analyzer_folder=str(run.analyzer) if has_analyzer else None,
     )
 
 

@@ -74,7 +74,7 @@ class RecordingResult:
     retries_used : int
         Attempts after the first.
     log_path : str or None
-        The log.
+        The log, packed where ``tee_log_policy`` says so; None where it says that none is kept.
     peak_host_ram_pct, peak_gpu_used_pct, min_disk_free_gb : float or None
         Extremes while it was sorted, where they were measured.
     stage_timings_s : mapping

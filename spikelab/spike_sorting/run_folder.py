@@ -6,7 +6,6 @@ stage's key and the size of every file, and is written last.
 
 from __future__ import annotations
 
-import gzip
 import json
 import shutil
 from collections.abc import Iterable, Mapping
@@ -21,13 +20,10 @@ from spikelab.spike_sorting.supervision.publish import (
     PARTIAL_SUFFIX,
     publish_folder,
     publish_json,
-    publish_with,
     remove_partials,
     sync_file,
     sync_folder,
 )
-
-_LOG_TAIL_BYTES = 1 << 16
 
 EXPORT = "export"
 """The one stage whose output lies in the results folder."""
@@ -195,14 +191,6 @@ class RunFolder:
         used = (_read_json(self.config_used) or {}).get("threads")
         return used if isinstance(used, int) else None
 
-    def settle_log(self, policy: str) -> None:
-        """Keep the log of a successful sort, delete it, or pack it, as `policy` says."""
-        if policy == "delete_on_success":
-            self.log.unlink(missing_ok=True)
-        elif policy == "gzip_on_success" and self.log.is_file():
-            publish_with(self.log.with_name(f"{self.log.name}.gz"), lambda packed: _pack(self.log, packed))
-            self.log.unlink()
-
     def recorded_s(self) -> float:
         """Return how long the loaded recording lasts (s); 0 before it is loaded."""
         marker = self.read_marker("load") or {"summary": {}}
@@ -216,17 +204,6 @@ class RunFolder:
         """Remove what was reported of an earlier run."""
         for path in (self.report_json, self.report_markdown, self.report_html):
             path.unlink(missing_ok=True)
-
-    def log_tail(self, n_lines: int = 30) -> str:
-        """Return the last lines of the log, as they would stand in a terminal."""
-        if not self.log.is_file():
-            return ""
-        with self.log.open("rb") as file:
-            file.seek(max(0, self.log.stat().st_size - _LOG_TAIL_BYTES))
-            text = file.read().decode("utf-8", errors="replace")
-        # A progress bar overwrites its line: only what stood there last counts.
-        lines = [line.rstrip("\r").rsplit("\r", 1)[-1] for line in text.split("\n")]
-        return "\n".join([line for line in lines if line.strip()][-n_lines:])
 
     @property
     def journal(self) -> Journal:
@@ -397,16 +374,6 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink()
-
-
-def _pack(log: Path, packed: Path) -> None:
-    """Compress piece by piece: a log may be larger than the memory."""
-    with (
-        log.open("rb") as file,
-        packed.open("wb") as target,
-        gzip.GzipFile("", "wb", fileobj=target, mtime=0) as compressed,
-    ):
-        shutil.copyfileobj(file, compressed, 1 << 20)
 
 
 def _move_files(partial: Path, final: Path) -> None:

@@ -24,6 +24,7 @@ from spikelab.spike_sorting.backends.containers.leftovers import processes
 from spikelab.spike_sorting.config import SortingPipelineConfig
 from spikelab.spike_sorting.jobs import Job
 from spikelab.spike_sorting.run_folder import RunFolder
+from spikelab.spike_sorting.run_log import log_tail
 from spikelab.spike_sorting.stages.stage import Phase
 from spikelab.spike_sorting.supervision.curve import CurveWriter
 from spikelab.spike_sorting.supervision.devices import Device
@@ -159,7 +160,7 @@ def stop_for(worker: WorkerProcess, trip: Trip) -> ExitStatus:
 def with_evidence(error: Exception, run: RunFolder, started_free_gb: float | None) -> Exception:
     """Return `error` with what only shows after the end: the stack of a hang, what fills the disk."""
     if isinstance(error, SorterTimeoutError):
-        error.stack = stack_in(run.log_tail(4 * _STACK_LINES))
+        error.stack = stack_in(log_tail(run.log, 4 * _STACK_LINES))
     if isinstance(error, DiskExhaustionError):
         _explain_disk(error, run, started_free_gb)
     return error

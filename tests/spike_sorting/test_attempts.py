@@ -17,6 +17,7 @@ from spikelab.spike_sorting.config import KILOSORT4
 from spikelab.spike_sorting.jobs import plan
 from spikelab.spike_sorting.pipeline import run_recording
 from spikelab.spike_sorting.run_folder import RunFolder
+from spikelab.spike_sorting.run_log import log_tail
 from spikelab.spike_sorting.samples.crossings import crossings
 from spikelab.spike_sorting.state import clean, run_state, status_of
 
@@ -99,7 +100,7 @@ def test_a_hang_is_ended_with_its_stack(file, run):
     """P2, P22: a silent worker is stopped, the report has the line where it hung, the journal who decided and why."""
     record = sort(file, run, "hang", sorter_inactivity_base_s=5, sorter_inactivity_max_s=5)
     assert record["status"] == "sorter_timeout"
-    assert "in _hang" in run.log_tail(200)
+    assert "in _hang" in log_tail(run.log, 200)
     journal = {event["event"]: event for event in run.journal.read()}
     assert journal["stopping"]["reason"] == "inactive_s"
     assert journal["stopped"]["exit"] == "SIGABRT"

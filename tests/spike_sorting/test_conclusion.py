@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from spikelab.spike_sorting.work import Work
 
 CRASH = SorterCrashedError("the worker died", exit_name="SIGSEGV")
 WARNED = {"warnings": [{"code": "clipping", "message": "a channel clips", "advice": "Look at it."}]}
+
+COUNTED = {"n_units": 3, "n_curated_units": 2, "n_spikes": 100}
 
 
 @pytest.fixture
@@ -110,3 +113,37 @@ def test_a_result_is_found_although_files_are_left(work):
     assert outcome.error is None
     assert outcome.result.status == "success"
     assert [warning.code for warning in outcome.result.warnings] == ["files-left"]
+
+
+@pytest.mark.parametrize(
+    "policy, name", [("keep", "sorting.log"), ("gzip_on_success", "sorting.log.gz"), ("delete_on_success", None)]
+)
+def test_a_result_names_the_files_that_there_are(work, policy, name):
+    """A log that is packed or deleted after the report is named in it as it is afterwards, or not at all."""
+    run = work.job.run
+    work.job = replace(work.job, config=KILOSORT4.override(tee_log_policy=policy))
+    for stage in STAGES:
+        publish_json(run.marker(stage.name), {"key": "", "wall_time_s": 1.0, "summary": COUNTED})
+    run.log.write_text("words")
+    named = conclude(work).result.log_path
+    assert named == (None if name is None else str(run.results / name))
+    assert [path.name for path in run.results.glob("sorting.log*")] == ([] if name is None else [name])
+    assert json.loads(run.report_json.read_text())["log_path"] == named
+    assert re.findall(r"sorting\.log[.\w]*", run.report_html.read_text()) == ([] if name is None else [name])
+
+
+def test_a_result_is_found_where_it_lies_now(work, tmp_path):
+    """Results that were moved, or of which later calls want less, are not told by where they were."""
+    run = work.job.run
+    for folder in (run.analyzer, run.results):
+        folder.mkdir(parents=True, exist_ok=True)
+    run.log.write_text("words")
+    before = replace(failed(work, CRASH), status="success", results_folder="/before", log_path="/before/sorting.log")
+    publish_json(run.report_json, before.to_dict())
+    now = found(work).result
+    assert (now.results_folder, now.log_path, now.analyzer_folder) == tuple(
+        map(str, (run.results, run.log, run.analyzer))
+    )
+    work.job = replace(work.job, config=KILOSORT4.override(tee_log_policy="gzip_on_success", delete_inter=True))
+    now = found(work).result
+    assert (now.log_path, now.analyzer_folder) == (f"{run.log}.gz", None)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
 import json
-import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -178,52 +176,11 @@ def test_a_folder_knows_its_recording(run: RunFolder) -> None:
     assert RunFolder(run.inter, run.inter.parent / "absent").owner() is None
 
 
-@pytest.mark.parametrize(
-    "text,n_lines,tail",
-    [
-        (b"", 30, ""),
-        (b"one\ntwo\n\n  \nthree\n", 2, "two\nthree"),
-        (b"start\r\nend\r\n", 30, "start\nend"),
-        (b"load\n  0%|   |\r 50%|## |\r100%|####|\nsort\n", 30, "load\n100%|####|\nsort"),
-        (b"  0%|\r 50%|\r", 30, " 50%|"),
-        (b"units: \xff\xfe5\n", 30, "units: \ufffd\ufffd5"),
-        (b"caf\xc3\xa9 \xe2\x82", 30, "caf\u00e9 \ufffd"),
-        (b"x" * 200_000 + b"\nlast\n", 1, "last"),
-    ],
-)
-def test_the_tail_of_a_log_reads_as_in_a_terminal(run: RunFolder, text: bytes, n_lines: int, tail: str) -> None:
-    """Progress bars show their last state, empty lines and broken UTF-8 do no harm, and only the end is read."""
-    run.log.write_bytes(text)
-    assert run.log_tail(n_lines) == tail
-
-
-def test_a_missing_log_has_no_tail(run: RunFolder) -> None:
-    """A run that failed before its first line has an empty tail."""
-    assert run.log_tail() == ""
-
-
 def test_the_journal_lies_in_the_results(run: RunFolder) -> None:
     """Events are written to events.jsonl, one JSON object a line."""
     run.journal.write("run_started", sorter="kilosort4")
     (line,) = (run.results / "events.jsonl").read_text().splitlines()
     assert json.loads(line)["sorter"] == "kilosort4"
-
-
-def test_a_large_log_is_packed_in_little_memory(run: RunFolder):
-    """A log of any size is packed piece by piece, whole, and only then removed."""
-    content = bytes(range(256)) * 4000
-    with run.log.open("wb") as log:
-        for _ in range(40):
-            log.write(content)
-    tracemalloc.start()
-    run.settle_log("gzip_on_success")
-    _, peak_bytes = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert peak_bytes < 10_000_000
-    assert not run.log.exists()
-    with gzip.open(run.results / "sorting.log.gz") as packed:
-        assert all(packed.read(len(content)) == content for _ in range(40))
-        assert packed.read() == b""
 
 
 @pytest.mark.parametrize("stage", ["sort", EXPORT])

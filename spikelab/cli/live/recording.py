@@ -32,6 +32,7 @@ from spikelab.spike_sorting.report.plain import finite, mapping, read_json
 from spikelab.spike_sorting.report.sorting_log import STAGES, parse_sorting_log
 from spikelab.spike_sorting.roster import Roster
 from spikelab.spike_sorting.run_folder import RunFolder
+from spikelab.spike_sorting.run_log import log_tail
 from spikelab.spike_sorting.state import NOT_STARTED, RUNNING, UNFINISHED, run_of
 from spikelab.spike_sorting.supervision import host
 
@@ -273,7 +274,7 @@ def _told_by_stages(folder: RunFolder, stage: str) -> Iterator[str]:
 
 def _log_lines(folder: RunFolder) -> tuple[str, ...]:
     """Return the last lines of the log, without what only a terminal understands."""
-    return tuple(parse_sorting_log(folder.log_tail(N_LOG_LINES))["last_lines"])
+    return tuple(parse_sorting_log(log_tail(folder.log, N_LOG_LINES))["last_lines"])
 
 
 def _words(status: str) -> str:

@@ -10,6 +10,7 @@ from spikelab.spike_sorting.report.plain import mapping, read_json, to_plain
 from spikelab.spike_sorting.report.quality import extract_unit_quality_stats
 from spikelab.spike_sorting.report.sorting_log import STAGES, parse_sorting_log
 from spikelab.spike_sorting.run_folder import RunFolder
+from spikelab.spike_sorting.run_log import log_tail
 from spikelab.spike_sorting.supervision import host
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 _ALL_LINES = 100_000
-"""More lines than the end of a log that the run folder reads can have."""
+"""More lines than the end of a log that is read can have."""
 
 
 def build_record(run: RunFolder, result: RecordingResult, curated: SpikeData | None) -> dict[str, Any]:
@@ -39,7 +40,7 @@ def build_record(run: RunFolder, result: RecordingResult, curated: SpikeData | N
 
 def _log_tail(run: RunFolder) -> str:
     try:
-        return run.log_tail(_ALL_LINES)
+        return log_tail(run.log, _ALL_LINES)
     except OSError:  # the disk that fails may be what is to be reported
         return ""
 
