@@ -18,6 +18,7 @@ from spikelab.spike_sorting.jobs import Job
 from spikelab.spike_sorting.outcome import Attempt
 from spikelab.spike_sorting.remarks import Remark
 from spikelab.spike_sorting.stages.stage import Phase, Stage
+from spikelab.spike_sorting.supervision import forks
 from spikelab.spike_sorting.supervision.deadline import Deadline, NoAnswerError
 from spikelab.spike_sorting.supervision.disk import ask_disks
 from spikelab.spike_sorting.supervision.notes import Notes
@@ -186,7 +187,9 @@ class Work:
     def _stay_locked_until(self, late: Future[Any] | None) -> None:
         if late is not None:
             for descriptor in self.locks:
-                late.add_done_callback(partial(_close, os.dup(descriptor)))
+                kept = os.dup(descriptor)
+                forks.keep_from_forks(kept)
+                late.add_done_callback(partial(_close, kept))
 
     def answers(self, *places: Path) -> bool:
         """Return whether the disks of `places` answer, be it that they are not there."""
@@ -203,4 +206,4 @@ class Work:
 
 
 def _close(descriptor: int, _late: object) -> None:
-    os.close(descriptor)
+    forks.close(descriptor)

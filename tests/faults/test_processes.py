@@ -39,6 +39,15 @@ def test_nothing_survives_the_orchestrator(
     assert sum(count > 3 for part in seen for count in part["n_alive"]) > n / 4, "too few kills came late"
 
 
+def test_a_fork_of_the_script_hides_nothing(in_namespace: InNamespace, tmp_path: Path, tally: Tally) -> None:
+    """P1, P14: kill -9 of a script is noticed, and its folder is free, while a process that it has forked lives on."""
+    seen = in_namespace("forked", folder=str(tmp_path))
+    held = seen["gone_s"] is not None and seen["is_free"]
+    tally("P1", "kill -9 of a script of which a fork lives on", 1, int(held))
+    assert seen["fork_lives"], "it did not outlive the script, so nothing was tried"
+    assert held, seen
+
+
 def test_nothing_survives_the_guardian(
     undisturbed: Undisturbed, job_of: JobOf, in_namespace: InNamespace, tally: Tally
 ) -> None:

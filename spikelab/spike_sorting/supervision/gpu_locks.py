@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from spikelab.spike_sorting._exceptions import EnvironmentSortFailure
-from spikelab.spike_sorting.supervision import host, lock
+from spikelab.spike_sorting.supervision import forks, host, lock
 
 FOLDER_VARIABLE = "SPIKELAB_GPU_LOCKS"
 """Names the folder of the lock files where the machine's own is not shared, as between containers."""
@@ -43,7 +43,7 @@ def lock_name(key: str) -> str:
 
 
 def taken(path: Path, run_id: str) -> int | None:
-    """Return a descriptor that holds the lock, or None while somebody else does.
+    """Return a descriptor that holds the lock until `forks.close`, or None while somebody else does.
 
     Raises
     ------
@@ -56,6 +56,7 @@ def taken(path: Path, run_id: str) -> int | None:
         # Whoever cleans the folder up may have removed the file between the two: then it is nobody's lock.
         is_ours = lock.take(descriptor, path) and _is_still_there(descriptor, path)
         if is_ours:
+            forks.keep_from_forks(descriptor)
             with suppress(OSError):  # another user's file: it keeps the name of its last writer
                 lock.write_card(descriptor, run_id)
         return descriptor if is_ours else None

@@ -16,6 +16,7 @@ import contextlib
 import ctypes
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -32,6 +33,7 @@ SHELL_SIGNAL = 128
 """What shells add to the number of a signal in the exit code of what it killed."""
 _TELL_S = 5.0
 """A disk that takes longer for one line does not answer any more."""
+_LOOK_S = 1.0
 _ROUND_S, _LONGEST_ROUND_S = 0.002, 0.1
 _KILL_S = 60.0
 """A process that ignores SIGKILL for so long hangs in the kernel; no further one will reach it."""
@@ -70,7 +72,7 @@ def main(arguments: list[str]) -> int:
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     worker = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=_dies_with_us(), close_fds=False)
     leaving = threading.Lock()
-    threading.Thread(target=_obey, args=(worker, afterwards, leaving), daemon=True).start()
+    threading.Thread(target=_obey, args=(worker, os.getppid(), afterwards, leaving), daemon=True).start()
     returncode = worker.wait()
     with leaving:
         survivors = kill_descendants(os.getpid())
@@ -87,11 +89,11 @@ def run_afterwards(command: list[str]) -> None:
             subprocess.run(command, stdin=subprocess.DEVNULL, timeout=AFTERWARDS_S, check=False)
 
 
-def _obey(worker: subprocess.Popen[bytes], afterwards: list[str], leaving: threading.Lock) -> None:
+def _obey(worker: subprocess.Popen[bytes], orchestrator: int, afterwards: list[str], leaving: threading.Lock) -> None:
     """Do what the orchestrator asks, until it is gone."""
     signals = {b"T": signal.SIGTERM, b"A": signal.SIGABRT}
     try:
-        while order := os.read(0, 1):
+        while order := _next_order(orchestrator):
             if order in signals:
                 worker.send_signal(signals[order])
             else:
@@ -103,6 +105,17 @@ def _obey(worker: subprocess.Popen[bytes], afterwards: list[str], leaving: threa
         # The main thread may wait for a worker that cannot die; there is nobody left whom that concerns.
         worker.kill()
         os._exit(_EXIT_KILLED)
+
+
+def _next_order(orchestrator: int) -> bytes:
+    """Wait for an order and return it; nothing when the orchestrator is gone.
+
+    The pipe alone does not tell of every end: a process that the user's script has forked keeps it open.
+    """
+    while sys.platform != "win32" and not select.select([0], [], [], _LOOK_S)[0]:
+        if os.getppid() != orchestrator:
+            return b""
+    return os.read(0, 1)
 
 
 def _kill_unless_left(leaving: threading.Lock) -> None:

@@ -24,7 +24,7 @@ from typing import Any
 from filelock import lock_descriptor
 
 from spikelab.spike_sorting._exceptions import ConcurrentSortError, EnvironmentSortFailure
-from spikelab.spike_sorting.supervision import host, sweep
+from spikelab.spike_sorting.supervision import forks, host, sweep
 from spikelab.spike_sorting.supervision.deadline import Deadline, NoAnswerError
 
 LOCK_NAME = ".spikelab.lock"
@@ -66,6 +66,7 @@ def _hold_one(folder: Path, run_id: str | None) -> Iterator[int]:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / LOCK_NAME
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
+    forks.keep_from_forks(descriptor)
     try:
         if not (
             _locked_within(descriptor, path, _GLANCE_S)
@@ -83,7 +84,7 @@ def _hold_one(folder: Path, run_id: str | None) -> Iterator[int]:
         release(descriptor, path)
 
 
-def release(descriptor: int, path: Path, *, close: Callable[[int], None] = os.close) -> None:
+def release(descriptor: int, path: Path, *, close: Callable[[int], None] = forks.close) -> None:
     """Close a lock, once; on a disk that does not answer that is left to the kernel, which does it when it can.
 
     Parameters
@@ -92,7 +93,7 @@ def release(descriptor: int, path: Path, *, close: Callable[[int], None] = os.cl
         Of the lock.
     path : Path
         Of the lock, for the name of its disk.
-    close : callable, default os.close
+    close : callable, default forks.close
         Closes it. A share may tell only then that it could not write the card; the lock is free all the same, and its
         number is the next file's.
     """

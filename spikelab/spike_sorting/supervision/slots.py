@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spikelab.spike_sorting._exceptions import SpikeSortingClassifiedError
+from spikelab.spike_sorting.supervision import forks
 from spikelab.spike_sorting.supervision.devices import Device, Driver, visible_devices
 from spikelab.spike_sorting.supervision.gpu import NvmlGpu
 from spikelab.spike_sorting.supervision.gpu_locks import holder, lock_folder, lock_path, taken
@@ -127,7 +128,7 @@ class GpuSlots:
         try:
             yield slot
         finally:
-            os.close(slot.descriptor)
+            forks.close(slot.descriptor)
 
     def _taken(self, devices: Sequence[Device], run_id: str) -> Slot | None:
         for device in self._emptiest_first(self.usable(devices)):

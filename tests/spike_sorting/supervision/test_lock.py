@@ -122,6 +122,34 @@ def test_all_folders_or_none(tmp_path: Path) -> None:
             pass
 
 
+_FORK = """
+import os, sys, time
+from pathlib import Path
+from threading import Event
+from support import FakeGpus
+from spikelab.spike_sorting.supervision.lock import hold
+from spikelab.spike_sorting.supervision.slots import GpuSlots
+folder, gpus = Path(sys.argv[1]), GpuSlots(FakeGpus(1), Path(sys.argv[1]))
+def locked():
+    return hold([folder]) if sys.argv[2] == "folder" else gpus.hold(gpus.visible(), "run", Event(), sys.exit)
+with locked():
+    fork = os.fork()
+    if fork == 0:
+        time.sleep(60)
+with locked():
+    os.kill(fork, 9)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.parametrize("what", ["folder", "gpu"])
+def test_a_fork_does_not_keep_what_its_parent_held(what: str, tmp_path: Path) -> None:
+    """A folder, or a GPU, is free when its holder lets go, whatever that has forked meanwhile and lives on."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", _FORK, tmp_path, what], env=environment, check=False, timeout=20)
+    assert done.returncode == 0
+
+
 def test_one_folder_named_twice_is_held_once(tmp_path: Path) -> None:
     """A folder does not exclude itself."""
     with hold([tmp_path, tmp_path]) as descriptors:
