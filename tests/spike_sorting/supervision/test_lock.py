@@ -131,12 +131,12 @@ from spikelab.spike_sorting.supervision.lock import hold
 from spikelab.spike_sorting.supervision.slots import GpuSlots
 folder, gpus = Path(sys.argv[1]), GpuSlots(FakeGpus(1), Path(sys.argv[1]))
 def locked():
-    return hold([folder]) if sys.argv[2] == "folder" else gpus.hold(gpus.visible(), "run", Event(), sys.exit)
+    return hold([folder]) if sys.argv[2] == "folder" else gpus.hold(gpus.visible(), "run", Event())
 with locked():
     fork = os.fork()
     if fork == 0:
         time.sleep(60)
-with locked():
+with locked():  # at once, or when the fork has come to run
     os.kill(fork, 9)
 """
 
