@@ -22,15 +22,19 @@ from spikelab.spike_sorting.supervision.publish import publish_folder
 if TYPE_CHECKING:
     from spikelab.spikedata import SpikeData
 
-VIEWED: Mapping[str, Mapping[str, Any]] = {"correlograms": {}, "template_similarity": {"method": "cosine"}}
+VIEWED: Mapping[str, Mapping[str, Any]] = {
+    "correlograms": {},
+    "isi_histograms": {},
+    "template_similarity": {"method": "cosine"},
+}
 """What viewers show besides what every sort computes."""
 
 
 def export_analyzer(results: str | Path, folder: str | Path, *, all_units: bool = False) -> Path:
     """Write a SpikeInterface ``SortingAnalyzer`` of a finished sort, with what viewers show; whole or not at all.
 
-    Units, templates, amplitudes, locations and metrics are those of the sort; correlograms and similarities of
-    templates are added. The traces are not copied: they are filtered as they are read from the recording.
+    Units, templates, amplitudes, locations and metrics are those of the sort; correlograms, histograms of intervals and
+    similarities of templates are added. The traces are not copied: they are filtered as they are read from the recording.
 
     Parameters
     ----------

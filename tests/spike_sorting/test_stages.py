@@ -299,7 +299,7 @@ def test_analyzer_for_viewers_has_the_units_kept_as_they_are(assembled, tmp_path
     assert done.stdout == f"{tmp_path / 'merged'}\n", done.stderr
     assert "serializable" not in done.stderr
 
-    shown = {"unit_locations", "templates", "spike_amplitudes", "correlograms", "template_similarity"}
+    shown = {"unit_locations", "templates", "spike_amplitudes", "correlograms", "isi_histograms", "template_similarity"}
     viewed = {name: spikeinterface.load_sorting_analyzer(tmp_path / name) for name in ("kept", "all", "merged")}
     for analyzer in viewed.values():
         assert analyzer.has_recording()
