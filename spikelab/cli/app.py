@@ -347,13 +347,14 @@ def demo(
     duration: Annotated[
         float | None, typer.Option("--duration", metavar="S", min=10.0, help="Seconds a well.  (default: 60)")
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", metavar="", help="A shorter recording, for the impatient.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", metavar="", help="Half a minute a well, for the impatient.")
+    ] = False,
 ) -> None:
     """Simulate two wells, sort them, and compare with the truth."""
-    from spikelab.cli.demo import FULL_S, QUICK_S, run_demo
+    from spikelab.cli.demo import length_s, run_demo
 
-    default_s = QUICK_S if quick else FULL_S
-    raise typer.Exit(run_demo(folder.absolute(), default_s if duration is None else duration))
+    raise typer.Exit(run_demo(folder.absolute(), length_s(duration, quick=quick)))
 
 
 @exit_codes()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from spikelab.cli.output import make_console, say, seconds_text, short_path
+from spikelab.cli.output import UsageProblem, make_console, say, seconds_text, short_path
 from spikelab.spike_sorting.outcome import RecordingResult, SortRunReport
 
 if TYPE_CHECKING:
@@ -78,6 +78,20 @@ class Score:
     n_found: int
     n_kept: int
     n_matched: int
+
+
+def length_s(asked_s: float | None, *, quick: bool) -> float:
+    """Return the length of each well (s) by what the options say.
+
+    Raises
+    ------
+    UsageProblem
+        Both say something.
+    """
+    if quick and asked_s is not None:
+        msg = f"--quick is {QUICK_S:g} s a well, and --duration says {asked_s:g} s"
+        raise UsageProblem(msg, "Leave one out.")
+    return asked_s or (QUICK_S if quick else FULL_S)
 
 
 def run_demo(folder: Path, duration_s: float) -> int:

@@ -34,7 +34,8 @@ def export_analyzer(results: str | Path, folder: str | Path, *, all_units: bool 
     """Write a SpikeInterface ``SortingAnalyzer`` of a finished sort, with what viewers show; whole or not at all.
 
     Units, templates, amplitudes, locations and metrics are those of the sort; correlograms, histograms of intervals and
-    similarities of templates are added. The traces are not copied: they are filtered as they are read from the recording.
+    similarities of templates are added. The traces are not copied: they are filtered as they are read from the
+    recording.
 
     Parameters
     ----------

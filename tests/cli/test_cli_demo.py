@@ -7,7 +7,7 @@ import io
 import numpy as np
 import pytest
 
-from spikelab.cli.demo import Plate, Score, compare_with_truth, read_truth, simulate
+from spikelab.cli.demo import Plate, Score, compare_with_truth, length_s, read_truth, simulate
 from spikelab.cli.output import make_console
 from spikelab.spikedata import SpikeData
 
@@ -42,6 +42,23 @@ def test_a_sorting_is_scored_by_the_true_units_that_it_matches():
 def test_nothing_kept_matches_nothing():
     """A sort whose units all fail curation has a score, not an error."""
     assert compare_with_truth(a_truth(2), SpikeData([], length=10_000.0), 5, FS_HZ) == Score(2, 5, 0, 0)
+
+
+@pytest.mark.parametrize("asked_s, quick, seconds", [(None, False, 60.0), (None, True, 30.0), (12.5, False, 12.5)])
+def test_a_well_is_as_long_as_is_asked_for(asked_s, quick, seconds):
+    """A minute, half of it with --quick, or what --duration says."""
+    assert length_s(asked_s, quick=quick) == seconds
+
+
+@pytest.mark.parametrize(
+    "options, says", [(("--quick", "--duration", 30), "Leave one out"), (("--duration", 5), "x>=10")]
+)
+def test_lengths_that_cannot_be_are_refused(spikelab, tmp_path, options, says):
+    """Two lengths, and one that is too short to sort, are a wrong call; nothing is simulated."""
+    said = spikelab("demo", "--folder", tmp_path / "demo", *options)
+    assert said.exit_code == 2
+    assert says in said.output
+    assert not (tmp_path / "demo").exists()
 
 
 @pytest.fixture

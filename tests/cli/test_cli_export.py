@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -58,12 +59,15 @@ def run(tmp_path, monkeypatch) -> RunFolder:
 def test_phy_and_nwb_read_back_as_the_units_kept(spikelab, run):
     """A folder for Phy and an NWB file have the spikes and ids of the units kept, beside the results."""
     assert spikelab("export", "phy", run.results).stdout == "sorted_fake/a/a_phy\n"
-    written = spikelab("export", "nwb", run.results, "--start", "2026-05-17T14:30+02:00", "--subject", "subject_id=r1")
+    about = ("--start", "2026-05-17T14:30+02:00", "--subject", "subject_id=r1", "--location", "CA1")
+    written = spikelab("export", "nwb", run.results, *about)
     assert (written.exit_code, written.stdout) == (0, "sorted_fake/a/a.nwb\n"), written.output
     for back in (SpikeData.from_phy(run.results / "a_phy"), SpikeData.from_nwb(run.results / "a.nwb")):
         assert back.get_neuron_attribute("unit_id").tolist() == [3, 4]
         for found, true in zip(back.train, units(2).train, strict=True):
             np.testing.assert_allclose(found, true, atol=0.05)
+    with h5py.File(run.results / "a.nwb") as file:
+        assert set(file["general/extracellular_ephys/electrodes/location"].asstr()) == {"CA1"}
     assert "2026-05-17T14:30:00+02:00" in back.metadata["session_start_time"]
 
 

@@ -28,12 +28,13 @@ def results(tmp_path_factory) -> Path:
 
 def test_a_model_is_trained_on_results(spikelab, results, tmp_path):
     """The spikes of a results folder become a model, and the command says how good it is."""
-    said = spikelab("train-detector", tmp_path / "model", results, "--steps", 3, "--seconds", 3)
+    said = spikelab("train-detector", tmp_path / "model", results, "--steps", 3, "--seconds", 3, "--seed", 5)
     assert said.exit_code == 0, said.output
     assert "a threshold finds" in said.output
     training = json.loads((tmp_path / "model" / "training.json").read_text())
     assert (training["n_recordings"], training["n_channels"], training["n_steps"]) == (1, 16, 3)
     assert training["n_troughs"] > 100
+    assert training["seed"] == 5
 
 
 @pytest.mark.parametrize(

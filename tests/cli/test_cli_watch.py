@@ -284,16 +284,19 @@ def test_the_same_folders_are_served_at_the_same_port(tmp_path, spikelab):
     assert "--host must be an address of this machine" in " ".join(refused.stderr.split())
 
 
-@pytest.mark.parametrize("options", [(), ("--private",)])
-def test_the_command_prints_where_to_look_and_ends_with_ctrl_c(tmp_path, options):
-    """The address is a whole line, with a token where one is asked for; an interrupt ends the command with 130."""
-    command = [sys.executable, "-c", "from spikelab.cli import main; main()", "watch", tmp_path, "--open", *options]
+@pytest.mark.parametrize("is_private", [False, True])
+def test_the_command_prints_where_to_look_and_ends_with_ctrl_c(tmp_path, is_private):
+    """The address is a whole line, with the port and the token that are asked for; an interrupt ends it with 130."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as free:
+        port = free.getsockname()[1]
+    options = ["--open", "--port", str(port), *["--private"] * is_private]
+    command = [sys.executable, "-c", "from spikelab.cli import main; main()", "watch", tmp_path, *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         said = [process.stdout.readline() for _ in range(2)]
         assert str(tmp_path) in said[0]
-        assert said[1].startswith("http://127.0.0.1:")
         url = urlsplit(said[1].strip())
-        assert bool(url.query) == bool(options)
+        assert url.netloc == f"127.0.0.1:{port}"
+        assert bool(url.query) == is_private
         with closing(HTTPConnection(url.netloc, timeout=20)) as connection:
             connection.request("GET", f"/state.json?{url.query}")
             assert connection.getresponse().status == 200
