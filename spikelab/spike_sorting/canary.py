@@ -28,11 +28,12 @@ from spikelab.spike_sorting._exceptions import (
     UnclassifiedSortError,
 )
 from spikelab.spike_sorting.attempts import run_phase
+from spikelab.spike_sorting.config import SortingPipelineConfig
 from spikelab.spike_sorting.jobs import Job
 from spikelab.spike_sorting.remarks import remark
 from spikelab.spike_sorting.run_folder import RunFolder
 from spikelab.spike_sorting.stages import scan
-from spikelab.spike_sorting.stages.stage import Phase, Stage, stage_keys
+from spikelab.spike_sorting.stages.stage import Phase, Stage, keys_of
 from spikelab.spike_sorting.supervision.progress import Progress
 from spikelab.spike_sorting.work import Observer, Use, Work
 
@@ -47,7 +48,7 @@ _SAY_LITTLE = (
 )
 """Failures of so short a window that say little about the whole recording."""
 _PHASES: tuple[Phase, ...] = ("prepare", "sort")
-_WHOLE_RECORDING: dict[str, Any] = {
+_AS_LOADED: dict[str, Any] = {
     "first_n_mins": None,
     "mea_y_max": None,
     "rec_chunks": None,
@@ -55,8 +56,10 @@ _WHOLE_RECORDING: dict[str, Any] = {
     "gain_to_uv": None,
     "offset_to_uv": None,
     "bad_channels": None,
+    "stim_times_ms": None,
     "rt_sort_recording_window_ms": None,
 }
+"""Settings of the whole recording that its description has already, or that mean nothing within the window."""
 
 SCAN = Stage("scan", "scan", scan.VERSION, scan.settings, scan.run)
 """Done only when the first seconds are silent; nothing depends on it."""
@@ -101,7 +104,7 @@ def _busiest_start_s(work: Work) -> float | None:
     A worker finds it: the recording is read there and not here.
     """
     job, found = work.job, None
-    keys = stage_keys((work.stages[0], SCAN), job.config, sources.identity(job.source), job.source.to_dict())
+    keys = keys_of((work.stages[0], SCAN), job, work.identity)
     with _telling_little(work, (SpikeSortingClassifiedError, UnclassifiedSortError)):
         run_phase(replace(work, stages=(SCAN,), keys=keys, attempts=[]), SCAN.phase)
         found = work.patiently(lambda: job.run.read_marker(SCAN.name))
@@ -121,17 +124,30 @@ def _try(work: Work, start_s: float, seconds: float) -> None:
             work.patiently(lambda: shutil.rmtree(canary.job.run.inter, ignore_errors=True))
 
 
+def on_window(config: SortingPipelineConfig, start_s: float, end_s: float) -> SortingPipelineConfig:
+    """Return the settings of a sort of a window of a recording that was loaded with `config`, and needs no more of it.
+
+    Parameters
+    ----------
+    config : SortingPipelineConfig
+        Of the whole sort.
+    start_s, end_s : float
+        The window, in the recording as it was loaded (s).
+    """
+    return config.override(
+        **_AS_LOADED, start_time_s=start_s or None, end_time_s=end_s, oom_retry_max=0, canary_first_n_s=0.0
+    )
+
+
 def _work_on_window(work: Work, start_s: float, end_s: float) -> Work:
     """Return the same sort of a window of the loaded recording, in folders below the run's own."""
     loaded = json.loads(work.job.run.recording.read_text(encoding="utf-8"))["recording"]
     source = sources.Source(description=json.dumps(loaded, sort_keys=True))
     folder = work.job.run.canary
-    config = work.job.config.override(
-        **_WHOLE_RECORDING, start_time_s=start_s or None, end_time_s=end_s, oom_retry_max=0, canary_first_n_s=0.0
-    )
+    config = on_window(work.job.config, start_s, end_s)
     job = Job("canary", source, RunFolder(folder, folder / "results"), config)
     job.run.results.mkdir(parents=True, exist_ok=True)
-    keys = stage_keys(work.stages, config, sources.identity(source), source.to_dict())
+    keys = keys_of(work.stages, job)
     told = None if work.observer is None else partial(_tell_of, work.observer, work.job)
     return replace(work, job=job, observer=told, keys=keys, started_s=time.monotonic(), attempts=[], remarks=[])
 

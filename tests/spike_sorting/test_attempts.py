@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 from support import FAKE_SORTER, simulate_maxwell, with_fake_sorter
 
+from spikelab.spike_sorting.canary import on_window
 from spikelab.spike_sorting.config import KILOSORT4
 from spikelab.spike_sorting.jobs import plan
 from spikelab.spike_sorting.pipeline import run_recording
 from spikelab.spike_sorting.run_folder import RunFolder
 from spikelab.spike_sorting.run_log import log_tail
 from spikelab.spike_sorting.samples.crossings import crossings
+from spikelab.spike_sorting.stages import load
 from spikelab.spike_sorting.state import clean, run_state, status_of
 
 QUICK = {"create_figures": False, "generate_sorting_report": False}
@@ -179,6 +181,18 @@ def test_the_canary_leaves_nothing(file, run):
     record = sort(file, run, canary_first_n_s=2)
     assert record["status"] == "success"
     assert not (run.inter / "canary").exists()
+
+
+def test_the_canary_does_nothing_again_to_what_was_loaded():
+    """Its recording is cut, chosen and cleaned already: of all that loading reads, nothing but the window is left."""
+    cut = {"first_n_mins": 5.0, "rec_chunks": [(0, 900)], "mea_y_max": 100.0, "bad_channels": ["3"]}
+    of_whole = {**cut, "gain_to_uv": 2.0, "offset_to_uv": -9.0, "stim_times_ms": [500.0]}
+    whole = KILOSORT4.override(**of_whole)
+    read = set(load.settings(whole)) - {"stimulation", "rec_chunks_s", "start_time_s", "end_time_s"}
+    assert read == set(of_whole), "another setting is read: the canary must leave it out, too"
+    for config in (whole, KILOSORT4.override(rec_chunks_s=[(0.0, 9.0)])):
+        window = {"start_time_s": 3.0, "end_time_s": 5.0, "bad_channels": None}
+        assert load.settings(on_window(config, 3.0, 5.0)) == load.settings(KILOSORT4.override(**window))
 
 
 def test_crossings_are_counted_per_channel():

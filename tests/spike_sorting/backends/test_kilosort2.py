@@ -97,6 +97,7 @@ class TestContract(BackendContract):
         config = done.job.config.override(kilosort_params={"keep_good_only": True})
         Kilosort2Backend().sort(replace(done.job, folder=tmp_path, config=config))
         good, whole = Kilosort2Backend().read(tmp_path, done.n_samples), done.read()
+        assert (tmp_path / "n_channels").read_text() == "8\n"
         assert set(whole.unit_properties["ks_label"]) == {"good", "mua"}
         assert set(good.unit_properties["ks_label"]) == {"good"}
         assert 0 < good.samples.size < whole.samples.size
@@ -386,6 +387,7 @@ def write_results(folder: Path) -> None:
     templates[[0, 1, 2], 20, [0, 3, 1]] = -1
     np.save(folder / "templates.npy", templates)
     np.save(folder / "channel_map.npy", np.array([[0], [1], [3], [4]], dtype=np.int32))
+    (folder / "n_channels").write_text("5\n")
     for column, values in {"KSLabel": ("good", "mua", "good"), "ContamPct": (1, 2, 3), "Amplitude": (4, 5, 6)}.items():
         lines = "".join(f"{unit}\t{value}\n" for unit, value in enumerate(values))
         (folder / f"cluster_{column}.tsv").write_text(f"cluster_id\t{column}\n{lines}")
@@ -410,6 +412,7 @@ def test_results_are_read(tmp_path: Path) -> None:
         ("templates.npy", np.zeros((3, 61, 5))),
         ("channel_map.npy", np.array([0, 1, 1, 2])),
         ("channel_map.npy", np.array([-1, 0, 1, 2])),
+        ("channel_map.npy", np.array([0, 1, 3, 5])),
     ],
 )
 def test_files_that_disagree_are_a_crash(tmp_path: Path, name: str, content: Any) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _SORTER = "kilosort2"
 
 
-def read_results(folder: Path, n_samples: int, *, good_only: bool) -> Sorting:
+def read_results(folder: Path, n_samples: int, *, n_channels: int | None, good_only: bool) -> Sorting:
     """Return the spikes in Kilosort2's `folder`.
 
     Parameters
@@ -24,6 +24,8 @@ def read_results(folder: Path, n_samples: int, *, good_only: bool) -> Sorting:
         Folder of the sorter.
     n_samples : int
         Samples of the recording; spikes of the padding outside of it are left out.
+    n_channels : int or None
+        Channels of the recording, where known.
     good_only : bool
         Whether only units that Kilosort2 calls good are returned.
 
@@ -46,13 +48,13 @@ def read_results(folder: Path, n_samples: int, *, good_only: bool) -> Sorting:
         "ks_label": labels,
         "ks_contam_pct": unit_column(folder / "cluster_ContamPct.tsv", float, unit_ids, _SORTER),
         "ks_amplitude": unit_column(folder / "cluster_Amplitude.tsv", float, unit_ids, _SORTER),
-        "ks_channel": _channels(folder, unit_ids),
+        "ks_channel": _channels(folder, unit_ids, n_channels),
     }
     sorting = check_sorting(Sorting(samples, units, unit_ids, properties), n_samples, _SORTER)
     return _only(sorting, [label == "good" for label in labels]) if good_only else sorting
 
 
-def _channels(folder: Path, unit_ids: NDArray[Any]) -> list[int]:
+def _channels(folder: Path, unit_ids: NDArray[Any], n_channels: int | None) -> list[int]:
     """Return the channel of the recording on which each unit's template is largest.
 
     Kilosort2 leaves out channels that it finds silent: its own numbers count what is left.
@@ -66,6 +68,9 @@ def _channels(folder: Path, unit_ids: NDArray[Any]) -> list[int]:
         raise SorterCrashedError(msg, sorter=_SORTER)
     if np.unique(channel_map).size != channel_map.size or (channel_map.size and channel_map.min() < 0):
         msg = "Kilosort2 left a map of channels in which one stands twice, or none is meant"
+        raise SorterCrashedError(msg, sorter=_SORTER)
+    if n_channels is not None and channel_map.size and channel_map.max() >= n_channels:
+        msg = f"Kilosort2 left a map with channel {channel_map.max()} (from 0), and the recording has {n_channels}"
         raise SorterCrashedError(msg, sorter=_SORTER)
     if unit_ids.size and unit_ids[-1] >= templates.shape[0]:
         msg = f"Kilosort2 left spikes of cluster {unit_ids[-1]} and {templates.shape[0]} templates"
