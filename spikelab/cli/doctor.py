@@ -27,7 +27,7 @@ from spikelab.cli.checks import (
     check_torch,
 )
 from spikelab.cli.facts import Facts
-from spikelab.cli.gpu_check import check_gpu, check_gpu_locks, has_foreign_gpu
+from spikelab.cli.gpu_check import check_gpu, check_gpu_locks, has_foreign_gpu, name_of_gpu
 from spikelab.cli.output import ExitCode, counted, make_console, say, say_table, say_whole
 from spikelab.cli.runs_check import check_runs
 
@@ -79,8 +79,8 @@ def verdict(facts: Facts) -> Text:
     """Return in one sentence whether Kilosort4 can sort here, and on what."""
     if not can_sort(facts):
         return Text("Kilosort4 cannot sort here yet: see the problems above.", style="bold red")
-    if facts.torch is not None and facts.torch.usable:
-        return Text(f"Kilosort4 can sort here, on the GPU ({facts.torch.usable[0]}).", style="bold green")
+    if (name := name_of_gpu(facts)) is not None:
+        return Text(f"Kilosort4 can sort here, on the GPU ({name}).", style="bold green")
     if facts.driver is not None and facts.driver.gpus:
         return Text("Kilosort4 can sort here, but on the CPU alone: the GPU lies idle, see above.", style="bold yellow")
     return Text("Kilosort4 can sort here, on the CPU.", style="bold green")

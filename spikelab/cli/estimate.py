@@ -16,15 +16,13 @@ from spikelab.spike_sorting.costs import Estimate
 from spikelab.spike_sorting.forecast.estimates import PROBE_S, estimates_of
 from spikelab.spike_sorting.forecast.history import runs_of_this_machine
 from spikelab.spike_sorting.jobs import Job
-from spikelab.spike_sorting.preflight.run import look_at_batch
-from spikelab.spike_sorting.schedule import flight_of
+from spikelab.spike_sorting.schedule import look_ahead
 
 
 def tell_estimates(jobs: Sequence[Job], parallel: int | None, *, as_json: bool) -> int:
     """Print what each of `jobs` will take, as if nothing of it were sorted yet; return the exit code."""
     with make_console(stderr=as_json).status(f"Reading {PROBE_S:.0f} s of each recording"):
-        flight = flight_of(jobs, parallel)
-        batch = look_at_batch(jobs, n_parallel=flight.n_parallel, probe_s=PROBE_S)
+        flight, batch = look_ahead(jobs, parallel, probe_s=PROBE_S)
         estimates = estimates_of(batch, runs_of_this_machine())
     problems = {facts.job.run.results: str(facts.error) for facts in batch.recordings if facts.error is not None}
     console = make_console()

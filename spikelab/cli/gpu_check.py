@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from spikelab.cli.checks import GB, Finding, numbers, pip
 from spikelab.cli.facts import Facts
-from spikelab.spike_sorting.preflight.gpu import runs_on, wheel_index
-from spikelab.spike_sorting.preflight.machine import Driver
+from spikelab.spike_sorting.preflight.builds import suits_all, wheel_index, why_foreign
+from spikelab.spike_sorting.preflight.gpu_choice import offered_gpus
+from spikelab.spike_sorting.preflight.machine import Driver, Gpu, Torch
+from spikelab.spike_sorting.supervision.devices import listed_names
 from spikelab.spike_sorting.supervision.gpu_locks import lock_name
 
 
@@ -34,7 +36,19 @@ def check_gpu(facts: Facts) -> Finding:
         advice = f"This torch has no code for this GPU. {_reinstall(facts, driver)}"
         found = f"{described}; torch knows {', '.join(torch.architectures)}"
         return Finding("GPU", found, "problem", advice)
-    return Finding("GPU", f"{described}, usable by torch")
+    return _usable(facts, driver, torch)
+
+
+def _usable(facts: Facts, driver: Driver, torch: Torch) -> Finding:
+    fit, foreign = _fit_and_foreign(facts, driver, torch)
+    described = f"{_described(driver, *fit[:1])}, usable by torch"
+    if not foreign:
+        return Finding("GPU", described)
+    named = "; ".join(f"{gpu.name} (GPU {driver.gpus.index(gpu)}): {why}" for gpu, why in foreign.items())
+    advice = "Nothing, if the others will do: it is not used."
+    if suits_all(driver):
+        advice = _reinstall(facts, driver, "It is not used. To use all of them, exchange torch")
+    return Finding("GPU", f"{described}, but for the {named}", "note", advice)
 
 
 def check_gpu_locks(facts: Facts) -> Finding | None:
@@ -57,10 +71,29 @@ def _unusable(facts: Facts, driver: Driver, described: str) -> Finding:
 
 def has_foreign_gpu(facts: Facts) -> bool:
     """Return whether torch would take a GPU that it has no code for, and fail."""
-    torch, driver = facts.torch, facts.driver
-    if torch is None or driver is None or not torch.usable or not torch.architectures or _is_hidden(facts):
+    if facts.torch is None or facts.driver is None or not facts.torch.usable:
         return False
-    return not any(runs_on(gpu.capability, torch.architectures) for gpu in driver.gpus)
+    fit, foreign = _fit_and_foreign(facts, facts.driver, facts.torch)
+    return bool(foreign) and not fit
+
+
+def name_of_gpu(facts: Facts) -> str | None:
+    """Return the name of a GPU on which Kilosort4 can sort; None where there is none."""
+    torch, driver = facts.torch, facts.driver
+    if torch is None or not torch.usable:
+        return None
+    fit = _fit_and_foreign(facts, driver, torch)[0] if driver is not None else []
+    return fit[0].name if fit else torch.usable[0]
+
+
+def _fit_and_foreign(facts: Facts, driver: Driver, torch: Torch) -> tuple[list[Gpu], dict[Gpu, str]]:
+    """Return the GPUs that programs may use: those that torch can use, and why not the others."""
+    offered = [gpu for gpu in offered_gpus(driver.gpus, facts.hidden_gpus) if gpu is not None]
+    reasons = {gpu: why_foreign(gpu, torch) for gpu in offered}
+    return (
+        [gpu for gpu in offered if reasons[gpu] is None],
+        {gpu: why for gpu, why in reasons.items() if why is not None},
+    )
 
 
 def _reinstall(facts: Facts, driver: Driver, lead: str = "Exchange torch") -> str:
@@ -72,14 +105,14 @@ def _reinstall(facts: Facts, driver: Driver, lead: str = "Exchange torch") -> st
     return f"{lead}:\n{command} uninstall -y torch\n{command} install 'torch{wanted}' --index-url {source}"
 
 
-def _described(driver: Driver) -> str:
-    first, others = driver.gpus[0], len(driver.gpus) - 1
+def _described(driver: Driver, gpu: Gpu | None = None) -> str:
+    first, others = gpu or driver.gpus[0], len(driver.gpus) - 1
     more = f" and {others} more" if others else ""
     return f"{first.name} ({first.memory_bytes / GB:.0f} GB, driver {driver.version}){more}"
 
 
 def _is_hidden(facts: Facts) -> bool:
-    return facts.hidden_gpus is not None and facts.hidden_gpus.strip() in {"", "-1", "NoDevFiles"}
+    return facts.hidden_gpus is not None and not listed_names(facts.hidden_gpus)
 
 
 def _dotted(numbers: tuple[int, ...]) -> str:

@@ -20,10 +20,10 @@ from spikelab.spike_sorting.forecast.history import runs_of_this_machine
 from spikelab.spike_sorting.forecast.model import SORT
 from spikelab.spike_sorting.jobs import Job
 from spikelab.spike_sorting.pipeline import is_finished
-from spikelab.spike_sorting.preflight import Finding, error_from, findings_for
+from spikelab.spike_sorting.preflight import Finding, Machine, error_from, findings_for
 from spikelab.spike_sorting.preflight.projection import Projection
-from spikelab.spike_sorting.preflight.run import findings_on, look_at_batch
-from spikelab.spike_sorting.schedule import Flight, flight_of
+from spikelab.spike_sorting.preflight.run import findings_on
+from spikelab.spike_sorting.schedule import Flight, look_ahead
 from spikelab.spike_sorting.supervision.slots import GpuSlots
 
 GB = 1e9
@@ -115,7 +115,9 @@ def _on_gpu_s(estimate: Estimate, read: Callable[[Range], float]) -> float:
     return estimate.stages_s.get(SORT, 0.0) * read(whole) / whole.likely
 
 
-def examine(jobs: Sequence[Job], parallel: int | None, slots: GpuSlots | None = None) -> Examination:
+def examine(
+    jobs: Sequence[Job], parallel: int | None, slots: GpuSlots | None = None, machine: Machine | None = None
+) -> Examination:
     """Check what is not sorted yet, as the sort itself does before it starts, and project what it takes.
 
     Parameters
@@ -126,12 +128,14 @@ def examine(jobs: Sequence[Job], parallel: int | None, slots: GpuSlots | None = 
         Recordings in flight at once; None for as many as a sort takes by itself.
     slots : GpuSlots or None, default None
         The GPUs; None for those of this machine.
+    machine : Machine or None, default None
+        Where the checks get their readings from; None for this machine.
     """
-    flight, finished = flight_of(jobs, parallel, slots), _finished(jobs)
+    finished = _finished(jobs)
     unfinished = [job for job in jobs if job.run.results not in finished]
+    flight, batch = look_ahead(jobs, parallel, slots, looked_at=unfinished, machine=machine, probe_s=PROBE_S)
     if not unfinished:
         return Examination(tuple(jobs), finished, (), {}, flight)
-    batch = look_at_batch(unfinished, n_parallel=flight.n_parallel, probe_s=PROBE_S)
     estimates = estimates_of(batch, runs_of_this_machine())
     return Examination(tuple(jobs), finished, tuple(findings_on(batch)), batch.projections, flight, estimates)
 

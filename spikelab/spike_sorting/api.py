@@ -15,9 +15,8 @@ from spikelab.spike_sorting.forecast.estimates import PROBE_S, estimates_of
 from spikelab.spike_sorting.forecast.history import runs_of_this_machine
 from spikelab.spike_sorting.jobs import Job, Recordings, plan, plan_streams
 from spikelab.spike_sorting.outcome import Outcome, SortRunReport
-from spikelab.spike_sorting.preflight.run import look_at_batch
 from spikelab.spike_sorting.run_folder import EXPORT, RunFolder
-from spikelab.spike_sorting.schedule import flight_of
+from spikelab.spike_sorting.schedule import look_ahead
 
 if TYPE_CHECKING:
     from spikelab.spikedata import SpikeData
@@ -244,7 +243,7 @@ def estimate(
     '12 min (8 to 18)'
     """
     jobs = plan(recording_files, resolve_config(config, sorter, overrides))
-    batch = look_at_batch(jobs, n_parallel=flight_of(jobs, max_parallel).n_parallel, probe_s=PROBE_S)
+    _, batch = look_ahead(jobs, max_parallel, probe_s=PROBE_S)
     for facts in batch.recordings:
         if facts.error is not None:
             raise facts.error

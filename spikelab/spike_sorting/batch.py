@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import replace
@@ -14,18 +14,18 @@ from typing import Any, Literal
 
 from spikelab.spike_sorting._exceptions import BiologicalSortFailure, IOStallError, SpikeSortingClassifiedError
 from spikelab.spike_sorting.backends import get_backend
-from spikelab.spike_sorting.costs import Estimate
 from spikelab.spike_sorting.forecast.estimates import estimates_of
 from spikelab.spike_sorting.forecast.history import runs_of_this_machine
 from spikelab.spike_sorting.jobs import Job
 from spikelab.spike_sorting.outcome import SKIPPED, Outcome, RecordingResult, SortRunReport, describe_error
 from spikelab.spike_sorting.pipeline import Observer, is_finished, run_recording
-from spikelab.spike_sorting.preflight import Finding, error_from, findings_for, raise_for
-from spikelab.spike_sorting.preflight.run import findings_on, look_at_batch
+from spikelab.spike_sorting.preflight import Finding, Machine, error_from, findings_for, raise_for
+from spikelab.spike_sorting.preflight.batch import Batch
+from spikelab.spike_sorting.preflight.run import findings_on
 from spikelab.spike_sorting.remarks import Remark
 from spikelab.spike_sorting.report import write_batch_report
 from spikelab.spike_sorting.roster import announced
-from spikelab.spike_sorting.schedule import flight_of
+from spikelab.spike_sorting.schedule import look_ahead
 from spikelab.spike_sorting.supervision.awake import stay_awake
 from spikelab.spike_sorting.supervision.deadline import Deadline, unanswered
 from spikelab.spike_sorting.supervision.disk import ask_disks
@@ -52,6 +52,7 @@ def run_jobs(
     on_outcome: Callable[[Job, Outcome], None] | None = None,
     on_findings: Callable[[list[Finding]], None] | None = None,
     slots: GpuSlots | None = None,
+    machine: Machine | None = None,
 ) -> list[Outcome]:
     """Check jobs, run them, and return one outcome each, in order.
 
@@ -72,6 +73,8 @@ def run_jobs(
         Told what the checks before the start have found; None: the log is.
     slots : GpuSlots or None, default None
         The GPUs; None for those of this machine.
+    machine : Machine or None, default None
+        Where the checks get their readings from; None for this machine.
     """
     if on_error not in {"raise", "continue"}:
         msg = f"on_error must be 'raise' or 'continue', got {on_error!r}"
@@ -82,17 +85,17 @@ def run_jobs(
     slots = slots or GpuSlots()
     report = out_report if out_report is not None else SortRunReport()
     try:
-        together = flight_of(jobs, max_parallel, slots)
-        n_parallel = together.n_parallel
-        jobs = _checked(jobs, on_error, n_parallel, on_findings or _log_findings)
+        jobs = _with_problems(jobs, on_error)
+        flight, batch = look_ahead(jobs, max_parallel, slots, looked_at=_to_be_looked_at(jobs), machine=machine)
+        jobs = _checked(jobs, batch, on_error, on_findings or _log_findings)
     except SpikeSortingClassifiedError as error:
         for job in jobs:
             report.add(not_started(job, error))
         raise
     keep_awake = any(job.config.execution.prevent_system_sleep for job in jobs)
-    with stay_awake(keep_awake), announced(places_of(jobs), n_parallel, together.n_gpus), closing(slots.driver):
-        flight = _Flight(Resources.for_batch(slots, n_parallel), on_error, observer, on_outcome)
-        outcomes = flight.run(jobs)
+    with stay_awake(keep_awake), announced(places_of(jobs), flight.n_parallel, flight.n_gpus), closing(slots.driver):
+        resources = Resources.for_batch(slots, flight.n_parallel)
+        outcomes = _SideBySide(resources, on_error, observer, on_outcome).run(jobs)
     for outcome in outcomes:
         report.add(outcome.result)
     report_batch(jobs, [outcome.result for outcome in outcomes])
@@ -124,17 +127,17 @@ def run_one(
         As in ``pipeline.run_recording``.
     """
     try:
-        (job,) = _checked([job], "continue", n_parallel, _log_findings)
+        (job,) = _with_problems([job], "continue")
+        _, batch = look_ahead([job], n_parallel, slots, looked_at=_to_be_looked_at([job]))
+        (job,) = _checked([job], replace(batch, n_parallel=n_parallel), "continue", _log_findings)
     except SpikeSortingClassifiedError as error:
         job = replace(job, problem=error)
     with stay_awake(job.config.execution.prevent_system_sleep):
         return run_recording(job, stop=stop, resources=Resources.for_batch(slots, n_parallel), run_id=run_id)
 
 
-def _checked(
-    jobs: Sequence[Job], on_error: OnError, n_parallel: int, on_findings: Callable[[list[Finding]], None]
-) -> list[Job]:
-    """Return the jobs, those that cannot be sorted marked as such; raise what speaks against the whole batch."""
+def _with_problems(jobs: Sequence[Job], on_error: OnError) -> list[Job]:
+    """Return the jobs, those that cannot begin marked as such; raise what speaks against all of them."""
     for config in dict.fromkeys(job.config for job in jobs):
         backend = get_backend(config.sorter.sorter_name)
         backend.check_params(config)
@@ -144,25 +147,28 @@ def _checked(
         for job in jobs:
             if job.problem is not None:
                 raise job.problem
-    wanted = [
+    return jobs
+
+
+def _to_be_looked_at(jobs: Sequence[Job]) -> list[Job]:
+    return [
         job for job in jobs if job.config.execution.preflight and not _is_on_dead_disk(job) and not is_finished(job)
     ]
-    findings, estimates = _looked_at(wanted, n_parallel)
+
+
+def _checked(
+    jobs: Sequence[Job], batch: Batch, on_error: OnError, on_findings: Callable[[list[Finding]], None]
+) -> list[Job]:
+    """Return the jobs, those that cannot be sorted marked as such; raise what speaks against the whole batch."""
+    findings = findings_on(batch) if batch.recordings else []
+    estimates = estimates_of(batch, runs_of_this_machine()) if batch.recordings else {}
     on_findings(findings)
-    strict = any(job.config.execution.preflight_strict for job in wanted)
+    strict = any(job.config.execution.preflight_strict for job in batch.jobs)
     if on_error == "raise":
         raise_for(findings, strict=strict)
     raise_for(findings_for(findings, None), strict=strict)
     known = [replace(job, estimate=estimates.get(job.run.results)) for job in jobs]
     return [_with_findings(job, findings_for(findings, job), strict=strict) for job in known]
-
-
-def _looked_at(jobs: Sequence[Job], n_parallel: int) -> tuple[list[Finding], Mapping[Path, Estimate]]:
-    """Return what the checks find, and what each job is expected to take, by its results folder."""
-    if not jobs:
-        return [], {}
-    batch = look_at_batch(jobs, n_parallel=n_parallel)
-    return findings_on(batch), estimates_of(batch, runs_of_this_machine())
 
 
 def _with_dead_disks_marked(jobs: Sequence[Job]) -> list[Job]:
@@ -196,7 +202,7 @@ def _log_findings(findings: list[Finding]) -> None:
         _log.log(levels[finding.level], "%s: %s %s", finding.subject, finding.message, finding.advice)
 
 
-class _Flight:
+class _SideBySide:
     """The recordings of a batch, side by side; what becomes of one touches no other.
 
     Parameters

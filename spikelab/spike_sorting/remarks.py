@@ -272,6 +272,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "gpu-driver": Code("preflight", "The GPU's driver does not answer."),
         "gpu-none": Code("preflight", "There is no GPU."),
         "gpu-hidden": Code("preflight", "CUDA_VISIBLE_DEVICES hides the GPU."),
+        "gpu-left-out": Code("preflight", "No sort can use one of several GPUs: it is left out."),
         "gpu-unsupported": Code("preflight", "This build of torch has no code for the GPU."),
         "gpu-unusable": Code("preflight", "torch cannot use the GPU."),
         "docker-gpu": Code("preflight", "Docker may not be able to give containers the GPU."),

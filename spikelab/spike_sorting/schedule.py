@@ -22,13 +22,16 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from spikelab.spike_sorting._exceptions import GpuLostError, SpikeSortingClassifiedError
 from spikelab.spike_sorting.config import SortingPipelineConfig
 from spikelab.spike_sorting.jobs import Job
-from spikelab.spike_sorting.preflight.batch import cuda_number, wanted_device
+from spikelab.spike_sorting.preflight.batch import Batch, cuda_number, wanted_device
+from spikelab.spike_sorting.preflight.gpu_choice import left_out
+from spikelab.spike_sorting.preflight.machine import Machine
 from spikelab.spike_sorting.preflight.projection import GB
+from spikelab.spike_sorting.preflight.run import look_at_batch
 from spikelab.spike_sorting.stages.stage import Phase
 from spikelab.spike_sorting.supervision.budget import Need
 from spikelab.spike_sorting.supervision.devices import Device
@@ -77,7 +80,7 @@ class Flight:
     n_gpus: int = 0
 
 
-def flight_of(jobs: Sequence[Job], asked: int | None, slots: GpuSlots | None = None) -> Flight:
+def flight_of(jobs: Sequence[Job], asked: int | None, slots: GpuSlots) -> Flight:
     """Return how many recordings are in flight at once, in a batch and in all that is reckoned before it.
 
     Parameters
@@ -87,17 +90,47 @@ def flight_of(jobs: Sequence[Job], asked: int | None, slots: GpuSlots | None = N
     asked : int or None
         What the user wants; None: one more than there are GPUs for them, so that each GPU has a sort while another
         recording is loaded or measured. For those that are sorted in this process, for a debugger, that is one.
-    slots : GpuSlots or None, default None
-        The GPUs; None for those of this machine.
+    slots : GpuSlots
+        The GPUs.
     """
-    if slots is None:
-        slots = GpuSlots()
-        with closing(slots.driver):
-            return flight_of(jobs, asked, slots)
     devices = {config: devices_for(slots, "sort", config) for config in dict.fromkeys(job.config for job in jobs)}
     if asked is None:
         asked = 1 + _n_different(found for config, found in devices.items() if config.execution.runner != "inline")
     return Flight(max(1, min(asked, len(jobs))), _n_different(devices.values()))
+
+
+def look_ahead(
+    jobs: Sequence[Job],
+    asked: int | None,
+    slots: GpuSlots | None = None,
+    *,
+    looked_at: Sequence[Job] | None = None,
+    machine: Machine | None = None,
+    probe_s: float = 0.0,
+) -> tuple[Flight, Batch]:
+    """Return how many recordings are in flight at once, and what the checks look at.
+
+    From then on, `slots` offers no GPU that none of the sorts can use.
+
+    Parameters
+    ----------
+    jobs, asked
+        As in `flight_of`.
+    slots : GpuSlots or None, default None
+        The GPUs; None for those of this machine.
+    looked_at : sequence of Job or None, default None
+        Those of `jobs` that the checks look at; None for all.
+    machine, probe_s
+        As in ``preflight.run.look_at_batch``.
+    """
+    if slots is None:
+        slots = GpuSlots()
+        with closing(slots.driver):
+            return look_ahead(jobs, asked, slots, looked_at=looked_at, machine=machine, probe_s=probe_s)
+    batch = look_at_batch(jobs if looked_at is None else looked_at, machine=machine, probe_s=probe_s)
+    slots.leave_out(left_out(batch))
+    flight = flight_of(jobs, asked, slots)
+    return flight, replace(batch, n_parallel=flight.n_parallel)
 
 
 def _n_different(found: Iterable[Sequence[Device]]) -> int:
@@ -125,8 +158,10 @@ def devices_for(slots: GpuSlots, phase: Phase, config: SortingPipelineConfig) ->
     if phase != "sort" or device == "cpu":
         return ()
     number = cuda_number(device)
+    if number is not None:
+        return slots.visible(number)
     # A sort in this process takes the first, which torch may have opened already.
-    return slots.visible(0 if number is None and config.execution.runner == "inline" else number)
+    return slots.free_choice(slots.visible(0 if config.execution.runner == "inline" else None))
 
 
 def has_another_gpu(work: Work, phase: Phase, config: SortingPipelineConfig, error: BaseException) -> bool:

@@ -10,7 +10,7 @@ from importlib.metadata import version
 import pytest
 
 from spikelab.cli.checks import satisfies
-from spikelab.cli.doctor import can_sort, examine, tell_health
+from spikelab.cli.doctor import can_sort, examine, tell_health, verdict
 from spikelab.cli.facts import Facts, ask_kilosort, hdf5_plugins
 from spikelab.cli.gpu_check import check_gpu
 from spikelab.cli.output import make_console
@@ -91,6 +91,21 @@ def test_a_gpu_newer_than_torch_cannot_sort():
     assert "no code for this GPU" in finding.advice
     assert "cu128" in finding.advice
     assert not can_sort(facts)
+
+
+def test_a_gpu_that_is_not_used_is_named():
+    """Beside a GPU that torch can use an old card is a note, whichever comes first; alone it is a problem."""
+    screen = Gpu("GT 710", (3, 5), GB, GB)
+    both = replace(CUDA_TORCH, usable=("GT 710", "RTX 3090"))
+    facts = replace(HEALTHY, driver=Driver("570.86", (12, 8), (screen, RTX_3090)), torch=both)
+    finding = check_gpu(facts)
+    assert finding.level == "note"
+    assert finding.found.startswith(
+        "RTX 3090 (24 GB, driver 570.86) and 1 more, usable by torch, but for the GT 710 (GPU 0)"
+    )
+    assert (can_sort(facts), verdict(facts).plain) == (True, "Kilosort4 can sort here, on the GPU (RTX 3090).")
+    alone = replace(facts, hidden_gpus="0", torch=replace(both, usable=("GT 710",)))
+    assert (check_gpu(alone).level, can_sort(alone)) == ("problem", False)
 
 
 def test_a_driver_older_than_torch_is_named():

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,16 @@ from spikelab.spike_sorting.costs import Estimate, Range, Workload
 from spikelab.spike_sorting.jobs import Job
 from spikelab.spike_sorting.outcome import Attempt, RecordingResult
 from spikelab.spike_sorting.pipeline import STAGES
+from spikelab.spike_sorting.preflight.machine import Driver, Gpu, Machine, Torch
 from spikelab.spike_sorting.run_folder import RunFolder
 from spikelab.spike_sorting.schedule import (
+    Flight,
     devices_for,
     fitted,
     flight_of,
     gpu_environment,
     has_another_gpu,
+    look_ahead,
     need_of,
     turn,
 )
@@ -114,6 +118,21 @@ def test_how_many_are_in_flight(tmp_path: Path, asked: int | None, devices: str,
     assert flight_of([], asked, GpuSlots(FakeGpus(n_gpus))).n_parallel == 1
     here = [a_job(tmp_path, on(devices, runner="inline"), name) for name in "fg"]
     assert flight_of(here, asked, GpuSlots(FakeGpus(n_gpus))).n_parallel == min(asked or 1, 2)
+
+
+def test_a_gpu_that_no_sort_can_use_is_reckoned_without(tmp_path: Path) -> None:
+    """Beside a card for the screen one GPU has sorts; with a torch for the CPU none has, and nobody waits for one."""
+    rtx, screen = Gpu("RTX", (12, 0), 10**10, 10**10, "GPU-111"), Gpu("GT 710", (3, 5), 10**9, 10**9, "GPU-000")
+    jobs = [a_job(tmp_path, name=name) for name in "abc"]
+    known = Torch("13.0", ("GT 710", "RTX"), ("000", "111"), ("sm_120",))
+    for torch, flight in ((known, Flight(2, 1)), (Torch(), Flight(1, 0))):
+        machine = Machine(driver=lambda: Driver("580", (13, 0), (screen, rtx)), torch=partial(replace, torch))
+        slots = GpuSlots(FakeGpus(2), tmp_path)
+        found, batch = look_ahead(jobs, None, slots, looked_at=jobs[:1], machine=replace(machine, environment={}))
+        assert (found, batch.n_parallel) == (flight, flight.n_parallel)
+        with turn(a_work(jobs[0], Resources(slots)), "sort", KILOSORT4) as slot:
+            assert (None if slot is None else slot.device.key) == (None if torch == Torch() else "GPU-111")
+        assert [device.index for device in devices_for(slots, "sort", on("cuda:0"))] == [0]
 
 
 def test_what_a_phase_takes(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from spikelab.spike_sorting.forecast.model import stage_seconds
 from spikelab.spike_sorting.jobs import Job
 from spikelab.spike_sorting.preflight.batch import Batch
 from spikelab.spike_sorting.preflight.facts import Header, RecordingFacts, reckoning_with
+from spikelab.spike_sorting.preflight.gpu_choice import device_of
 from spikelab.spike_sorting.preflight.projection import Projection, project
 
 PROBE_S = 30.0
@@ -69,7 +70,7 @@ def _estimate(facts: RecordingFacts, header: Header, batch: Batch, runs: Sequenc
 def _workload(job: Job, header: Header, batch: Batch, spikes_Hz: float) -> Workload:
     return Workload(
         sorter=job.config.sorter.sorter_name,
-        device=batch.device_of(job),
+        device=device_of(batch, job),
         n_channels=header.n_channels,
         fs_Hz=header.fs_Hz,
         duration_s=header.duration_s,

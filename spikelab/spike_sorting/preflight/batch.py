@@ -12,7 +12,8 @@ from spikelab.spike_sorting.config import SortingPipelineConfig
 from spikelab.spike_sorting.jobs import Job
 from spikelab.spike_sorting.preflight.facts import RecordingFacts, reckoning_with
 from spikelab.spike_sorting.preflight.machine import Driver, Gpu, Machine, Torch
-from spikelab.spike_sorting.preflight.projection import Projection, project
+from spikelab.spike_sorting.preflight.projection import MOST_VRAM_GB, Projection, least_gb, project
+from spikelab.spike_sorting.supervision.devices import listed_names
 from spikelab.spike_sorting.supervision.gpu_locks import lock_name
 
 
@@ -60,57 +61,42 @@ class Batch:
     def torch(self) -> Torch | None:
         """What torch says of itself; not asked, which takes seconds, where no sort uses it or there is no GPU."""
         has_gpu = self.driver is not None and bool(self.driver.gpus)
-        return self.machine.torch() if has_gpu and any(uses_torch_here(job.config) for job in self.jobs) else None
+        return self.machine.torch() if has_gpu and any(map(uses_torch_here, self.configs)) else None
 
-    def device_of(self, job: Job) -> str:
-        """Return what `job` will compute on, "cuda" or "cpu", as far as that is known before the start."""
-        wanted = wanted_device(job.config)
-        if wanted == "auto":
-            usable = self.torch is None or self.torch.usable
-            return "cuda" if self.used_gpus and usable else "cpu"
-        return "cpu" if wanted == "cpu" else "cuda"
+    @cached_property
+    def configs(self) -> tuple[SortingPipelineConfig, ...]:
+        """The different settings of the jobs."""
+        return tuple(dict.fromkeys(job.config for job in self.jobs))
 
     @cached_property
     def devices(self) -> frozenset[str]:
         """Devices that the sorts ask for: "auto", "cuda", "cuda:1", "cpu"; "gpu" where MATLAB takes one."""
-        return frozenset(map(wanted_device, dict.fromkeys(job.config for job in self.jobs)))
+        return frozenset(map(wanted_device, self.configs))
 
     @property
     def is_gpu_hidden(self) -> bool:
         """Whether the environment hides all GPUs from programs."""
-        visible = self.machine.environment.get("CUDA_VISIBLE_DEVICES")
-        return visible is not None and visible.strip() in {"", "-1", "NoDevFiles"}
+        listed = self.machine.environment.get("CUDA_VISIBLE_DEVICES")
+        return listed is not None and not listed_names(listed)
 
     @cached_property
-    def used_gpus(self) -> tuple[Gpu, ...]:
-        """The GPUs that the sorts will use, as far as that is known."""
-        if self.driver is None or self.is_gpu_hidden:
-            return ()
-        numbers = {cuda_number(device) or 0 for device in self.devices if device != "cpu"}
-        found = (self._gpu(number) for number in sorted(numbers))
-        return tuple(gpu for gpu in found if gpu is not None)
+    def vram_asked_gb(self) -> float | None:
+        """GPU memory that the settings want to be free before the start; None where they do not say."""
+        configs = [config for config in self.configs if wanted_device(config) != "cpu"]
+        asked = (config.execution.preflight_min_free_vram_gb for config in configs)
+        return max((value for value in asked if value is not None), default=None)
 
     @cached_property
-    def first_gpus(self) -> tuple[Gpu, ...]:
-        """The GPU that a sort takes first of those that it may have, for each device that the settings ask for.
+    def vram_projected_gb(self) -> float:
+        """GPU memory of the sort that takes most of it; 0 where no recording could be opened."""
+        jobs = [job for job in self.jobs if wanted_device(job.config) != "cpu"]
+        projected = (self.projections[job.run.results].vram_gb for job in jobs if job.run.results in self.projections)
+        return max(projected, default=0.0)
 
-        Of several that is the one with most free memory of those on which nobody sorts, see ``supervision.slots``.
-        """
-        if self.driver is None or self.is_gpu_hidden:
-            return ()
-        found = (self._first_gpu(config) for config in dict.fromkeys(job.config for job in self.jobs))
-        return tuple(dict.fromkeys(gpu for gpu in found if gpu is not None))
-
-    def _first_gpu(self, config: SortingPipelineConfig) -> Gpu | None:
-        device = wanted_device(config)
-        if device == "cpu":
-            return None
-        number = cuda_number(device)
-        if number is not None or config.execution.runner == "inline":
-            return self._gpu(number or 0)
-        n_gpus = len(self.torch.uuids if self.torch is not None else ()) or len(self.driver.gpus if self.driver else ())
-        gpus = [gpu for gpu in map(self._gpu, range(n_gpus)) if gpu is not None]
-        return max(gpus, key=lambda gpu: (self.holder_of(gpu) is None, gpu.free_bytes), default=None)
+    @property
+    def least_vram_gb(self) -> float:
+        """GPU memory that should be free before the start."""
+        return least_gb(self.vram_asked_gb, [self.vram_projected_gb], MOST_VRAM_GB)
 
     def holder_of(self, gpu: Gpu) -> str | None:
         """Return who sorts on `gpu` now, or None when nobody does: this batch has not begun."""
@@ -119,15 +105,6 @@ class Batch:
     @cached_property
     def _held_gpus(self) -> Mapping[str, str]:
         return self.machine.held_gpus()
-
-    def _gpu(self, number: int) -> Gpu | None:
-        """Return the GPU that torch calls `number`: CUDA and the driver may count in different orders."""
-        gpus = self.driver.gpus if self.driver is not None else ()
-        uuids = self.torch.uuids if self.torch is not None else ()
-        if number < len(uuids) and uuids[number]:
-            same = (gpu for gpu in gpus if gpu.uuid.removeprefix("GPU-") == uuids[number].removeprefix("GPU-"))
-            return next(same, None)
-        return gpus[number] if number < len(gpus) else None
 
 
 def wanted_device(config: SortingPipelineConfig) -> str:

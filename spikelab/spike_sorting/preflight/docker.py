@@ -9,6 +9,7 @@ from spikelab.spike_sorting.backends.containers.runtime import Image
 from spikelab.spike_sorting.config import SortingPipelineConfig
 from spikelab.spike_sorting.preflight.batch import Batch
 from spikelab.spike_sorting.preflight.findings import Finding, of_error
+from spikelab.spike_sorting.preflight.gpu_choice import used_gpus
 from spikelab.spike_sorting.preflight.machine import DockerAnswer
 
 _WHAT = {
@@ -31,7 +32,7 @@ def check_docker(batch: Batch) -> list[Finding]:
 def check_docker_gpu(batch: Batch) -> list[Finding]:
     """Find a GPU that containers will probably not get."""
     images = {_image_of(batch, job.config) for job in batch.jobs if _is_in_docker(job.config)}
-    if not images or not batch.used_gpus:
+    if not images or not used_gpus(batch):
         return []
     runtimes = batch.machine.docker(None).runtimes
     if runtimes is None or any("nvidia" in name for name in runtimes):

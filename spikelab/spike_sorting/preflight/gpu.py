@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import re
-import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from spikelab.spike_sorting.config import SortingPipelineConfig
 from spikelab.spike_sorting.preflight.batch import Batch
+from spikelab.spike_sorting.preflight.builds import pip, reinstall_torch, suits_all, why_foreign
 from spikelab.spike_sorting.preflight.findings import Finding, Level
+from spikelab.spike_sorting.preflight.gpu_choice import fit_gpus, unfit_gpus
 from spikelab.spike_sorting.preflight.machine import Driver, Gpu, Torch
 
 _MATLAB = frozenset({"gpu"})
@@ -23,9 +24,10 @@ def check_gpu(batch: Batch) -> list[Finding]:
         return [_no_gpu(batch, driver)]
     if batch.is_gpu_hidden:
         return [_hidden(batch)]
-    if batch.torch is None:
-        return []
-    return _torch_on(driver, batch.torch, batch)
+    if batch.torch is not None and (unusable := _torch_on(driver, batch.torch, batch)):
+        return unusable
+    found = (finding for config in batch.configs for finding in _unfit(batch, driver, config))
+    return list(dict.fromkeys(found))
 
 
 def _no_gpu(batch: Batch, driver: Driver | None) -> Finding:
@@ -57,7 +59,7 @@ def _demanding(batch: Batch) -> str:
 
 def _torch_on(driver: Driver, torch: Torch, batch: Batch) -> list[Finding]:
     if torch.error is not None:
-        advice = f"Install it again: {_pip()} install --force-reinstall torch"
+        advice = f"Install it again: {pip()} install --force-reinstall torch"
         return [Finding("torch-broken", "error", f"torch cannot be imported: {torch.error}", advice)]
     level = _level(batch, "warning")
     if torch.cuda_build is None:
@@ -66,7 +68,7 @@ def _torch_on(driver: Driver, torch: Torch, batch: Batch) -> list[Finding]:
     if not torch.usable:
         message = f"{driver.gpus[0].name} is there, but torch (for CUDA {torch.cuda_build}) cannot use it"
         return [Finding("gpu-unusable", level, message, _unusable(driver, torch.cuda_build))]
-    return [_foreign(gpu, driver, torch) for gpu in batch.used_gpus if not runs_on(gpu.capability, torch.architectures)]
+    return []
 
 
 def _unusable(driver: Driver, build: str) -> str:
@@ -75,51 +77,22 @@ def _unusable(driver: Driver, build: str) -> str:
     return "Check that nvidia-smi works for this user and, in a container, that it was started with the GPU."
 
 
-def _foreign(gpu: Gpu, driver: Driver, torch: Torch) -> Finding:
-    capability = ".".join(map(str, gpu.capability))
-    known = ", ".join(torch.architectures)
-    message = f"torch has no code for the {gpu.name} (compute capability {capability}), only for {known}"
+def _unfit(batch: Batch, driver: Driver, config: SortingPipelineConfig) -> list[Finding]:
+    unfit, fit = unfit_gpus(batch, config), fit_gpus(batch, config)
+    if not unfit or fit:
+        return [_left_out(unfit, fit, driver, batch.torch)] if unfit else []
+    return [_foreign(gpu, why, driver) for gpu, why in unfit.items()]
+
+
+def _left_out(unfit: Mapping[Gpu, str], fit: Sequence[Gpu], driver: Driver, torch: Torch | None) -> Finding:
+    named = (f"{gpu.name} (GPU {driver.gpus.index(gpu)}): {why}" for gpu, why in unfit.items())
+    numbers = ",".join(str(driver.gpus.index(gpu)) for gpu in fit)
+    advice = f"Nothing, if the others will do: CUDA_VISIBLE_DEVICES={numbers} says so."
+    if suits_all(driver) and any(torch is not None and why_foreign(gpu, torch) for gpu in unfit):
+        advice += f" To use all of them, {reinstall_torch(driver)}"
+    return Finding("gpu-left-out", "warning", f"not every GPU is used; {'; '.join(named)}", advice)
+
+
+def _foreign(gpu: Gpu, why: str, driver: Driver) -> Finding:
     advice = f"{reinstall_torch(driver)}; or sort on the CPU: kilosort_params={{'torch_device': 'cpu'}}"
-    return Finding("gpu-unsupported", "error", message, advice)
-
-
-# -------------------------------------------------------------------------------------------- builds of torch
-
-
-def runs_on(capability: tuple[int, int], architectures: Sequence[str]) -> bool:
-    """Return whether code for one of `architectures` runs on a GPU of this compute capability.
-
-    Machine code (sm_86) runs on GPUs of its generation from its own version on, intermediate code (compute_86)
-    on all later ones.
-    """
-    matches = (re.match(r"(sm|compute)_(\d+)", name) for name in architectures)
-    for kind, digits in (match.groups() for match in matches if match):
-        built = (int(digits[:-1]), int(digits[-1]))
-        if built <= capability and (kind == "compute" or built[0] == capability[0]):
-            return True
-    return False
-
-
-def wheel_index(driver_cuda: tuple[int, int], gpus: Sequence[Gpu]) -> str | None:
-    """Return the name of the torch builds that suit driver and GPUs, or None when the driver is too old for any."""
-    if driver_cuda < (12, 0):
-        return None
-    if min(gpu.capability for gpu in gpus) < (7, 5):
-        return "cu126"  # later builds have no code for these GPUs
-    if driver_cuda >= (13, 0):
-        return "cu130"
-    newest = max(gpu.capability for gpu in gpus)
-    return "cu128" if driver_cuda >= (12, 8) or newest >= (10, 0) else "cu126"
-
-
-def reinstall_torch(driver: Driver) -> str:
-    """Return the commands that replace torch by a build for this driver and its GPUs."""
-    index = wheel_index(driver.cuda, driver.gpus)
-    if index is None:
-        return f"update the NVIDIA driver ({driver.version} runs CUDA {driver.cuda[0]}; torch needs 12)"
-    source = f"https://download.pytorch.org/whl/{index}"
-    return f"run: {_pip()} uninstall -y torch && {_pip()} install 'torch>=2.4,<3' --index-url {source}"
-
-
-def _pip() -> str:
-    return f"{sys.executable} -m pip"
+    return Finding("gpu-unsupported", "error", f"no sort can use the {gpu.name}: {why}", advice)

@@ -8,7 +8,8 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -263,7 +264,9 @@ def ask_torch(command: Sequence[str] | None = None) -> Torch:
     """
     asked = command or [sys.executable, "-c", _TORCH_QUESTIONS]
     try:
-        done = subprocess.run(asked, capture_output=True, text=True, timeout=_TORCH_TIMEOUT_S, check=False)
+        done = subprocess.run(
+            asked, env=_as_in_a_worker(), capture_output=True, text=True, timeout=_TORCH_TIMEOUT_S, check=False
+        )
     except subprocess.TimeoutExpired:
         return Torch(error=f"importing torch takes longer than {_TORCH_TIMEOUT_S:g} s")
     try:
@@ -276,6 +279,11 @@ def ask_torch(command: Sequence[str] | None = None) -> Torch:
         uuids=tuple(said["uuids"]),
         architectures=tuple(said["architectures"]),
     )
+
+
+def _as_in_a_worker() -> dict[str, str]:
+    """Return an environment in which CUDA counts as it does for a worker."""
+    return {**os.environ, **host.CUDA_ORDER}
 
 
 def _last_line(text: str) -> str:
@@ -385,3 +393,7 @@ class Machine:
     docker: Callable[[str | None], DockerAnswer] = ask_docker
     default_images: Mapping[str, str] = DEFAULT_IMAGES
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+
+    def asked_once(self) -> Machine:
+        """Return one that remembers what the driver and torch said, which takes seconds."""
+        return replace(self, driver=cache(self.driver), torch=cache(self.torch))

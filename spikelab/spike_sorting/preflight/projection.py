@@ -7,6 +7,7 @@ is exact; all else is an estimate that should rather be too high.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from spikelab.spike_sorting._settings import memory_bytes
@@ -17,6 +18,10 @@ from spikelab.spike_sorting.jobs import Job
 from spikelab.spike_sorting.preflight.facts import Header
 
 GB = 1e9
+
+_MARGIN = 1.5
+MOST_RAM_GB, MOST_VRAM_GB = 4.0, 2.0
+"""No recording asks for more than this to be free: memory comes and goes, and running out of it is retried."""
 
 _FEATURES_BYTES = 240
 """Of one spike: 10 channels x 6 components x 4 bytes; the largest array of Kilosort4, in memory and on disk."""
@@ -81,6 +86,21 @@ class Projection:
     vram_gb: float
     copies_gb: float = 0.0
     transient_gb: float = 0.0
+
+
+def least_gb(asked_gb: float | None, projected_gb: Sequence[float], most_gb: float) -> float:
+    """Return how much memory should be free before the start (GB).
+
+    Parameters
+    ----------
+    asked_gb : float or None
+        What the settings want; None for what is projected.
+    projected_gb : sequence of float
+        What each of the recordings in flight at once will take.
+    most_gb : float
+        No more is wanted for any of them.
+    """
+    return sum(min(_MARGIN * one, most_gb) for one in projected_gb) if asked_gb is None else asked_gb
 
 
 def project(job: Job, header: Header, free_bytes: int | None = None) -> Projection:

@@ -36,7 +36,7 @@ def look_at_batch(
     jobs: Sequence[Job], *, machine: Machine | None = None, n_parallel: int = 1, probe_s: float = 0.0
 ) -> Batch:
     """Return what the checks look at; the parameters are those of `run_preflight` and `look_at_all`."""
-    return Batch(look_at_all(jobs, probe_s), machine or Machine(), n_parallel)
+    return Batch(look_at_all(jobs, probe_s), (machine or Machine()).asked_once(), n_parallel)
 
 
 def findings_on(batch: Batch) -> list[Finding]:

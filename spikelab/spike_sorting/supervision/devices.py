@@ -59,7 +59,7 @@ def visible_devices(driver: Driver, listed: str | None, number: int | None = Non
     n_devices = _count(driver, 1 + (number or 0))
     if not n_devices:
         return ()
-    names = [str(k) for k in range(n_devices)] if listed is None else _names(listed)
+    names = [str(k) for k in range(n_devices)] if listed is None else listed_names(listed)
     chosen = names if number is None else names[number : number + 1]
     return tuple(_device(driver, name) for name in chosen)
 
@@ -72,7 +72,7 @@ def _count(driver: Driver, at_least: int) -> int:
         return at_least
 
 
-def _names(listed: str) -> list[str]:
+def listed_names(listed: str) -> list[str]:
     """Return what CUDA takes of the list: everything up to the first that is no device."""
     names = [name.strip() for name in listed.split(",")]
     is_device = [name.isdigit() or name.startswith(("GPU-", "MIG-")) for name in names]

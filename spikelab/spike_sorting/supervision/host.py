@@ -21,6 +21,8 @@ from typing import Any
 IS_POSIX = os.name == "posix"
 _QUIET_RELEASE = "ignore:resource_tracker:UserWarning"
 """A filter of warnings, by the first word of the one that would be the last line of the log."""
+CUDA_ORDER: Mapping[str, str] = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+"""Environment in which CUDA numbers its devices as the driver does; otherwise the fastest comes first."""
 
 
 def utc_now() -> str:
@@ -146,7 +148,7 @@ def worker_environment(n_threads: int) -> Mapping[str, str]:
         "OMP_WAIT_POLICY": "PASSIVE",
         "MALLOC_MMAP_MAX_": "0",
         "MALLOC_TRIM_THRESHOLD_": "4294967296",
-        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+        **CUDA_ORDER,
         "MPLBACKEND": "Agg",
         "TQDM_DISABLE": "1",
         "PYTHONUNBUFFERED": "1",

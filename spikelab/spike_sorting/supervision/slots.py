@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,10 +50,20 @@ class GpuSlots:
         self._folder = folder or lock_folder()
         self._lock = threading.Lock()
         self._reasons: dict[Device, SpikeSortingClassifiedError] = {}
+        self._left_out: frozenset[str] = frozenset()
 
     def visible(self, number: int | None = None) -> tuple[Device, ...]:
         """Return the GPUs that a sort may use, see `visible_devices`."""
         return visible_devices(self.driver, os.environ.get("CUDA_VISIBLE_DEVICES"), number)
+
+    def leave_out(self, keys: Collection[str]) -> None:
+        """Offer the GPUs with these keys from now on to no sort that takes whichever is free: it could not use them."""
+        with self._lock:
+            self._left_out |= frozenset(keys)
+
+    def free_choice(self, devices: Sequence[Device]) -> tuple[Device, ...]:
+        """Return those of `devices` that are offered to a sort which takes whichever is free."""
+        return tuple(device for device in devices if device.key not in self._left_out)
 
     def set_aside(self, device: Device, reason: SpikeSortingClassifiedError) -> None:
         """Use `device` no more: what hangs there would be in the way of every further sort. The first reason stays."""

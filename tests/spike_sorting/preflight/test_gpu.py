@@ -7,18 +7,23 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from typing import Any
 
 import pytest
 
-from spikelab.spike_sorting.preflight.gpu import check_gpu, runs_on, wheel_index
+from spikelab.spike_sorting.preflight.builds import runs_on, wheel_index
+from spikelab.spike_sorting.preflight.gpu import check_gpu
+from spikelab.spike_sorting.preflight.gpu_choice import device_of, first_gpus, left_out, used_gpus
 from spikelab.spike_sorting.preflight.machine import Driver, Gpu, Torch, ask_torch, read_driver
+from spikelab.spike_sorting.supervision import host
 
 Make = Callable[..., Any]
 
 GPU = Gpu("RTX 5070 Ti", (12, 0), 16 * 10**9, 15 * 10**9, "GPU-a")
+OLD = Gpu("GT 710", (3, 5), 10**9, 10**9, "GPU-old")
 DRIVER = Driver("580.65", (13, 0), (GPU,))
 GOOD = Torch(cuda_build="13.0", usable=(GPU.name,), uuids=("a",), architectures=("sm_80", "sm_120"))
 
@@ -69,7 +74,7 @@ def test_torch_is_asked_once(make_batch: Make, make_job: Make) -> None:
     readings = {"driver": lambda: DRIVER, "torch": lambda: asked.append(1) or GOOD}
     batch = make_batch(make_job(name="a"), make_job(name="b"), **readings)
     check_gpu(batch)
-    assert batch.used_gpus == (GPU,)
+    assert used_gpus(batch) == (GPU,)
     assert len(asked) == 1
 
 
@@ -89,14 +94,63 @@ def test_gpu_newer_than_torch_is_an_error(make_batch: Make, make_job: Make) -> N
     assert "12.0" in found.message
 
 
-def test_only_the_gpu_that_will_be_used_must_be_known_to_torch(make_batch: Make, make_job: Make) -> None:
-    """An old card for the screen does not stop a sort on the new one."""
-    old = Gpu("GT 710", (3, 5), 10**9, 10**9, "GPU-old")
-    torch = Torch("12.8", (GPU.name, old.name), ("a", "old"), ("sm_120",))
-    readings = _readings(torch, Driver("580", (13, 0), (old, GPU)))
-    assert _found(make_batch(make_job(), **readings)) == []
-    on_second = make_job(kilosort_params={"torch_device": "cuda:1"})
-    assert _found(make_batch(on_second, **readings)) == [("gpu-unsupported", "error")]
+def test_a_gpu_that_torch_cannot_use_is_left_out_by_name(make_batch: Make, make_job: Make) -> None:
+    """An old card for the screen has no sort and stops none, whatever its number; one that is asked for is refused."""
+    torch = Torch("12.8", (OLD.name, GPU.name), ("old", "a"), ("sm_120",))
+    readings = _readings(torch, Driver("580", (13, 0), (OLD, GPU)))
+    batch = make_batch(make_job(), **readings)
+    (found,) = check_gpu(batch)
+    assert (found.code, found.level) == ("gpu-left-out", "warning")
+    assert "GT 710 (GPU 0): torch has no code for its compute capability 3.5, only for sm_120" in found.message
+    assert found.advice == "Nothing, if the others will do: CUDA_VISIBLE_DEVICES=1 says so."  # no build suits both
+    assert (left_out(batch), used_gpus(batch), first_gpus(batch)) == ({"GPU-old"}, (GPU,), (GPU,))
+    assert device_of(batch, batch.jobs[0]) == "cuda"
+    hidden = make_batch(make_job(), **readings, environment={"CUDA_VISIBLE_DEVICES": "1"})
+    assert (_found(hidden), left_out(hidden)) == ([], frozenset())
+    by_name = make_batch(make_job(kilosort_params={"torch_device": "cuda:0"}), **readings)
+    assert (_found(by_name), left_out(by_name)) == ([("gpu-unsupported", "error")], frozenset())
+    here = make_batch(make_job(runner="inline"), **readings)  # which takes the first
+    assert _found(here) == [("gpu-unsupported", "error")]
+
+
+def test_of_gpus_that_one_build_suits_none_need_lie_idle(make_batch: Make, make_job: Make) -> None:
+    """A torch that is too old for one of the GPUs is exchanged for one that has code for all."""
+    older = Gpu("RTX 3090", (8, 6), 24 * 10**9, 20 * 10**9, "GPU-b")
+    torch = Torch("12.4", (GPU.name, older.name), ("a", "b"), ("sm_86", "sm_90"))
+    (found,) = check_gpu(make_batch(make_job(), **_readings(torch, Driver("580", (13, 0), (GPU, older)))))
+    assert (found.code, "whl/cu130" in found.advice) == ("gpu-left-out", True)
+
+
+@pytest.mark.parametrize(
+    "torch, expected",
+    [
+        (Torch(), {"GPU-a", "GPU-b"}),
+        (Torch("13.0"), {"GPU-a", "GPU-b"}),
+        (Torch("13.0", (GPU.name,), ("a",), ("sm_120",)), {"GPU-b"}),
+        (Torch("13.0", (GPU.name,) * 2, ("", ""), ("sm_120",)), set()),
+        (Torch("13.0", (GPU.name,), ("part-of-a",), ("sm_120",)), set()),
+    ],
+    ids=["for the CPU", "sees none", "sees one", "cannot tell them apart", "sees a part"],
+)
+def test_a_gpu_is_taken_where_torch_sees_it(make_batch: Make, make_job: Make, torch: Torch, expected: set[str]) -> None:
+    """A sort that would compute on the CPU takes no GPU from others; where torch cannot tell, all count."""
+    readings = _readings(torch, Driver("580", (13, 0), (GPU, replace(GPU, uuid="GPU-b"))))
+    batch = make_batch(make_job(), **readings)
+    assert left_out(batch) == expected
+    assert device_of(batch, batch.jobs[0]) == ("cpu" if len(expected) == 2 else "cuda")
+    in_matlab, contained = make_job(sorter_name="kilosort2"), make_job(use_docker="kilosort4:1")
+    for other in (in_matlab, contained):
+        assert left_out(make_batch(other, **readings)) == frozenset()
+
+
+def test_a_gpu_with_too_little_memory_is_left_out(make_batch: Make, make_job: Make) -> None:
+    """One that is smaller than what should be free is not used, unless all are: then that is said of the largest."""
+    small = replace(GPU, memory_bytes=10**9, free_bytes=10**9, uuid="GPU-b")
+    readings = _readings(replace(GOOD, usable=(GPU.name,) * 2, uuids=("a", "b")), Driver("580", (13, 0), (GPU, small)))
+    batch = make_batch(make_job(), **readings)
+    assert (left_out(batch), _found(batch)) == ({"GPU-b"}, [("gpu-left-out", "warning")])
+    batch = make_batch(make_job(preflight_min_free_vram_gb=20), **readings)
+    assert (left_out(batch), _found(batch), first_gpus(batch)) == (frozenset(), [], (GPU,))
 
 
 @pytest.mark.parametrize(
@@ -143,7 +197,7 @@ def test_sort_in_a_container_does_not_ask_this_torch(make_batch: Make, make_job:
     """A container brings its own torch: the one here is not asked."""
     batch = make_batch(make_job(use_docker="kilosort4:1"), driver=lambda: DRIVER)
     assert _found(batch) == []
-    assert batch.used_gpus == (GPU,)
+    assert used_gpus(batch) == (GPU,)
 
 
 def test_driver_that_does_not_work(make_batch: Make, make_job: Make) -> None:
@@ -170,19 +224,22 @@ def test_code_runs_on_its_generation(capability: tuple[int, int], architectures:
 
 
 @pytest.mark.parametrize(
-    "cuda, capability, index",
+    "cuda, capabilities, index",
     [
-        ((13, 0), (12, 0), "cu130"),
-        ((13, 0), (6, 1), "cu126"),
-        ((12, 8), (8, 6), "cu128"),
-        ((12, 4), (12, 0), "cu128"),
-        ((12, 4), (8, 6), "cu126"),
-        ((11, 8), (8, 6), None),
+        ((13, 0), [(12, 0)], "cu130"),
+        ((13, 0), [(6, 1)], "cu126"),
+        ((12, 8), [(8, 6)], "cu128"),
+        ((12, 4), [(12, 0)], "cu128"),
+        ((12, 4), [(8, 6)], "cu126"),
+        ((11, 8), [(8, 6)], None),
+        ((13, 0), [(3, 5), (12, 0)], "cu130"),
+        ((13, 0), [(6, 1), (12, 0)], "cu130"),
+        ((13, 0), [(6, 1), (8, 6)], "cu126"),
     ],
 )
-def test_builds_of_torch(cuda: tuple[int, int], capability: tuple[int, int], index: str | None) -> None:
-    """The build that is named suits the driver and has code for the GPU."""
-    assert wheel_index(cuda, (Gpu("x", capability, 1, 1),)) == index
+def test_builds_of_torch(cuda: tuple[int, int], capabilities: list[tuple[int, int]], index: str | None) -> None:
+    """The build that is named suits the driver and has code for most of the GPUs, the newest one where that is even."""
+    assert wheel_index(cuda, [Gpu("x", capability, 1, 1) for capability in capabilities]) == index
 
 
 # ------------------------------------------------------------------------------------------- the real readings
@@ -195,6 +252,13 @@ def test_real_torch_is_asked_in_another_process() -> None:
     said = ask_torch()
     assert said.error is None
     assert ("torch" in sys.modules) == before
+
+
+def test_torch_counts_gpus_as_in_a_worker() -> None:
+    """Numbers of GPUs mean the same to the torch that is asked as to the one that sorts."""
+    answer = 'dict(cuda_build=os.environ["CUDA_DEVICE_ORDER"], usable=[], uuids=[], architectures=[])'
+    said = ask_torch([sys.executable, "-c", f"import json, os; print(json.dumps({answer}))"])
+    assert said == Torch(host.worker_environment(1)["CUDA_DEVICE_ORDER"])
 
 
 def test_broken_torch_is_an_answer() -> None:
