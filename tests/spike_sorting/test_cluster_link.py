@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from support import FakeGpus
 
+from spikelab.simulation import simulate_recording, write_maxwell
 from spikelab.spike_sorting._exceptions import EnvironmentSortFailure, GpuLostError, SorterCrashedError
-from spikelab.spike_sorting.cluster import LocalWorkers
+from spikelab.spike_sorting.cluster import LocalWorkers, sort_multistream_on
 from spikelab.spike_sorting.cluster.flight import _Flight, run_jobs_on
 from spikelab.spike_sorting.cluster.link import Link
 from spikelab.spike_sorting.cluster.task import slots_of
@@ -181,3 +182,15 @@ def test_a_worker_that_has_lost_its_gpu_gets_nothing_more(here: Any, tmp_path: P
     # The recordings are not there: whoever begins one finds that out.
     assert statuses == ({"recording_unreadable"} if len(lost) == 1 else {"gpu_lost"})
     assert {worker.name for worker in here.cluster.scheduler.workers.values()} == {"cpu", "gpu", "gpu2"} - set(lost)
+
+
+def test_each_well_of_a_plate_is_a_recording_on_a_cluster(here: Any, tmp_path: Path) -> None:
+    """What comes back is by well, also where wells fail, and each has folders and a record of its own."""
+    recording = simulate_recording("mea", n_channels=9, duration_s=0.5, n_units=1, dtype="uint16").recording
+    plate = write_maxwell(tmp_path / "plate.raw.h5", {"well000": recording, "well001": recording})
+    report = SortRunReport()
+    too_much = {"preflight_min_free_inter_gb": 1e6}
+    wells = sort_multistream_on(here, plate, out_report=report, on_error="continue", sorter="kilosort4", **too_much)
+    assert wells == {"well000": [None], "well001": [None]}
+    assert {record.status for record in report.records} == {"preflight"}
+    assert [Path(record.results_folder).name for record in report.records] == [f"plate.raw.h5_{well}" for well in wells]

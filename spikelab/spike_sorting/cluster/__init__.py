@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 from spikelab._lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from spikelab.spike_sorting.cluster.calls import sort_on
+    from spikelab.spike_sorting.cluster.calls import sort_multistream_on, sort_on
     from spikelab.spike_sorting.cluster.settings import ClusterSettings, LocalWorkers, RunningCluster, SlurmJobs
 
-__all__ = ["ClusterSettings", "LocalWorkers", "RunningCluster", "SlurmJobs", "sort_on"]
+__all__ = ["ClusterSettings", "LocalWorkers", "RunningCluster", "SlurmJobs", "sort_multistream_on", "sort_on"]
 
 _HOMES = {
-    "sort_on": "calls",
+    **dict.fromkeys(("sort_multistream_on", "sort_on"), "calls"),
     **dict.fromkeys(("ClusterSettings", "LocalWorkers", "RunningCluster", "SlurmJobs"), "settings"),
 }
 

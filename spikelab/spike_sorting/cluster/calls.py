@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spikelab.spike_sorting.api import Folders, results_of
@@ -9,7 +11,7 @@ from spikelab.spike_sorting.batch import OnError
 from spikelab.spike_sorting.call_settings import resolve_config
 from spikelab.spike_sorting.cluster.flight import run_jobs_on
 from spikelab.spike_sorting.config import SortingPipelineConfig
-from spikelab.spike_sorting.jobs import Recordings, plan
+from spikelab.spike_sorting.jobs import Recordings, plan, plan_streams
 from spikelab.spike_sorting.outcome import SortRunReport
 
 if TYPE_CHECKING:
@@ -73,3 +75,62 @@ def sort_on(
     jobs = plan(recording_files, settings, intermediate_folders=intermediate_folders, results_folders=results_folders)
     outcomes = run_jobs_on(client, jobs, on_error=on_error, out_report=out_report, wait_s=wait_for_workers_s)
     return [sd for job, outcome in zip(jobs, outcomes, strict=True) for sd in results_of(job, outcome)]
+
+
+def sort_multistream_on(
+    client: Any,
+    recording: str | Path,
+    stream_ids: Sequence[str] | None = None,
+    config: SortingPipelineConfig | None = None,
+    sorter: str | None = None,
+    intermediate_folders: Sequence[str | Path] | None = None,
+    results_folders: Sequence[str | Path] | None = None,
+    *,
+    out_report: SortRunReport | None = None,
+    on_error: OnError = "raise",
+    wait_for_workers_s: float = 60.0,
+    **overrides: Any,
+) -> dict[str, list[SpikeData | None]]:
+    """Sort the streams of one file on the workers of a Dask cluster, each as a recording of its own.
+
+    What a stream is, such as a well of a plate, `spikelab.spike_sorting.sort_multistream` says; what holds on a
+    cluster, `sort_on`.
+
+    Parameters
+    ----------
+    client, out_report, on_error, wait_for_workers_s
+        As in `sort_on`.
+    recording, stream_ids, config, sorter, intermediate_folders, results_folders, **overrides
+        As in `spikelab.spike_sorting.sort_multistream`.
+
+    Returns
+    -------
+    dict of str to list of SpikeData or None
+        Results by stream.
+
+    Raises
+    ------
+    ValueError
+        A stream is not in the file; the message lists those that are.
+    EnvironmentSortFailure
+        As in `sort_on`.
+    SpikeSortingClassifiedError
+        The first failure, with ``on_error="raise"``.
+
+    Examples
+    --------
+    >>> from distributed import Client  # doctest: +SKIP
+    >>> from spikelab.spike_sorting.cluster import sort_multistream_on
+    >>> with Client("tcp://head:8786") as client:  # doctest: +SKIP
+    ...     wells = sort_multistream_on(client, "plate.raw.h5", sorter="kilosort4")
+    """
+    jobs = plan_streams(
+        recording,
+        resolve_config(config, sorter, overrides),
+        stream_ids,
+        intermediate_folders=intermediate_folders,
+        results_folders=results_folders,
+    )
+    batch = tuple(jobs.values())
+    outcomes = run_jobs_on(client, batch, on_error=on_error, out_report=out_report, wait_s=wait_for_workers_s)
+    return {stream: results_of(job, outcome) for (stream, job), outcome in zip(jobs.items(), outcomes, strict=True)}
