@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from spikelab.spike_sorting._classifier import classify
-from spikelab.spike_sorting._exceptions import GPUOutOfMemoryError, HostOutOfMemoryError
+from spikelab.spike_sorting._exceptions import SpikeSortingClassifiedError
 from spikelab.spike_sorting.jobs import Job
 from spikelab.spike_sorting.pipeline import run_stages
 from spikelab.spike_sorting.stages.overcome import Overcome
@@ -70,8 +70,8 @@ def describe_failure(job: Job, error: Exception) -> dict[str, Any]:
     # The sorter's log is evidence of the sorter's failures only.
     evidence = job.run.inter if progress is not None and progress.stage == "sort" else job.run.scratch
     classified = classify(job.config.sorter.sorter_name, evidence, error)
-    if progress is not None and isinstance(classified, (GPUOutOfMemoryError, HostOutOfMemoryError)):
-        classified.stage = classified.stage or progress.stage
+    if classified is not None:
+        _complete(classified, job, progress.stage if progress else None)
     return {
         "status": "failed",
         "stage": progress.stage if progress else None,
@@ -80,6 +80,18 @@ def describe_failure(job: Job, error: Exception) -> dict[str, Any]:
         "classified": classified.to_dict() if classified else None,
         "traceback": traceback.format_exc(),
     }
+
+
+def _complete(error: SpikeSortingClassifiedError, job: Job, stage: str | None) -> None:
+    """Fill in what whoever raised `error` had no need to know."""
+    known = {
+        "sorter": job.config.sorter.sorter_name if stage == "sort" else None,
+        "log_path": str(job.run.log),
+        "stage": stage,
+    }
+    for name in set(known) & set(error.detail_names()):
+        if getattr(error, name) is None:
+            setattr(error, name, known[name])
 
 
 if __name__ == "__main__":
