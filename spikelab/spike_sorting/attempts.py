@@ -77,6 +77,7 @@ def run_phase(work: Work, phase: Phase) -> None:
             asked=work.job.config,
             another_gpu=has_another_gpu(work, phase, task.config, failure.error),
             duration_s=work.patiently(work.job.run.recorded_s),
+            n_values=work.patiently(work.job.run.recorded_values),
         )
         if retry is None:
             raise failure.error

@@ -15,7 +15,7 @@ from spikelab.spike_sorting._exceptions import (
 )
 from spikelab.spike_sorting.backends import get_backend
 from spikelab.spike_sorting.backends.base import Shortage, Shrunk
-from spikelab.spike_sorting.backends.binary import COPYING
+from spikelab.spike_sorting.backends.binary import COPIED_BYTES_PER_PROCESS, COPYING, n_processes
 from spikelab.spike_sorting.config import SortingPipelineConfig
 from spikelab.spike_sorting.remarks import Remark, remark
 from spikelab.spike_sorting.run_folder import EXPORT
@@ -83,6 +83,7 @@ def decide(
     asked: SortingPipelineConfig | None = None,
     another_gpu: bool = False,
     duration_s: float = 0.0,
+    n_values: int = 0,
 ) -> Retry | None:
     """Return the next attempt at `phase` after these `failures`, or None when the last one is final.
 
@@ -102,6 +103,8 @@ def decide(
         Whether there is a GPU left, where the last failure was the loss of one.
     duration_s : float, default 0.0
         Length of the recording (s), where known.
+    n_values : int, default 0
+        Values in it, all channels together, where known.
     """
     last = failures[-1]
     if isinstance(last.error, GpuLostError):
@@ -115,7 +118,7 @@ def decide(
     if phase == "sort" and last.step != COPYING:
         shrunk = _smaller_sort(config, shortage)
     else:
-        shrunk = _fewer_jobs(config, shortage) if _has_jobs(config, last) else None
+        shrunk = _fewer_jobs(config, shortage, n_values) if _has_jobs(config, last) else None
     return None if shrunk is None else Retry(shrunk.config, _remark(last, shrunk), shrunk.changed)
 
 
@@ -145,9 +148,13 @@ def _has_jobs(config: SortingPipelineConfig, failure: Failure) -> bool:
     return failure.step == COPYING or failure.stage == "waveforms" or waveforms_too
 
 
-def _fewer_jobs(config: SortingPipelineConfig, shortage: Shortage) -> Shrunk | None:
-    """Reading and measuring take memory per process: the result is the same with fewer."""
+def _fewer_jobs(config: SortingPipelineConfig, shortage: Shortage, n_values: int) -> Shrunk | None:
+    """Reading and measuring take memory per process: the result is the same with fewer of those that there were."""
     now = config.execution.n_jobs or host.usable_cores()
+    if n_values and shortage.step == COPYING:
+        now = n_processes(config.execution, n_values, COPIED_BYTES_PER_PROCESS)
+    elif n_values:
+        now = n_processes(config.execution, n_values)
     then = int(now * shortage.factor)
     return Shrunk(config.override(n_jobs=then), {"n_jobs": then}, changes_result=False) if then >= 1 else None
 

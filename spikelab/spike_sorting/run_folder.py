@@ -196,6 +196,11 @@ class RunFolder:
         marker = self.read_marker("load") or {"summary": {}}
         return float(marker["summary"].get("duration_s", 0.0))
 
+    def recorded_values(self) -> int:
+        """Return how many values all channels of the loaded recording have together; 0 before it is loaded."""
+        summary = (self.read_marker("load") or {"summary": {}})["summary"]
+        return int(summary.get("n_samples", 0)) * int(summary.get("n_channels", 0))
+
     def reported_success(self) -> bool:
         """Return whether the report tells of a sort that succeeded."""
         return (_read_json(self.report_json) or {}).get("status") == "success"

@@ -76,10 +76,10 @@ def test_a_copy_by_several_processes_is_the_recording(
     (recording,) = open_source(Source((str(file),)))
     recording = recording.remove_channels(recording.channel_ids[3:5]).frame_slice(1_003, 158_002)
     # Or the recording would be too small for several processes, and for several chunks in each.
-    monkeypatch.setattr(binary, "_COPIED_BYTES_PER_PROCESS", 1_000_000)
+    monkeypatch.setattr(binary, "COPIED_BYTES_PER_PROCESS", 1_000_000)
     monkeypatch.setattr(binary, "_LARGEST_CHUNK_BYTES", 400_000)
     job = job_for(recording, tmp_path, n_jobs=n_jobs, total_memory="4G")
-    kwargs = binary.job_kwargs(job.config.execution, recording, binary._COPIED_BYTES_PER_PROCESS)
+    kwargs = binary.job_kwargs(job.config.execution, recording, binary.COPIED_BYTES_PER_PROCESS)
     assert (kwargs["n_jobs"], kwargs["total_memory"]) == (n_jobs, f"{max(1, n_jobs * 2 // 5)}M")
 
     flat = binary.flat_binary(job, "key")

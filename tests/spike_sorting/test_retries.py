@@ -107,6 +107,16 @@ def test_fewer_processes_are_for_what_has_several(phase, stage, helps):
     assert (retry is not None) is helps
 
 
+@pytest.mark.parametrize("step, then", [("templates", 4), ("copy to binary", 1)])
+def test_fewer_processes_are_fewer_than_there_were(step, then):
+    """A recording that keeps few processes busy has no tries with as many: half of what they were is what is next."""
+    config = KILOSORT4.override(n_jobs=64, total_memory="64G")
+    failure = Failure(HostOutOfMemoryError("no memory left"), step, "waveforms")
+    retry = decide(config, "sort" if then == 1 else "finish", [failure], n_values=10**9)
+    assert retry is not None
+    assert retry.config.execution.n_jobs == then
+
+
 # ------------------------------------------------------------------------------------------ Kilosort4's ladder
 
 

@@ -28,7 +28,7 @@ SUPPORTED_DTYPES = ("int16", "uint16", "int32", "float32")
 _COPIED_AS_THEY_ARE = frozenset({"int16", "uint16"})
 _ITEM_BYTES = 2
 _BYTES_PER_PROCESS = 500_000_000
-_COPIED_BYTES_PER_PROCESS = 2_000_000_000
+COPIED_BYTES_PER_PROCESS = 2_000_000_000
 """A copy is done with so many bytes, as floats, in the time that the start of a process takes."""
 _LARGEST_CHUNK_BYTES = 20_000_000
 _FLOATS_PER_CHUNK = 8
@@ -166,7 +166,7 @@ def write_samples(
         (recording, str(path), dtype, scaling, len(header)),
         gather_func=count,
         job_name=COPYING,
-        **job_kwargs(job.config.execution, recording, _COPIED_BYTES_PER_PROCESS),
+        **job_kwargs(job.config.execution, recording, COPIED_BYTES_PER_PROCESS),
     )
     executor.run()
     return n_saturated
@@ -237,11 +237,8 @@ def job_kwargs(
     bytes_per_process : int, default 500 MB
         How much of it, as floats, keeps a process busy long enough to be worth its start.
     """
-    n_bytes = recording.get_num_samples() * recording.get_num_channels() * 4
-    memory = memory_bytes(execution.total_memory or host.available_memory_bytes() // 2)
-    n_fitting = max(1, memory // (_PROCESS_BYTES + _FLOATS_PER_CHUNK * _LARGEST_CHUNK_BYTES))
-    n_jobs = min(execution.n_jobs or host.usable_cores(), 1 + n_bytes // bytes_per_process, n_fitting)
-    chunks_bytes = min(memory // _FLOATS_PER_CHUNK, n_jobs * _LARGEST_CHUNK_BYTES)
+    n_jobs = n_processes(execution, recording.get_num_samples() * recording.get_num_channels(), bytes_per_process)
+    chunks_bytes = min(_memory_bytes(execution) // _FLOATS_PER_CHUNK, n_jobs * _LARGEST_CHUNK_BYTES)
     return {
         "n_jobs": n_jobs,
         "total_memory": f"{max(1, chunks_bytes // 10**6)}M",
@@ -249,6 +246,16 @@ def job_kwargs(
         "pool_engine": "process",
         "mp_context": "spawn",
     }
+
+
+def n_processes(execution: ExecutionConfig, n_values: int, bytes_per_process: int = _BYTES_PER_PROCESS) -> int:
+    """Return how many processes work on a recording of `n_values`, all channels together; see `job_kwargs`."""
+    n_fitting = max(1, _memory_bytes(execution) // (_PROCESS_BYTES + _FLOATS_PER_CHUNK * _LARGEST_CHUNK_BYTES))
+    return min(execution.n_jobs or host.usable_cores(), 1 + 4 * n_values // bytes_per_process, n_fitting)
+
+
+def _memory_bytes(execution: ExecutionConfig) -> int:
+    return memory_bytes(execution.total_memory or host.available_memory_bytes() // 2)
 
 
 def _read_marker(marker: Path) -> dict[str, Any]:
