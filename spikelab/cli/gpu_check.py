@@ -108,7 +108,8 @@ def _reinstall(facts: Facts, driver: Driver, lead: str = "Exchange torch") -> st
 def _described(driver: Driver, gpu: Gpu | None = None) -> str:
     first, others = gpu or driver.gpus[0], len(driver.gpus) - 1
     more = f" and {others} more" if others else ""
-    return f"{first.name} ({first.memory_bytes / GB:.0f} GB, driver {driver.version}){more}"
+    size = "" if first.memory_bytes is None else f"{first.memory_bytes / GB:.0f} GB, "
+    return f"{first.name} ({size}driver {driver.version}){more}"
 
 
 def _is_hidden(facts: Facts) -> bool:

@@ -32,6 +32,8 @@ def runs_on(capability: tuple[int, int], architectures: Sequence[str]) -> bool:
 
 def why_foreign(gpu: Gpu, torch: Torch) -> str | None:
     """Return why `torch`, which can use GPUs, has no use for `gpu`; None where it has."""
+    if gpu.problem is not None:
+        return gpu.problem
     if not torch.architectures or runs_on(gpu.capability, torch.architectures):
         return None
     capability = ".".join(map(str, gpu.capability))

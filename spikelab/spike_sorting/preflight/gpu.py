@@ -90,6 +90,8 @@ def _left_out(unfit: Mapping[Gpu, str], fit: Sequence[Gpu], driver: Driver, torc
     advice = f"Nothing, if the others will do: CUDA_VISIBLE_DEVICES={numbers} says so."
     if suits_all(driver) and any(torch is not None and why_foreign(gpu, torch) for gpu in unfit):
         advice += f" To use all of them, {reinstall_torch(driver)}"
+    if any(gpu.problem for gpu in unfit):
+        advice += " One that does not answer comes back when the machine is restarted."
     return Finding("gpu-left-out", "warning", f"not every GPU is used; {'; '.join(named)}", advice)
 
 

@@ -65,7 +65,7 @@ def _used(batch: Batch, config: SortingPipelineConfig) -> tuple[Gpu, ...]:
 
 
 def _comes_first(batch: Batch, gpu: Gpu) -> tuple[bool, int]:
-    return batch.holder_of(gpu) is None, gpu.free_bytes
+    return batch.holder_of(gpu) is None, -1 if gpu.free_bytes is None else gpu.free_bytes
 
 
 # ------------------------------------------------------------------------------------------------ what can be used
@@ -94,10 +94,9 @@ def fit_gpus(batch: Batch, config: SortingPipelineConfig) -> tuple[Gpu, ...]:
 def unfit_gpus(batch: Batch, config: SortingPipelineConfig) -> Mapping[Gpu, str]:
     """Return the GPUs that a sort with `config` may have and cannot use, though others might be, with the reason."""
     gpus = gpus_for(batch, config)
-    unfit: dict[Gpu, str] = {}
-    if gpus and uses_torch_here(config) and batch.torch is not None:
-        reasons = {gpu: why_foreign(gpu, batch.torch) for gpu in gpus}
-        unfit = {gpu: why for gpu, why in reasons.items() if why is not None}
+    torch = batch.torch if gpus and uses_torch_here(config) else None
+    reasons = {gpu: gpu.problem if torch is None else why_foreign(gpu, torch) for gpu in gpus}
+    unfit = {gpu: why for gpu, why in reasons.items() if why is not None}
     if not _takes_any(config):
         return unfit
     return {**unfit, **_unseen(batch, config), **_too_small(batch, [gpu for gpu in gpus if gpu not in unfit])}
@@ -123,17 +122,20 @@ def _unseen(batch: Batch, config: SortingPipelineConfig) -> dict[Gpu, str]:
     seen = _visible(batch)
     if not uses_torch_here(config) or not _has_cuda(batch) or None in seen:
         return {}
-    return {gpu: "torch does not see it" for gpu in _offered(batch) if gpu is not None and gpu not in seen}
+    unseen = (gpu for gpu in _offered(batch) if gpu is not None and gpu not in seen)
+    return {gpu: gpu.problem or "torch does not see it" for gpu in unseen}
 
 
 def _too_small(batch: Batch, gpus: Sequence[Gpu]) -> dict[Gpu, str]:
     """Return those of `gpus` that have less memory than should be free, unless that is all of them."""
-    small = [gpu for gpu in gpus if gpu.memory_bytes / GB < batch.least_vram_gb] if len(gpus) > 1 else []
-    if len(small) == len(gpus):
+    if len(gpus) < 2:
         return {}
-    return {
-        gpu: f"it has {gpu.memory_bytes / GB:.1f} GB, and {batch.least_vram_gb:.1f} should be free" for gpu in small
-    }
+    sizes_gb = {gpu: gpu.memory_bytes / GB for gpu in gpus if gpu.memory_bytes is not None}
+    small_gb = {gpu: size_gb for gpu, size_gb in sizes_gb.items() if size_gb < batch.least_vram_gb}
+    if len(small_gb) == len(gpus):
+        return {}
+    least = f"{batch.least_vram_gb:.1f} should be free"
+    return {gpu: f"it has {size_gb:.1f} GB, and {least}" for gpu, size_gb in small_gb.items()}
 
 
 def _may_use_gpus(batch: Batch, config: SortingPipelineConfig) -> bool:

@@ -89,17 +89,20 @@ class Gpu:
         Product name.
     capability : tuple of int
         Compute capability, such as (8, 6).
-    memory_bytes, free_bytes : int
-        Its memory, and what is free of it.
+    memory_bytes, free_bytes : int or None
+        Its memory, and what is free of it; None where it has none of its own, but that of the machine.
     uuid : str
-        What tells it from others, whatever their order.
+        What tells it from others, whatever their order; its number where it does not answer.
+    problem : str or None
+        Why it does not answer; nothing else is known of it then.
     """
 
     name: str
     capability: tuple[int, int]
-    memory_bytes: int
-    free_bytes: int
+    memory_bytes: int | None
+    free_bytes: int | None
     uuid: str = ""
+    problem: str | None = None
 
 
 @dataclass(frozen=True)
@@ -239,14 +242,25 @@ def ask_nvml() -> Driver | None:
 def _driver(pynvml: Any) -> Driver:
     cuda = pynvml.nvmlSystemGetCudaDriverVersion_v2()
     gpus = tuple(_gpu(pynvml, index) for index in range(pynvml.nvmlDeviceGetCount()))
+    if gpus and all(gpu.problem for gpu in gpus):
+        return Driver(problem=gpus[0].problem)
     return Driver(_text(pynvml.nvmlSystemGetDriverVersion()), (cuda // 1000, cuda % 1000 // 10), gpus)
 
 
 def _gpu(pynvml: Any, index: int) -> Gpu:
-    handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+    try:
+        return _read_gpu(pynvml, pynvml.nvmlDeviceGetHandleByIndex(index))
+    except pynvml.NVMLError as error:  # one that fell off the bus takes none of the others with it
+        return Gpu("NVIDIA GPU", (0, 0), None, None, str(index), f"the GPU does not answer ({error})")
+
+
+def _read_gpu(pynvml: Any, handle: Any) -> Gpu:
     major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
-    memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
     name, uuid = _text(pynvml.nvmlDeviceGetName(handle)), _text(pynvml.nvmlDeviceGetUUID(handle))
+    try:
+        memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+    except pynvml.NVMLError_NotSupported:  # it shares the memory of the machine
+        return Gpu(name, (major, minor), None, None, uuid)
     return Gpu(name, (major, minor), int(memory.total), int(memory.free), uuid)
 
 

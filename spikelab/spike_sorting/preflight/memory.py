@@ -37,6 +37,8 @@ def _on_gpu(batch: Batch, gpu: Gpu) -> Finding | None:
         # What is free there now says nothing of what will be.
         message = f"the {gpu.name} is held by {holder}: this batch waits for it"
         return Finding("gpu-busy", "info", message, "Nothing: the next sort begins when that one has ended.")
+    if gpu.free_bytes is None or gpu.memory_bytes is None:
+        return None  # that of the machine, which is checked by itself
     judged = _judged(gpu.free_bytes / GB, batch.vram_asked_gb, [batch.vram_projected_gb], MOST_VRAM_GB)
     if judged is None:
         return None

@@ -18,6 +18,7 @@ from spikelab.spike_sorting.preflight.builds import runs_on, wheel_index
 from spikelab.spike_sorting.preflight.gpu import check_gpu
 from spikelab.spike_sorting.preflight.gpu_choice import device_of, first_gpus, left_out, used_gpus
 from spikelab.spike_sorting.preflight.machine import Driver, Gpu, Torch, ask_torch, read_driver
+from spikelab.spike_sorting.preflight.memory import check_vram
 from spikelab.spike_sorting.supervision import host
 
 Make = Callable[..., Any]
@@ -36,10 +37,10 @@ int nvmlShutdown(void) { return 0; }
 const char *nvmlErrorString(int code) { return code == 18 ? "Driver/library version mismatch" : "other"; }
 int nvmlSystemGetDriverVersion(char *out, unsigned n) { strcpy(out, "570.86"); return 0; }
 int nvmlSystemGetCudaDriverVersion_v2(int *out) { *out = 12080; return 0; }
-int nvmlDeviceGetCount_v2(unsigned *out) { *out = 1; return 0; }
-int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **out) { *out = (void *)1; return 0; }
+int nvmlDeviceGetCount_v2(unsigned *out) { *out = COUNT; return 0; }
+int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **out) { *out = (void *)1; return index ? 15 : 0; }
 int nvmlDeviceGetCudaComputeCapability(void *d, int *major, int *minor) { *major = 8; *minor = 6; return 0; }
-int nvmlDeviceGetMemoryInfo(void *d, memory_t *m) { m->total = 12000000000; m->free = 9000000000; return 0; }
+int nvmlDeviceGetMemoryInfo(void *d, memory_t *m) { m->total = 12000000000; m->free = 9000000000; return MEMORY; }
 int nvmlDeviceGetName(void *d, char *out, unsigned n) { strcpy(out, "Fake 3060"); return 0; }
 int nvmlDeviceGetUUID(void *d, char *out, unsigned n) { strcpy(out, "GPU-1234"); return 0; }
 """
@@ -119,6 +120,18 @@ def test_of_gpus_that_one_build_suits_none_need_lie_idle(make_batch: Make, make_
     torch = Torch("12.4", (GPU.name, older.name), ("a", "b"), ("sm_86", "sm_90"))
     (found,) = check_gpu(make_batch(make_job(), **_readings(torch, Driver("580", (13, 0), (GPU, older)))))
     assert (found.code, "whl/cu130" in found.advice) == ("gpu-left-out", True)
+
+
+def test_a_gpu_of_which_little_is_known(make_batch: Make, make_job: Make) -> None:
+    """One that shares the memory of the machine is used; beside it one that does not answer is named and left out."""
+    shared = Gpu("GB10", (12, 1), None, None, "GPU-a")
+    lost = Gpu("NVIDIA GPU", (0, 0), None, None, "1", "the GPU does not answer (GPU is lost)")
+    readings = _readings(replace(GOOD, usable=("GB10",)), Driver("580", (13, 0), (shared, lost)))
+    for job in (make_job(), make_job(sorter_name="kilosort2")):
+        batch = make_batch(job, **readings)
+        (found,) = check_gpu(batch)
+        assert (found.code, "(GPU 1): the GPU does not answer" in found.message) == ("gpu-left-out", True)
+        assert (left_out(batch), first_gpus(batch), check_vram(batch)) == ({"1"}, (shared,), [])
 
 
 @pytest.mark.parametrize(
@@ -280,11 +293,12 @@ def test_driver_that_hangs_is_not_waited_for() -> None:
     assert "does not answer" in driver.problem
 
 
-def _read_through(gcc: Path, folder: Path, init: int) -> dict[str, Any] | None:
+def _read_through(gcc: Path, folder: Path, *, init: int = 0, memory: int = 0, count: int = 1) -> dict[str, Any] | None:
     source = folder / "nvml.c"
     source.write_text(_FAKE_NVML)
     library = folder / "libnvidia-ml.so.1"
-    subprocess.run([gcc, "-shared", "-fPIC", f"-DINIT={init}", "-o", library, source], check=True)
+    answers = [f"-DINIT={init}", f"-DMEMORY={memory}", f"-DCOUNT={count}"]
+    subprocess.run([gcc, "-shared", "-fPIC", *answers, "-o", library, source], check=True)
     done = subprocess.run(
         [sys.executable, "-c", _READ], env={"LD_LIBRARY_PATH": str(folder)}, capture_output=True, text=True, check=True
     )
@@ -294,16 +308,24 @@ def _read_through(gcc: Path, folder: Path, init: int) -> dict[str, Any] | None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the fake library is for Linux")
 def test_readings_through_a_fake_library(require_program: Make, tmp_path: Path) -> None:
-    """What NVML says is read by its own calls: driver, CUDA, GPUs with memory and identity; or why it fails."""
+    """What NVML says is read by its own calls: driver, CUDA, GPUs with memory and identity; or why it fails.
+
+    A GPU that shares the memory of the machine has none of its own; one that is lost takes none of the others with it.
+    """
     gcc = require_program("gcc")
-    read = _read_through(gcc, tmp_path, 0)
+    read = _read_through(gcc, tmp_path)
     gpu = {"name": "Fake 3060", "capability": [8, 6], "memory_bytes": 12 * 10**9, "free_bytes": 9 * 10**9}
     assert read == {
         "version": "570.86",
         "cuda": [12, 8],
-        "gpus": [{**gpu, "uuid": "GPU-1234"}],
+        "gpus": [{**gpu, "uuid": "GPU-1234", "problem": None}],
         "problem": None,
     }
-    broken = _read_through(gcc, tmp_path, 18)
+    broken = _read_through(gcc, tmp_path, init=18)
     assert broken is not None
     assert "mismatch" in broken["problem"].lower()
+    shared = _read_through(gcc, tmp_path, memory=3, count=2)
+    assert shared is not None
+    there, lost = shared["gpus"]
+    assert (there["name"], there["memory_bytes"], there["problem"]) == ("Fake 3060", None, None)
+    assert (lost["uuid"], "does not answer" in lost["problem"], shared["problem"]) == ("1", True, None)
