@@ -255,7 +255,7 @@ def _attribute_columns(sd: SpikeData) -> list[Any]:
             continue
         column = _positions(values) if name == "position" else attribute_column(sd.neuron_attributes, name)
         if column.dtype.kind in "biufU" and column.ndim == (2 if name == "position" else 1):
-            data = column.tolist() if column.dtype.kind == "U" else column
+            data = list(map(_as_utf8, column.tolist())) if column.dtype.kind == "U" else column
             columns.append(core.VectorData(name=name, description=_describe(name), data=data))
     return columns
 
@@ -270,9 +270,14 @@ def _describe(name: str) -> str:
     return _DESCRIPTIONS.get(name, f"{name.replace('_', ' ')} of the unit")
 
 
+def _as_utf8(text: str) -> str:
+    """Return `text` with the bytes of a name that are no characters as their codes: HDF5 has no place for them."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def _add_epochs(file: Any, sd: SpikeData) -> None:
     if sd.metadata.get(CHUNKS) is None:
         return
     file.add_epoch_column(name="epoch_name", description="which recording it was")
     for (start, end), name in zip(*read_chunks(sd.metadata), strict=True):
-        file.add_epoch(start_time=start / 1000.0, stop_time=end / 1000.0, epoch_name=name)
+        file.add_epoch(start_time=start / 1000.0, stop_time=end / 1000.0, epoch_name=_as_utf8(name))

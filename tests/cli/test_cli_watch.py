@@ -506,6 +506,7 @@ def test_the_time_left_is_what_the_sorted_ones_say():
     assert left(view("running", elapsed_s=30.0), waiting) is None
     assert left(done, view("running", elapsed_s=300.0, recorded_s=25.0)) is None
     assert left(done, view("running", elapsed_s=300.0, recorded_s=25.0, step_left_s=7.0)) == 7.0
+    assert left(done, view("running", elapsed_s=300.0, recorded_s=25.0), waiting, waiting) == 200.0
     assert left(done) is None
 
 

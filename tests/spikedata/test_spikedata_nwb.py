@@ -20,7 +20,11 @@ def by_hand(**parts):
         {"unit_id": 4, "label": "good", "snr": 5.0, "spike_amplitudes": np.array([1.0, 2.0]), "odd": {"a": 1}},
         {"unit_id": 9, "label": "mua", "snr": np.nan, "spike_amplitudes": np.zeros(0), "some": 1},
     ]
-    metadata = {"fs_Hz": 20_000.0, "rec_chunks_ms": [[0.0, 600.0], [600.0, 1000.0]], "rec_chunk_names": ["a", "b"]}
+    metadata = {
+        "fs_Hz": 20_000.0,
+        "rec_chunks_ms": [[0.0, 600.0], [600.0, 1000.0]],
+        "rec_chunk_names": ["a", "b\udce9"],
+    }
     made = {"length": 1000.0, "neuron_attributes": attributes, "metadata": metadata}
     return SpikeData([[100.0, 250.5], []], **{**made, **parts})
 
@@ -59,7 +63,7 @@ def test_the_way_there_and_back(measured, tmp_path):
 
 
 def test_hand_made_units_epochs_and_odd_values(tmp_path):
-    """Silent units, epochs and per-spike values survive; what NWB has no place for is left out."""
+    """Silent units, epochs and per-spike values survive; what NWB has no place for is left out, or told by its code."""
     by_hand().to_nwb(tmp_path / "a.nwb", session_start_time=WHEN)
     back = SpikeData.from_nwb(tmp_path / "a.nwb")
     assert [train.tolist() for train in back.train] == [[100.0, 250.5], []]
@@ -68,7 +72,8 @@ def test_hand_made_units_epochs_and_odd_values(tmp_path):
     assert (first["unit_id"], first["label"], first["snr"]) == (4, "good", 5.0)
     assert (second["unit_id"], second["label"]) == (9, "mua")
     assert not {"odd", "some"} & {*first, *second}
-    assert [(part.length, part.metadata["epoch_name"]) for part in back.split_epochs()] == [(600.0, "a"), (400.0, "b")]
+    epochs = [(part.length, part.metadata["epoch_name"]) for part in back.split_epochs()]
+    assert epochs == [(600.0, "a"), (400.0, "b\\udce9")]
     back.to_nwb(tmp_path / "b.nwb")  # the date is in the metadata now
 
 
