@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from spikelab.spike_sorting._classifier import classify
-from spikelab.spike_sorting._exceptions import SpikeSortingClassifiedError
+from spikelab.spike_sorting._exceptions import SpikeSortingClassifiedError, UnclassifiedSortError
 from spikelab.spike_sorting.jobs import Job
 from spikelab.spike_sorting.pipeline import run_stages
 from spikelab.spike_sorting.stages.overcome import Overcome
@@ -72,13 +72,17 @@ def describe_failure(job: Job, error: Exception) -> dict[str, Any]:
     classified = classify(job.config.sorter.sorter_name, evidence, error)
     if classified is not None:
         _complete(classified, job, progress.stage if progress else None)
+    message, stack = f"{type(error).__name__}: {error}", traceback.format_exc()
+    if isinstance(error, UnclassifiedSortError):
+        # It was raised in a container, and told already as it will be told by us.
+        message, stack = str(error.args[0]), error.remote_traceback
     return {
         "status": "failed",
         "stage": progress.stage if progress else None,
         "step": progress.step if progress else None,
-        "message": f"{type(error).__name__}: {error}",
+        "message": message,
         "classified": classified.to_dict() if classified else None,
-        "traceback": traceback.format_exc(),
+        "traceback": stack,
     }
 
 

@@ -11,6 +11,7 @@ from spikelab.spike_sorting._exceptions import (
     InsufficientActivityError,
     NoGoodChannelsError,
     SorterCrashedError,
+    UnclassifiedSortError,
 )
 from spikelab.spike_sorting.config import KILOSORT4
 from spikelab.spike_sorting.jobs import Job
@@ -41,3 +42,13 @@ def test_a_failure_has_what_whoever_raised_it_did_not_know(
     log_path = details.get("log_path")
     found = {**details, "log_path": log_path and Path(log_path).name}
     assert {name: found[name] for name in told} == told
+
+
+def test_a_failure_in_a_container_is_told_as_one_outside(tmp_path: Path) -> None:
+    """Nobody knows the failure, in a container or not: type, message and traceback are those of where it was raised."""
+    job = Job("culture", Source(), RunFolder(tmp_path, tmp_path), KILOSORT4)
+    ProgressFile(job.run.progress, "sort").report("a step")
+    inside = UnclassifiedSortError("KeyError: 'x'", stage="sort", remote_traceback="Traceback, inside")
+    said = describe_failure(job, inside)
+    assert (said["message"], said["traceback"]) == ("KeyError: 'x'", "Traceback, inside")
+    assert describe_failure(job, KeyError("x"))["message"] == said["message"]
