@@ -13,7 +13,7 @@ from rich.text import Text
 
 from spikelab.cli.output import ExitCode, bytes_text, counted, make_console, say, say_whole, short_path
 from spikelab.cli.results import find_results
-from spikelab.spike_sorting._exceptions import ConcurrentSortError
+from spikelab.spike_sorting._exceptions import ConcurrentSortError, DockerEnvironmentError
 from spikelab.spike_sorting.outcome import SUCCESS
 from spikelab.spike_sorting.run_folder import RunFolder
 from spikelab.spike_sorting.state import clean, run_of, run_state
@@ -52,6 +52,9 @@ def _clean_or_tell(results: Path, console: Console, *, dry_run: bool) -> tuple[i
         return _clean_one(results, console, dry_run=dry_run), None
     except ConcurrentSortError as error:
         _tell_left(results, "running, left as it is", console)
+        return 0, error
+    except DockerEnvironmentError as error:
+        _tell_left(results, f"left as it is: {error}", console)
         return 0, error
     except OSError as error:
         _tell_left(results, f"cannot be cleaned: {error.strerror} ({error.filename})", console)

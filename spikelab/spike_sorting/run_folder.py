@@ -368,9 +368,9 @@ class RunFolder:
         return gone
 
     def remove_inter(self) -> None:
-        """Remove all intermediate files but the lock, which this run still holds."""
+        """Remove all intermediate files but the lock, which this run still holds, and what tells of a container."""
         for path in self.inter.iterdir():
-            if path.name != LOCK_NAME:
+            if path.name not in {LOCK_NAME, self.container_note.name}:
                 _remove(path)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from spikelab.spike_sorting._exceptions import DockerEnvironmentError
 from spikelab.spike_sorting.backends.containers import leftovers
 from spikelab.spike_sorting.run_folder import RunFolder
 from spikelab.spike_sorting.supervision.lock import hold, holder_of
@@ -131,11 +132,15 @@ def clean(results: str | Path) -> list[Path]:
     ------
     ConcurrentSortError
         The run is still going on.
+    DockerEnvironmentError
+        A container of it may still be at work in its folders, and cannot be ended: all is left as it is.
     FileNotFoundError
         The folder is not one of spikelab's.
     """
     run = run_of(results)
     with hold([folder for folder in (run.inter, run.results) if folder.is_dir()]):
         for note in run.container_notes:
-            leftovers.sweep(note)
+            if (why_not := leftovers.sweep(note)) is not None:
+                msg = f"{why_not}; delete {note} if you know that the container is gone"
+                raise DockerEnvironmentError(msg, reason="other")
         return run.remove_disposable() if run.inter.is_dir() else []

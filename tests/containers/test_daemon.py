@@ -169,8 +169,11 @@ def test_a_container_of_a_canary_is_not_forgotten(tmp_path: Path, monkeypatch: p
     notes = run.container_note, run.canary / "container.json"
     for note in notes:
         Note({"spikelab.folder": str(note.parent)}).write(note)
-    with docker_daemon(tmp_path / "docker.sock", story) as host:
-        monkeypatch.setenv("DOCKER_HOST", host)
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path / 'docker.sock'}")
+    with pytest.raises(DockerEnvironmentError, match=r"delete .*container\.json"):
+        clean(run.results)
+    assert all(note.exists() for note in notes), "it may still be at work there"
+    with docker_daemon(tmp_path / "docker.sock", story):
         clean(run.results)
     assert story.asked.count("GET /containers/json") == 2
     assert not any(note.exists() for note in notes)

@@ -143,14 +143,15 @@ def test_leftovers_are_removed_and_nothing_else(run: RunFolder) -> None:
 
 
 def test_the_lock_outlives_the_intermediate_files(run: RunFolder) -> None:
-    """Removing the intermediate files keeps the lock that is held, and what links point to."""
+    """Removing the intermediate files keeps the lock, what tells of a container, and what links point to."""
     with hold([run.inter]):
         _do(run, "sort", "key", FILES)
         run.new_attempt()
         (run.inter / "link").symlink_to(run.results, target_is_directory=True)
         (run.results / "a.h5").touch()
+        run.container_note.touch()
         run.remove_inter()
-        assert [path.name for path in run.inter.iterdir()] == [LOCK_NAME]
+        assert {path.name for path in run.inter.iterdir()} == {LOCK_NAME, run.container_note.name}
         assert (run.results / "a.h5").exists()
 
 
