@@ -301,7 +301,7 @@ class RunFolder:
             outdated = self._note_outdated(files)
             _move_files(partial, self.results)
             for file in outdated - files.keys():
-                (self.results / file).unlink(missing_ok=True)
+                _remove_below(self.results, file)
         else:
             publish_folder(partial, self.stage(name), lambda: self.check_still_ours(run_id))
         self.check_still_ours(run_id)
@@ -390,6 +390,14 @@ def _move_files(partial: Path, final: Path) -> None:
     for folder in {final, *(final / path.relative_to(partial) for path in _folders_below(partial))}:
         sync_folder(folder)
     shutil.rmtree(partial)
+
+
+def _remove_below(folder: Path, file: str) -> None:
+    """Remove a file below `folder`, and what that leaves empty there."""
+    path = folder / file
+    path.unlink(missing_ok=True)
+    while (path := path.parent) != folder and path.is_dir() and not any(path.iterdir()):
+        path.rmdir()
 
 
 def _files_below(folder: Path) -> Iterable[Path]:

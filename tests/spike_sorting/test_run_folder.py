@@ -101,12 +101,14 @@ def test_the_export_leaves_other_files_alone(run: RunFolder) -> None:
 
 def test_what_an_export_no_longer_writes_goes(run: RunFolder) -> None:
     """A file of an earlier export never stands beside the results of the next one, also after a crash between."""
-    _do(run, EXPORT, "one", {"a.h5": "old", "sorted.npz": "old"})
+    old = ("a.h5", "sorted.npz", "unit_figures/units/1.png", "unit_figures/all.png", "mine/b.h5")
+    _do(run, EXPORT, "one", dict.fromkeys(old, "old"))
+    (run.results / "mine" / "notes.txt").touch()
     run.forget([EXPORT])
     assert (run.results / "sorted.npz").exists()
     run.forget([EXPORT])
     _do(run, EXPORT, "two", {"a.h5": "new"})
-    assert sorted(path.name for path in run.results.iterdir()) == [".export.done.json", "a.h5"]
+    assert sorted(path.name for path in run.results.rglob("*")) == [".export.done.json", "a.h5", "mine", "notes.txt"]
 
 
 def test_what_an_export_left_that_did_not_end_goes(run: RunFolder) -> None:
