@@ -11,7 +11,7 @@ import numpy.typing as npt
 from spikelab.stim_sorting._events import Event
 from spikelab.stim_sorting._inputs import Floats, filled
 from spikelab.stim_sorting._levels import Levels
-from spikelab.stim_sorting._pulse import Hull, Mask, find_hull, saturated
+from spikelab.stim_sorting._pulse import Hull, Mask, find_hull, find_onset, saturated
 from spikelab.stim_sorting._tail import fit_tails
 
 Method = Literal["polynomial", "blank"]
@@ -247,16 +247,34 @@ def _follow_tails(window: Floats, hull: Hull, after: Mask, curve: Floats, blanke
     curves, residuals, samples, index = curves[:, tail], residuals[:, tail], samples[:, tail], index[:, tail]
     known = known[:, tail]
     pulsed: Mask = np.greater(hull.end, hull.begin)[rows]
-    settling = _settling(residuals, noise, cleaner) & pulsed[:, None] & known
     size = np.sqrt((samples**2 * known).sum(axis=1) / np.maximum(known.sum(axis=1), 1))
     limit = cleaner.clamp_factor * np.maximum(size, noise)
     curves = np.clip(curves, -limit[:, None], limit[:, None])
-    jumps = np.abs(curves[:, 0] - _level_before(window[rows], hull.end[rows], cleaner)) > cleaner.levels.near[rows]
-    left = np.where(pulsed[:, None], 0.0, _left_at_begin(curves, known, jumps, noise, cleaner))
+    steps = _steps(curves, _level_before(window[rows], hull.end[rows], cleaner), cleaner)
+    jumps: Mask = (steps > cleaner.levels.near[rows]) & ~pulsed
+    jumping = rows[jumps]
+    if jumping.size:
+        onset = find_onset(window[jumping], hull.end[jumping], cleaner.levels.of(jumping))
+        blanked[jumping] |= _between(onset, hull.end[jumping], window.shape[1])
+    pulsed |= jumps
+    settling = _settling(residuals, noise, cleaner) & pulsed[:, None] & known
+    left = np.where(pulsed[:, None], 0.0, _left_at_begin(curves, known, noise, cleaner))
     tapered = (curves - left) * _taper(curves, known, noise, cleaner)
     at = np.broadcast_to(rows[:, None], index.shape)[known], index[known]
     curve[at] = tapered[known]
     blanked[at] |= settling[known]
+
+
+def _steps(curves: Floats, before: Floats, cleaner: Cleaner) -> Floats:
+    """Return the height of the step at which each curve begins, where it is a step: a slow wave goes on from `before`.
+
+    A step is where an artifact begins of which no sample shows a pulse.
+    """
+    n_samples = min(cleaner.samples(_LEVEL_MS), curves.shape[1] - 1)
+    # `before` is a median, half as far back as its samples reach.
+    slope = (curves[:, n_samples] - curves[:, 0]) / n_samples
+    steps: Floats = np.abs(curves[:, 0] - slope * 0.5 * (cleaner.samples(_LEVEL_MS) + 1) - before)
+    return steps
 
 
 def _settling(residuals: Floats, noise: Floats, cleaner: Cleaner) -> Mask:
@@ -281,16 +299,9 @@ def _taper(curves: Floats, known: Mask, noise: Floats, cleaner: Cleaner) -> Floa
     return _rise((length[:, None] - 0.5 - np.arange(known.shape[1])) / n_taper[:, None])
 
 
-def _left_at_begin(
-    curves: Floats, known: Mask, jumps: npt.NDArray[np.bool_], noise: Floats, cleaner: Cleaner
-) -> Floats:
-    """Return what is not taken away of tails before which nothing is blanked, so that they begin without a step.
-
-    Where a curve goes on from the samples before it, as slow waves do, that lasts as long as the height asks for;
-    where an artifact jumps, it is over at once.
-    """
-    shortest = cleaner.samples(_FADE_IN_MS)
-    n_left = np.where(jumps, shortest, _gradual(curves[:, 0], known.sum(axis=1), noise, shortest))
+def _left_at_begin(curves: Floats, known: Mask, noise: Floats, cleaner: Cleaner) -> Floats:
+    """Return what is not taken away of tails before which nothing is blanked, so that they begin without a step."""
+    n_left = _gradual(curves[:, 0], known.sum(axis=1), noise, cleaner.samples(_FADE_IN_MS))
     return curves[:, :1] * (1.0 - _rise((np.arange(known.shape[1]) + 0.5) / n_left[:, None]))
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from spikelab.stim_sorting._inputs import Floats, Mask, Reader, filled, mostly_lost, of_numbers, quiet_windows, warn
 from spikelab.stim_sorting._tail import longest_runs, make_level
@@ -51,6 +52,10 @@ class Levels:
     high: Floats
     near: Floats
     stuck: Mask
+
+    def of(self, channels: npt.NDArray[np.intp]) -> Levels:
+        """Return those of some channels."""
+        return Levels(**{field.name: getattr(self, field.name)[channels] for field in fields(self)})
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,6 +19,9 @@ _STEEP_SD = 40.0
 _STEEP_IN_PULSE_SD = 6.0
 _STRONG_SD, _STRONG_FRAC = 60.0, 0.3
 """Channels that show the pulse best: far above the noise, and not much smaller than on the best one."""
+_ONSET_SD = 3.0
+_SMALL_PULSE_FRAC = 0.25
+"""How far the edges of a pulse that no channel shows well may be from the logged one, of the time that is searched."""
 _JUMP_FRAC = 0.3
 """A step by this fraction of the window's largest voltage is an edge of a pulse, and no decay."""
 
@@ -64,18 +67,38 @@ def find_hull(window: Floats, at_rail: Mask, levels: Levels, edge: int, n_near: 
     bend = np.abs(np.diff(window, n=2, axis=1, prepend=window[:, :1], append=window[:, -1:]))
     bend /= levels.jerk[:, None]
     steep = bend > _STEEP_SD
-    first, last = _common_pulse(window[:, :n_near], levels, edge)
+    common = _common_pulse(window[:, :n_near], levels)
+    first, last = (edge, edge) if common is None else common
     hard = at_rail | steep
-    around = slice(max(0, first - 2), last + 3)
+    beside = 2 if common is not None else max(2, round(_SMALL_PULSE_FRAC * (n_near - edge)))
+    around = slice(max(0, first - beside), last + beside + 1)
     hard[:, around] |= bend[:, around] > _STEEP_IN_PULSE_SD
     # A pulse that is seen at all lasts as long as on the channels that see it best.
     seen = hard[:, around].any(axis=1)
     hard[seen, first : last + 1] = True
     begin, end = _first_cluster(hard, longest_gap, first)
+    if common is None:
+        # No channel shows where a small pulse begins, by its edges alone.
+        begin = np.where(end > begin, find_onset(window, begin, levels), begin)
     return Hull(begin, np.where(end > begin, np.minimum(end + 1, window.shape[1]), end))
 
 
-def _common_pulse(window: Floats, levels: Levels, edge: int) -> tuple[int, int]:
+def find_onset(window: Floats, position: npt.NDArray[np.int64], levels: Levels) -> npt.NDArray[np.int64]:
+    """Return the first of the samples right before a position on each channel that are away from where it lay before.
+
+    `window` begins well before the pulse, with samples that tell where the channel lay.
+    """
+    before = np.median(window[:, : max(1, int(position.min()) // 2)], axis=1)
+    away = np.abs(window - before[:, None]) > _ONSET_SD * levels.noise[:, None]
+    # One sample of noise does not end it.
+    away[:, 1:-1] |= away[:, :-2] & away[:, 2:]
+    away |= np.arange(window.shape[1]) >= position[:, None]
+    n_samples = window.shape[1]
+    last_back: npt.NDArray[np.int64] = n_samples - (~away[:, ::-1]).argmax(axis=1)
+    return np.where(away.all(axis=1), 0, last_back).astype(np.int64)
+
+
+def _common_pulse(window: Floats, levels: Levels) -> tuple[int, int] | None:
     """Return the first and the last sample of the pulse, the same on all channels, as the strongest ones show it."""
     largest = np.abs(window).max(axis=1, initial=0.0)
     largest[levels.stuck] = 0.0
@@ -83,7 +106,7 @@ def _common_pulse(window: Floats, levels: Levels, edge: int) -> tuple[int, int]:
     step = np.abs(np.diff(window[strong], axis=1, prepend=window[strong, :1]))
     samples = np.flatnonzero((step > _JUMP_FRAC * largest[strong, None]).any(axis=0))
     if samples.size == 0:
-        return edge, edge
+        return None
     return int(max(0, samples[0] - 1)), int(samples[-1])
 
 
