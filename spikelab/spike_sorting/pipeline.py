@@ -217,7 +217,7 @@ def _is_finished(work: Work) -> bool:
 def _run_phase(work: Work, phase: Phase) -> None:
     """Do the unfinished stages of `phase`, in workers, or in this process for debugging."""
     if work.job.config.execution.runner == "inline":
-        with turn(work, phase, work.job.config):
+        with turn(work, phase, work.job.config), host.numbering_gpus_as_a_worker():
             run_stages(work.job, work.keys, phase, work.run_id)
     else:
         run_phase(work, phase)

@@ -46,6 +46,17 @@ def test_pools_have_the_size_that_they_are_given(monkeypatch: pytest.MonkeyPatch
     assert dict(os.environ) == before
 
 
+@pytest.mark.parametrize("before", [None, "FASTEST_FIRST"])
+def test_a_sort_in_this_process_numbers_gpus_alike(monkeypatch: pytest.MonkeyPatch, before: str | None) -> None:
+    """A GPU has the same number for a debugger as in a worker, lock and checks; then all is as it was."""
+    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
+    if before is not None:
+        monkeypatch.setenv("CUDA_DEVICE_ORDER", before)
+    with host.numbering_gpus_as_a_worker():
+        assert os.environ["CUDA_DEVICE_ORDER"] == host.worker_environment(1)["CUDA_DEVICE_ORDER"]
+    assert os.environ.get("CUDA_DEVICE_ORDER") == before
+
+
 def test_the_libraries_follow_it() -> None:
     """Torch, numba and BLAS in a worker compute with as many threads as the environment says."""
     pytest.importorskip("torch")

@@ -13,7 +13,8 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,21 @@ def worker_environment(n_threads: int) -> Mapping[str, str]:
         "PYTHONFAULTHANDLER": "1",
         "PYTHONWARNINGS": ",".join(filter(None, (os.environ.get("PYTHONWARNINGS"), _QUIET_RELEASE))),
     }
+
+
+@contextmanager
+def numbering_gpus_as_a_worker() -> Iterator[None]:
+    """Have CUDA, if it is opened in the ``with`` block by this process, number its devices as it does for a worker."""
+    before = {name: os.environ.get(name) for name in CUDA_ORDER}
+    os.environ.update(CUDA_ORDER)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def wait_for_exit(process: subprocess.Popen[bytes], timeout_s: float) -> int | None:

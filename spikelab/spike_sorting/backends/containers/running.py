@@ -10,6 +10,7 @@ from pathlib import Path
 
 from spikelab.spike_sorting._exceptions import HostOutOfMemoryError
 from spikelab.spike_sorting._settings import memory_bytes
+from spikelab.spike_sorting.backends import get_backend
 from spikelab.spike_sorting.backends.base import SortJob
 from spikelab.spike_sorting.backends.containers.docker_runtime import DockerRuntime
 from spikelab.spike_sorting.backends.containers.errors import no_program
@@ -172,7 +173,7 @@ def _spec(
         memory_bytes=memory_limit_bytes(job.config.execution.total_memory, free_memory_bytes()),
         user=f"{os.getuid()}:{os.getgid()}" if host.IS_POSIX else None,
         groups=tuple(str(group) for group in os.getgroups()) if host.IS_POSIX else (),
-        with_gpus=_has_gpus() and _device(job.config) != "cpu",
+        with_gpus=_wants_gpu(job.config) and _has_gpus(),
     )
 
 
@@ -186,15 +187,14 @@ def _binds(job: SortJob, reads: Sequence[Bind | Path], writes: Sequence[Path]) -
     )
 
 
-def _device(config: SortingPipelineConfig) -> str:
-    is_rt_sort = config.sorter.sorter_name == "rt_sort"
-    return config.rt_sort.device if is_rt_sort else str(config.sorter.sorter_params.get("torch_device"))
-
-
 def memory_limit_bytes(total_memory: str | int | None, free_bytes: int) -> int:
     """Return what a container may take: what the user allows, and never all that is free."""
     most = int(free_bytes * (1 - _LEFT_TO_OTHERS))
     return most if total_memory is None else min(most, memory_bytes(total_memory))
+
+
+def _wants_gpu(config: SortingPipelineConfig) -> bool:
+    return get_backend(config.sorter.sorter_name).device(config) != "cpu"
 
 
 def _has_gpus() -> bool:
