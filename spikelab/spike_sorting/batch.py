@@ -19,7 +19,7 @@ from spikelab.spike_sorting.forecast.history import runs_of_this_machine
 from spikelab.spike_sorting.jobs import Job
 from spikelab.spike_sorting.outcome import SKIPPED, Outcome, RecordingResult, SortRunReport, describe_error
 from spikelab.spike_sorting.pipeline import Observer, is_finished, run_recording
-from spikelab.spike_sorting.preflight import Finding, Machine, error_from, findings_for, raise_for
+from spikelab.spike_sorting.preflight import Finding, error_from, findings_for, raise_for
 from spikelab.spike_sorting.preflight.batch import Batch
 from spikelab.spike_sorting.preflight.run import findings_on
 from spikelab.spike_sorting.remarks import Remark
@@ -52,7 +52,6 @@ def run_jobs(
     on_outcome: Callable[[Job, Outcome], None] | None = None,
     on_findings: Callable[[list[Finding]], None] | None = None,
     slots: GpuSlots | None = None,
-    machine: Machine | None = None,
 ) -> list[Outcome]:
     """Check jobs, run them, and return one outcome each, in order.
 
@@ -73,8 +72,6 @@ def run_jobs(
         Told what the checks before the start have found; None: the log is.
     slots : GpuSlots or None, default None
         The GPUs; None for those of this machine.
-    machine : Machine or None, default None
-        Where the checks get their readings from; None for this machine.
     """
     if on_error not in {"raise", "continue"}:
         msg = f"on_error must be 'raise' or 'continue', got {on_error!r}"
@@ -86,7 +83,7 @@ def run_jobs(
     report = out_report if out_report is not None else SortRunReport()
     try:
         jobs = _with_problems(jobs, on_error)
-        flight, batch = look_ahead(jobs, max_parallel, slots, looked_at=_to_be_looked_at(jobs), machine=machine)
+        flight, batch = look_ahead(jobs, max_parallel, slots, looked_at=_to_be_looked_at(jobs))
         jobs = _checked(jobs, batch, on_error, on_findings or _log_findings)
     except SpikeSortingClassifiedError as error:
         for job in jobs:

@@ -13,7 +13,8 @@ from spikelab.cli.preflight import Examination, examine
 from spikelab.spike_sorting.config import KILOSORT4
 from spikelab.spike_sorting.costs import Estimate, Range, Workload
 from spikelab.spike_sorting.jobs import plan
-from spikelab.spike_sorting.preflight import run_preflight
+from spikelab.spike_sorting.preflight import Machine, run_preflight
+from spikelab.spike_sorting.preflight.machine import Driver, Gpu, Torch
 from spikelab.spike_sorting.schedule import Flight
 from spikelab.spike_sorting.supervision.slots import GpuSlots
 
@@ -110,11 +111,15 @@ def test_recordings_that_run_together_add_up(folder):
 
 
 def test_as_many_are_reckoned_with_as_a_sort_takes(folder):
-    """Without a number there is one recording more in flight than there are GPUs."""
+    """Without a number there is one recording more in flight than there are GPUs that the sorts can use."""
     jobs = plan([folder / "a.raw.h5", folder / "b.raw.h5"], KILOSORT4)
-    examination = examine(jobs, None, GpuSlots(FakeGpus(1)))
+    gpus = (Gpu("GT 710", (3, 5), 10**9, 10**9, "GPU-000"), Gpu("RTX", (12, 0), 10**10, 10**10, "GPU-111"))
+    torch = Torch("13.0", ("RTX", "GT 710"), ("111", "000"), ("sm_120",))
+    machine = Machine(driver=lambda: Driver("580", (13, 0), gpus), torch=lambda: torch, environment={})
+    examination = examine(jobs, None, GpuSlots(FakeGpus(2)), machine)
     assert examination.flight == Flight(2, 1)
-    assert {one.workload.n_parallel for one in examination.estimates.values()} == {2}
+    assert {(one.workload.device, one.workload.n_parallel) for one in examination.estimates.values()} == {("cuda", 2)}
+    assert "gpu-left-out" in {finding.code for finding in examination.findings}
 
 
 @pytest.mark.parametrize(
