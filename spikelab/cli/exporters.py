@@ -16,6 +16,8 @@ from spikelab.cli.output import UsageProblem
 from spikelab.spike_sorting.analyzers import export_analyzer
 from spikelab.spike_sorting.api import load_results
 from spikelab.spike_sorting.config import FigureConfig
+from spikelab.spike_sorting.report.units import load_raw
+from spikelab.spike_sorting.run_folder import RunFolder
 from spikelab.spike_sorting.stages.unit_figures import write_unit_figures
 from spikelab.spike_sorting.state import run_of
 
@@ -31,29 +33,26 @@ def units_of(results: Path, all_units: bool) -> SpikeData:
     FileNotFoundError
         There is no finished sort, or nothing is left of the units that were removed.
     """
-    from spikelab.spikedata import SpikeData
-
     run, curated = run_of(results), load_results(results)
     if not all_units:
         return curated
-    for file in (run.assembled, run.raw):
-        if file.is_file():
-            return SpikeData.load(file)
-    msg = f"the units that curation removed are gone with {run.inter}; --set save_raw_pkl=true keeps them"
+    if (raw := load_raw(run, curated)) is not None:
+        return raw
+    msg = f"the units that curation removed are gone from {run.inter}; --set save_raw_pkl=true keeps them"
     raise FileNotFoundError(msg)
 
 
 def to_phy(results: Path, target: Path, all_units: bool) -> None:
     """Write a folder for Phy, with the traces where a copy of them was kept."""
-    units_of(results, all_units).to_phy(target, **_traces(results))
+    sd = units_of(results, all_units)
+    sd.to_phy(target, **_traces(run_of(results), sd))
 
 
-def _traces(results: Path) -> dict[str, Any]:
+def _traces(run: RunFolder, sd: SpikeData) -> dict[str, Any]:
     import numpy as np
 
-    run = run_of(results)
     params = run.sorter_output / "params.py"
-    if not run.binary.is_file() or not params.is_file():
+    if not run.binary.is_file() or not params.is_file() or not run.still_has_sort(sd.metadata.get("config_digest")):
         return {}
     from spikelab.spikedata._phy_files import read_params
 

@@ -54,7 +54,7 @@ def export_analyzer(results: str | Path, folder: str | Path, *, all_units: bool 
     Raises
     ------
     FileNotFoundError
-        There is no finished sort, or its intermediate files are gone.
+        There is no finished sort, or its intermediate files are gone, also where another sort has used their folder.
     FileExistsError
         The folder is there already.
     ValueError
@@ -70,7 +70,7 @@ def export_analyzer(results: str | Path, folder: str | Path, *, all_units: bool 
         msg = f"{folder} is there already; remove it, or choose another folder"
         raise FileExistsError(msg)
     sd = load_results(run.results)
-    whole = _analyzer_of(run)
+    whole = _analyzer_of(run, sd)
     partial = folder.with_name(f".{folder.name}.{uuid4().hex[:8]}.partial")
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -85,13 +85,19 @@ def export_analyzer(results: str | Path, folder: str | Path, *, all_units: bool 
     return folder
 
 
-def _analyzer_of(run: RunFolder) -> Any:
+def _analyzer_of(run: RunFolder, sd: SpikeData) -> Any:
     from spikeinterface import load_sorting_analyzer
 
     if not run.analyzer.is_dir():
         msg = (
             f"the analyzer {run.analyzer} of {run.results} is gone with the intermediate files; "
             "sort again, without delete_inter"
+        )
+        raise FileNotFoundError(msg)
+    if not run.still_has_sort(sd.metadata.get("config_digest")):
+        msg = (
+            f"{run.inter} was used for another sort since, and its analyzer is not that of {run.results}; "
+            "sort again, with an intermediate folder of its own"
         )
         raise FileNotFoundError(msg)
     analyzer = load_sorting_analyzer(run.analyzer)

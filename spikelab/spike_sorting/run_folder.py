@@ -242,6 +242,13 @@ class RunFolder:
         """Return the marker of the stage `name`, or None when there is none that can be read."""
         return _read_json(self.marker(name))
 
+    def still_has_sort(self, key: str | None) -> bool:
+        """Return whether the intermediate files are of the sort with this key, the ``config_digest`` of its units.
+
+        Results in another folder may have used the same intermediate folder for a sort of their own since.
+        """
+        return (self.read_marker("sort") or {}).get("key") == key
+
     def is_done(self, name: str, key: str) -> bool:
         """Return whether the stage `name` was finished under `key` and its files are as it left them."""
         marker = self.read_marker(name) or {}

@@ -81,6 +81,22 @@ def test_phy_gets_the_traces_where_they_were_kept(spikelab, run):
     assert np.asarray(raw[:, 19_999:]).tolist() == [[39_998], [39_999]]
 
 
+def test_nothing_is_taken_from_another_sort(spikelab, run):
+    """Where other results have used the same intermediate folder since, none of it is exported."""
+    run.sorter_output.mkdir(parents=True)
+    (run.sorter_output / "params.py").write_text("n_channels_dat = 2\ndtype = 'uint16'\nsample_rate = 20000.0\n")
+    np.arange(40_000, dtype=np.uint16).tofile(run.binary)
+    run.analyzer.mkdir(parents=True)
+    run.marker("sort").write_text('{"key": "another"}')
+    units(3).replace(metadata={**CHANNELS, "config_digest": "another"}).save(run.assembled)
+    assert spikelab("export", "phy", run.results).exit_code == 0
+    assert "dat_path = ''\n" in (run.results / "a_phy" / "params.py").read_text()
+    for format_, says in (("pynapple", "gone from"), ("analyzer", "was used for another sort since")):
+        refused = spikelab("export", format_, run.results, "--all-units")
+        assert refused.exit_code == 1
+        assert says in refused.stdout
+
+
 def test_pynapple_opens_what_is_written(spikelab, run):
     """pynapple loads the group, with units by their ids; --out and --all-units say where, and which; --json tells."""
     import pynapple
