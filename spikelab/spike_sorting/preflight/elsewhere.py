@@ -19,6 +19,7 @@ from pathlib import Path
 
 from spikelab.spike_sorting._exceptions import (
     EnvironmentSortFailure,
+    HostOutOfMemoryError,
     IOStallError,
     RecordingUnreadableError,
     SpikeSortingClassifiedError,
@@ -37,6 +38,7 @@ _KILL_S = 5.0
 _POLL_S = 0.02
 _LOOK_S = 1.0
 _READY = "ready"
+_KILL = "SIGKILL"
 
 
 def look_at_all(jobs: Sequence[Job], probe_s: float = 0.0) -> list[RecordingFacts]:
@@ -139,13 +141,17 @@ class _Life:
         return self._limit_s if now_s - self._moved_s > self._limit_s else None
 
 
-def _crashed(job: Job, exit_name: str, folder: Path) -> RecordingUnreadableError:
+def _crashed(job: Job, exit_name: str, folder: Path) -> SpikeSortingClassifiedError:
     log = folder / "log"
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if log.exists() else []
     said = f": {lines[-1]}" if lines else ""
     if not (folder / _READY).exists():
         msg = f"{exit_name}{said}"
         raise EnvironmentSortFailure(msg)
+    if exit_name == _KILL:
+        # Damage makes a process die of itself, never so: nothing is known of the recording.
+        msg = f"{job.path}: the process that looked at it was killed, as the kernel does where memory runs out{said}"
+        return HostOutOfMemoryError(msg)
     msg = f"{job.path}: reading it ends the process that tries to ({exit_name}){said}"
     return RecordingUnreadableError(msg, path=job.path)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import os
+import signal
 import time
 
 from spikeinterface.core import BaseRecording
@@ -13,6 +15,13 @@ class Crashes(BaseRecording):  # type: ignore[misc]
 
     def __init__(self) -> None:
         ctypes.string_at(0)
+
+
+class IsKilled(BaseRecording):  # type: ignore[misc]
+    """Opening it takes more memory than there is, as far as the kernel is concerned."""
+
+    def __init__(self) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 class Hangs(BaseRecording):  # type: ignore[misc]

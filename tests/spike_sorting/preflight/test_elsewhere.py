@@ -13,7 +13,12 @@ import numpy as np
 import psutil
 import pytest
 
-from spikelab.spike_sorting._exceptions import EnvironmentSortFailure, IOStallError, RecordingUnreadableError
+from spikelab.spike_sorting._exceptions import (
+    EnvironmentSortFailure,
+    HostOutOfMemoryError,
+    IOStallError,
+    RecordingUnreadableError,
+)
 from spikelab.spike_sorting.jobs import Job
 from spikelab.spike_sorting.preflight.elsewhere import look_at_all
 from spikelab.spike_sorting.preflight.facts import look
@@ -51,11 +56,12 @@ def test_what_is_known_is_the_same_as_here(make_job: Make, maxwell: Path, tmp_pa
 def test_damage_that_crashes_a_library_costs_its_recording_only(
     make_job: Make, maxwell: Path, misbehaving: Callable[[str], Job]
 ) -> None:
-    """P3, F29: a recording that kills the process that opens it is unreadable; the one after it is looked at all the
-    same, and this process lives."""
-    crashing, sound = look_at_all([misbehaving("Crashes"), make_job(maxwell)])
+    """P3, F29: a recording that ends the process that opens it is unreadable; the one after it is looked at all the
+    same, and this process lives. One at which the process was killed from outside is not blamed."""
+    crashing, killed, sound = look_at_all([misbehaving("Crashes"), misbehaving("IsKilled"), make_job(maxwell)])
     assert isinstance(crashing.error, RecordingUnreadableError)
     assert "SIGSEGV" in str(crashing.error)
+    assert isinstance(killed.error, HostOutOfMemoryError)
     assert sound.error is None
     assert sound.header is not None
 
