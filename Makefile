@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 JOBS ?= 2
+SORTER ?= kilosort4
 VENV := .venv
 RTSORT := .rtsort-venv
 BIN := $(VENV)/bin
@@ -11,7 +12,7 @@ MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-rtsort lint types format faults gpu-check bench bench-kilosort bench-accuracy bench-curation docs wheel clean
+.PHONY: help demo test test-rtsort lint types format faults gpu-check bench bench-kilosort bench-accuracy bench-curation docs image wheel clean
 
 help:  ## this list
 	@echo "make TARGET, where TARGET is one of"
@@ -63,6 +64,9 @@ bench-curation: $(STAMP)  ## measure curation of large results, and merging agai
 
 bench-accuracy: $(STAMP)  ## which units Kilosort4 finds of those that are there: ARGS="--layout mea --seed 21"
 	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/accuracy.py $(ARGS)
+
+image:  ## build and try a sorter's image, with Docker: SORTER=rt_sort, ARGS="--build-arg BASE=..." (docker/README.md)
+	@docker/build.sh $(SORTER) $(ARGS)
 
 docs: $(STAMP)  ## the documentation as a site, in docs/_build/html; runs the examples, unless ARGS="-D nb_execution_mode=off"
 	@OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -q -W --keep-going -b html $(ARGS) docs docs/_build/html

@@ -281,6 +281,8 @@ def _describe_range(low: float, high: float, above: float | None) -> str:
     if above is not None:
         upper = "" if math.isinf(high) else f" and at most {high:g}"
         return f"above {above:g}{upper}"
+    if math.isinf(low) and math.isinf(high):
+        return "a number"
     if math.isinf(high):
         return f"at least {low:g}"
     if math.isinf(low):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 from spikelab.spike_sorting._not_yet import check_supported
@@ -96,12 +97,15 @@ def _check_compiled_into(config: SortingPipelineConfig) -> None:
 
 def _with_stim_times(config: SortingPipelineConfig) -> SortingPipelineConfig:
     """Read the times of stimulation from their file: a changed file is another setting."""
-    path = config.recording.stim_times_ms
-    if not isinstance(path, str):
-        return config
-    from spikelab.stim_sorting.files import read_stim_times
+    times = config.recording.stim_times_ms
+    if isinstance(times, str):
+        from spikelab.stim_sorting.files import read_stim_times
 
-    return config.override(stim_times_ms=read_stim_times(path))
+        return config.override(stim_times_ms=read_stim_times(times))
+    if times is not None and math.inf in map(abs, times):
+        msg = "stim_times_ms must be finite numbers (ms), got an infinite one"
+        raise ValueError(msg)
+    return config
 
 
 def _with_kilosort_times(config: SortingPipelineConfig) -> SortingPipelineConfig:

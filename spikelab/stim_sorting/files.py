@@ -61,7 +61,7 @@ def read_stim_times(path: str | os.PathLike[str], *, line: str | None = None) ->
     read = _reader(path, line)
     try:
         times_ms = checked_times(read())
-    except ValueError as error:
+    except (ValueError, EOFError) as error:  # the second is NumPy's word for an empty file
         msg = f"{path}: {error}"
         raise ValueError(msg) from error
     return times_ms

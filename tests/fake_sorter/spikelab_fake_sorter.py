@@ -220,6 +220,15 @@ def _append(job: Any) -> None:
         file.write(b"more")
 
 
+def _need_spikes(job: Any) -> None:
+    """Fail as sorters do that find nothing in what they are given."""
+    from spikelab.spike_sorting import InsufficientActivityError
+
+    traces = job.recording.get_traces().astype("float32")
+    if (traces.min(axis=0) > traces.mean(axis=0) - 8 * traces.std(axis=0)).all():
+        raise InsufficientActivityError("no spikes", sorter="fake", units_at_failure=0)
+
+
 def _raise(error: Callable[[], BaseException]) -> Callable[[Any], None]:
     def behave(_job: Any) -> None:
         raise error()
@@ -253,5 +262,6 @@ _BEHAVIOURS: Mapping[str, Callable[[Any], Any]] = {
     "kill": lambda _job: os.kill(os.getpid(), signal.SIGKILL),
     "gpu oom": _raise(lambda: RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")),
     "host oom": _raise(lambda: MemoryError("Unable to allocate 12.0 GiB for an array")),
+    "need spikes": _need_spikes,
     "unknown": _raise(lambda: ZeroDivisionError("nobody has seen this before")),
 }

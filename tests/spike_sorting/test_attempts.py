@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import spikeinterface as si
 from support import FAKE_SORTER, simulate_maxwell, with_fake_sorter
 
+from spikelab.simulation import simulate_recording, write_maxwell
 from spikelab.spike_sorting.canary import on_window
 from spikelab.spike_sorting.config import KILOSORT4
 from spikelab.spike_sorting.jobs import plan
@@ -176,10 +178,18 @@ def test_the_command_line_shows_the_canary(file, tmp_path):
     assert "failed (sorter_crashed)" in done.stdout
 
 
-def test_the_canary_leaves_nothing(file, run):
-    """Its folders are gone, and the result is that of a sort without one."""
-    record = sort(file, run, canary_first_n_s=2)
+def test_a_silent_canary_is_sent_where_the_recording_is_busy(run, tmp_path):
+    """First seconds without a spike are no failure: the busiest ones are tried, and nothing is left of either."""
+    options = {"n_channels": 8, "duration_s": 6, "rate_Hz": (20, 30), "peak_uV": (150, 150), "gain_uV": 3.147}
+    quiet, busy = (simulate_recording("linear", n_units=n, seed=5, **options).recording for n in (0, 3))
+    joined = si.concatenate_recordings([quiet.frame_slice(0, 60_000), busy.frame_slice(60_000, 120_000)])
+    file = write_maxwell(tmp_path / "late.raw.h5", joined)
+    record = sort(file, run, "need spikes", canary_first_n_s=2)
     assert record["status"] == "success"
+    (silent,) = (event for event in run.journal.read() if event["event"] == "canary_silent")
+    assert silent["next_start_s"] > 2
+    starts_s = [event["start_s"] for event in run.journal.read() if event["event"] == "canary_started"]
+    assert starts_s == [0.0, silent["next_start_s"]]
     assert not (run.inter / "canary").exists()
 
 

@@ -179,6 +179,8 @@ def test_what_is_odd_about_the_times_is_in_the_report(stimulated, tmp_path):
         ({"post_ms": float("inf")}, "pre_ms and post_ms must be at least 0"),
         ({"recording": "folder"}, "takes one recording, and .* is 2"),
         ({"stim_times_ms": None}, "stim_times_ms must be times"),
+        ({"stim_times_ms": [5.0, float("-inf")]}, "stim_times_ms must be finite"),
+        ({"stim_times_ms": [5.0, float("nan")]}, "stim_times_ms must be a number, got nan"),
         ({"on_error": "continue"}, "has no on_error"),
         ({"max_parallel": 2}, "has no max_parallel"),
         ({"peak_mode": "abs_max", "stim_peak_mode": "down_edge"}, "stim_peak_mode are one setting"),

@@ -44,6 +44,7 @@ def test_times_from_files(tmp_path, name, text):
         ("a.csv", "one\nx\n", "no number"),
         ("a.csv", "pulse,time_ms\n", "no times"),
         ("a.csv", "", "empty"),
+        ("a.npy", "", "No data left"),
         ("a.csv", "time_samples\n2410\n", "in 'samples', which are no times"),
         ("a.csv", "frames\n2410\n", "in 'frames'"),
         ("a.csv", "stim,amplitude\n1,2\n", "'stim', 'amplitude' may be"),
