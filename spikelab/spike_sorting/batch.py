@@ -102,9 +102,8 @@ def run_jobs(
 
 def run_one(
     job: Job,
-    slots: GpuSlots,
+    resources: Resources,
     *,
-    n_parallel: int = 1,
     stop: Event | None = None,
     run_id: str | None = None,
 ) -> Outcome:
@@ -114,10 +113,8 @@ def run_one(
     ----------
     job : Job
         From ``jobs.plan``.
-    slots : GpuSlots
-        The GPUs, as the batch has left them: those that it lost are not used again.
-    n_parallel : int, default 1
-        Recordings that share this machine.
+    resources : Resources
+        What it shares with the other jobs of the batch on this machine. A GPU that one has lost is not used again.
     stop : Event or None, default None
         When set, the worker is stopped and the outcome is "interrupted".
     run_id : str or None, default None
@@ -125,12 +122,13 @@ def run_one(
     """
     try:
         (job,) = _with_problems([job], "continue")
-        _, batch = look_ahead([job], n_parallel, slots, looked_at=_to_be_looked_at([job]))
+        n_parallel = resources.n_parallel
+        _, batch = look_ahead([job], n_parallel, resources.slots, looked_at=_to_be_looked_at([job]))
         (job,) = _checked([job], replace(batch, n_parallel=n_parallel), "continue", _log_findings)
     except SpikeSortingClassifiedError as error:
         job = replace(job, problem=error)
     with stay_awake(job.config.execution.prevent_system_sleep):
-        return run_recording(job, stop=stop, resources=Resources.for_batch(slots, n_parallel), run_id=run_id)
+        return run_recording(job, stop=stop, resources=resources, run_id=run_id)
 
 
 def _with_problems(jobs: Sequence[Job], on_error: OnError) -> list[Job]:

@@ -17,8 +17,8 @@ from spikelab.simulation import simulate_recording, write_maxwell
 from spikelab.spike_sorting._exceptions import EnvironmentSortFailure, GpuLostError, SorterCrashedError
 from spikelab.spike_sorting.cluster import LocalWorkers, sort_multistream_on
 from spikelab.spike_sorting.cluster.flight import _Flight, run_jobs_on
-from spikelab.spike_sorting.cluster.link import Link
-from spikelab.spike_sorting.cluster.task import slots_of
+from spikelab.spike_sorting.cluster.link import NO_ANSWER, Link
+from spikelab.spike_sorting.cluster.task import resources_of, sort_one
 from spikelab.spike_sorting.config import KILOSORT4
 from spikelab.spike_sorting.jobs import Job
 from spikelab.spike_sorting.outcome import SortRunReport
@@ -153,6 +153,8 @@ def test_a_scheduler_that_hangs_is_waited_for_no_longer_than_that(here: Any) -> 
     assert sorted((link.workers() or {}).values(), key=len) == [{}, {"GPU": 1}, {"GPU": 1}]
     here.cluster.scheduler.handlers["identity"] = hang
     assert link.workers() is None
+    with pytest.raises(NO_ANSWER):
+        link.ask_all(hang, limit_s=0.1)
 
 
 def test_what_the_cluster_forgets_is_told(here: Any, tmp_path: Path) -> None:
@@ -170,10 +172,9 @@ def test_what_the_cluster_forgets_is_told(here: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize("lost", [["gpu"], ["gpu", "gpu2"]])
 def test_a_worker_that_has_lost_its_gpu_gets_nothing_more(here: Any, tmp_path: Path, lost: list[str]) -> None:
     """P2: its recordings go to workers with a GPU; where there are none, they fail at once with the reason."""
-    link, jobs = Link(here), [_job(tmp_path, str(number)) for number in range(4)]
+    link, jobs = Link(here), [_job(tmp_path, str(number)) for number in range(2)]
     for name, worker in here.cluster.workers.items():
-        slots = slots_of(worker, link.batch)
-        assert slots is slots_of(worker, link.batch)
+        slots = resources_of(worker, link.batch, on_gpu=True).slots
         slots.driver = FakeGpus(1)
         if name in lost:
             slots.set_aside(*slots.visible(), GpuLostError("gone", device_index=0))
@@ -194,3 +195,29 @@ def test_each_well_of_a_plate_is_a_recording_on_a_cluster(here: Any, tmp_path: P
     assert wells == {"well000": [None], "well001": [None]}
     assert {record.status for record in report.records} == {"preflight"}
     assert [Path(record.results_folder).name for record in report.records] == [f"plate.raw.h5_{well}" for well in wells]
+
+
+def test_a_worker_that_ends_gives_its_recording_back(here: Any, tmp_path: Path) -> None:
+    """The end of a worker is none of its recording: what it has by then is no outcome, and another worker goes on."""
+    begun, given_back = tmp_path / "begun", tmp_path / "given back"
+
+    def task(*arguments: Any) -> Mapping[str, Any]:
+        from distributed import Reschedule, get_worker
+
+        worker = get_worker()
+        if not begun.exists():
+            begun.touch()
+            worker.loop.add_callback(worker.close)
+        try:
+            return sort_one(*arguments)
+        except Reschedule:
+            given_back.touch()
+            raise
+
+    link = Link(here, task)
+    link.hand_out({0: _job(tmp_path, "a")}, {0})
+    ((_, came),) = _wait_for(lambda: list(link.arrived()), "it is done by another one")
+    _wait_for(given_back.exists, "the first has given it back")
+    # The recording is not there, as who begins it finds out.
+    assert came["outcome"]["result"]["status"] == "recording_unreadable"
+    assert len(link.workers() or ()) == 2

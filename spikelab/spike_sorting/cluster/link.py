@@ -16,7 +16,7 @@ from spikelab.spike_sorting.jobs import Job
 
 _log = logging.getLogger(__name__)
 
-_NO_ANSWER = (OSError, asyncio.TimeoutError)
+NO_ANSWER = (OSError, asyncio.TimeoutError)
 """How it shows that a scheduler does not answer; from Python 3.11 on, the second is one of the first."""
 _FORGOTTEN = (
     "the cluster no longer knows of this recording: its scheduler has ended, or somebody has cancelled it. Call again "
@@ -54,7 +54,7 @@ class Link:
         """Return the resources of the workers that are there, by address; None where the scheduler does not answer."""
         if self._client.status != "running":
             return None
-        with suppress(RuntimeError, *_NO_ANSWER):  # the first: the client is closed meanwhile
+        with suppress(RuntimeError, *NO_ANSWER):  # the first: the client is closed meanwhile
             said = self._client.sync(self._client.scheduler.identity, callback_timeout=self._answer_s)
             return {address: worker["resources"] for address, worker in said["workers"].items()}
         return None
@@ -64,9 +64,11 @@ class Link:
         """The jobs that are there."""
         return list(self._futures)
 
-    def ask_all(self, question: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
-        """Return what each worker answers, or the error that it had, by address; raise OSError without a scheduler."""
-        answers: dict[str, Any] = self._client.run(question, *arguments, on_error="return")
+    def ask_all(self, question: Callable[..., Any], *arguments: Any, limit_s: float) -> dict[str, Any]:
+        """Return what each worker answers, or its error, by address; raise one of `NO_ANSWER` where some do not."""
+        # What `run` does not know it gives on to `sync`.
+        run = self._client.run
+        answers: dict[str, Any] = run(question, *arguments, on_error="return", callback_timeout=limit_s)
         return answers
 
     def hand_out(self, jobs: Mapping[int, Job], on_gpu: Iterable[int]) -> None:
@@ -89,7 +91,7 @@ class Link:
         for number in [number for number, future in self._futures.items() if future.done()]:
             try:
                 came = _brought(self._futures[number], self._answer_s)
-            except _NO_ANSWER:  # what is not told now is told at the next look
+            except NO_ANSWER:  # what is not told now is told at the next look
                 return
             self._futures.pop(number).release()
             yield number, came
@@ -97,7 +99,7 @@ class Link:
     def send_away(self, address: str) -> None:
         """End a worker; what it has goes to others."""
         _log.warning("the worker at %s has lost its GPU, and ends", address)
-        with suppress(RuntimeError, *_NO_ANSWER):
+        with suppress(RuntimeError, *NO_ANSWER):
             retire = self._client.scheduler.retire_workers
             self._client.sync(retire, workers=[address], close_workers=True, callback_timeout=self._answer_s)
 
@@ -108,7 +110,7 @@ class Link:
         held = [self._futures.pop(number) for number in numbers if number in self._futures]
         if held:
             # Without a scheduler, the workers stop by themselves.
-            with suppress(ClosedClientError, RuntimeError, *_NO_ANSWER):
+            with suppress(ClosedClientError, RuntimeError, *NO_ANSWER):
                 self._client.cancel(held, force=True)
 
 

@@ -7,11 +7,13 @@ in the way of Ctrl-C.
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +31,19 @@ from spikelab.spike_sorting.outcome import INTERRUPTED, Outcome, RecordingResult
 from spikelab.spike_sorting.remarks import remark
 from spikelab.spike_sorting.schedule import devices_for
 from spikelab.spike_sorting.supervision import host
+from spikelab.spike_sorting.supervision.deadline import Deadline
 from spikelab.spike_sorting.supervision.lock import LOCK_NAME, is_earlier_try, read_card
+from spikelab.spike_sorting.supervision.resources import Resources
 from spikelab.spike_sorting.supervision.slots import GpuSlots
 
 GPU = "GPU"
 """The resource of a Dask worker that stands for one GPU."""
 _LOOK_S = 0.5
 """Time between two looks at whether the recording is still wanted (s)."""
+_LOOP_S = 60.0
+"""Time for the loop of a worker, which ends with it, to answer (s)."""
+_DISKS_S = 60.0
+"""Time for the disks of a machine to say whether the recordings are there (s)."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +74,7 @@ class WorkerFacts:
     threads: int
 
 
-def look_around(configs: Sequence[Mapping[str, Any]], places: Sequence[str], dask_worker: Any) -> dict[str, Any]:
+async def look_around(configs: Sequence[Mapping[str, Any]], places: Sequence[str], dask_worker: Any) -> dict[str, Any]:
     """Return the `WorkerFacts` of this worker as plain values.
 
     Parameters
@@ -77,19 +85,34 @@ def look_around(configs: Sequence[Mapping[str, Any]], places: Sequence[str], das
         What must be there.
     dask_worker : Worker
         Given by Dask, which goes by the name.
+
+    Raises
+    ------
+    NoAnswerError
+        A disk hangs.
     """
     from spikelab import __version__
 
-    lacks = None
+    state = dask_worker.state
+    gpus = float(state.total_resources.get(GPU, 0))
+    # Beside the loop of the worker, which must go on answering.
+    lacks = await asyncio.to_thread(_lack, configs)
+    missing = await asyncio.to_thread(Deadline("a disk of the recordings", _DISKS_S).call, partial(_missing, places))
+    return asdict(WorkerFacts(host.host_name(), __version__, gpus, missing, lacks, state.nthreads))
+
+
+def _lack(configs: Sequence[Mapping[str, Any]]) -> str | None:
     try:
         for values in configs:
             config = SortingPipelineConfig.from_dict(values)
             get_backend(config.sorter.sorter_name).check_installed(config)
     except (SpikeSortingClassifiedError, ValueError) as error:
-        lacks = str(error)
-    missing = tuple(place for place in places if not Path(place).exists())
-    gpus = float(dask_worker.state.total_resources.get(GPU, 0))
-    return asdict(WorkerFacts(host.host_name(), __version__, gpus, missing, lacks, dask_worker.state.nthreads))
+        return str(error)
+    return None
+
+
+def _missing(places: Sequence[str]) -> tuple[str, ...]:
+    return tuple(place for place in places if not Path(place).exists())
 
 
 def sort_one(described: Mapping[str, Any], batch: str, number: int, on_gpu: bool) -> dict[str, Any]:
@@ -113,34 +136,42 @@ def sort_one(described: Mapping[str, Any], batch: str, number: int, on_gpu: bool
 
     worker = get_worker()
     job, run_id = Job.from_dict(described), f"{batch}-{number}.{uuid.uuid4().hex}"
-    slots = slots_of(worker, batch)
-    if (spent := _spent(worker, slots, job)) is not None:
+    resources = resources_of(worker, batch, on_gpu=on_gpu)
+    if (spent := _spent(worker, resources.slots, job)) is not None:
         return {"outcome": None, "spent": spent}
-    n_parallel = worker.state.nthreads
-    if on_gpu:
-        n_parallel = min(n_parallel, int(worker.state.total_resources.get(GPU, 1)))
     before = read_card(job.run.results / LOCK_NAME)
     if is_earlier_try(before, run_id):
         found = f"the worker on {before.get('hostname')} was lost; this one continued from what was finished"
         job = replace(job, remarks=(remark("worker-lost", found),))
     with _stopped_when_unwanted(worker, job, run_id) as stop:
-        outcome = run_one(job, slots, n_parallel=max(1, n_parallel), stop=stop, run_id=run_id)
+        outcome = run_one(job, resources, stop=stop, run_id=run_id)
     if stop.is_set() and _is_ending(worker):
         # The time of the worker is over, not that of the recording: another one continues.
         raise Reschedule
-    return {"outcome": tell(outcome), "spent": _spent(worker, slots, job)}
+    return {"outcome": tell(outcome), "spent": _spent(worker, resources.slots, job)}
 
 
-def slots_of(worker: Any, batch: str) -> GpuSlots:
-    """Return the GPUs of a worker for a batch, the same for all its recordings: what one has lost, none uses again."""
+def resources_of(worker: Any, batch: str, *, on_gpu: bool) -> Resources:
+    """Return what the recordings of a batch share on a worker, those on its GPUs or the others.
+
+    It lasts as long as the worker: what one recording takes, others wait for, and a GPU that one has lost, none uses
+    again.
+    """
     from distributed.utils import sync
 
-    async def look_up() -> GpuSlots:
-        slots: GpuSlots = worker.plugins.setdefault(f"spikelab-{batch}", GpuSlots())
-        return slots
+    n_parallel = worker.state.nthreads
+    if on_gpu:
+        n_parallel = min(n_parallel, int(worker.state.total_resources.get(GPU, 1)))
+
+    async def look_up() -> Resources:
+        name = f"spikelab-{batch}-{'gpu' if on_gpu else 'cpu'}"
+        if name not in worker.plugins:
+            worker.plugins[name] = Resources.for_batch(GpuSlots(), max(1, n_parallel))
+        found: Resources = worker.plugins[name]
+        return found
 
     # In the loop of the worker, which looks through its plugins at any time.
-    return sync(worker.loop, look_up)  # type: ignore[no-any-return]
+    return sync(worker.loop, look_up, callback_timeout=_LOOP_S)  # type: ignore[no-any-return]
 
 
 def _spent(worker: Any, slots: GpuSlots, job: Job) -> dict[str, Any] | None:

@@ -8,13 +8,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from spikelab.spike_sorting._exceptions import EnvironmentSortFailure, SorterNotInstalledError
-from spikelab.spike_sorting.cluster.link import Link
+from spikelab.spike_sorting.cluster.link import NO_ANSWER, Link
 from spikelab.spike_sorting.cluster.task import GPU, WorkerFacts, look_around
 from spikelab.spike_sorting.jobs import Job
 
 _MOST_TOLD = 3
 _LOOK_S = 0.2
 """Time between two looks for the first worker (s)."""
+_CHECK_S = 300.0
+"""Time for all workers to look at themselves: some start another Python for it (s)."""
 _log = logging.getLogger(__name__)
 
 
@@ -42,12 +44,13 @@ def check_workers(link: Link, jobs: Sequence[Job], wait_s: float) -> list[Worker
     places = sorted({place for job in jobs for place in _read_from(job)})
     _log.info("looking at the workers of %s", link.address)
     try:
-        said = link.ask_all(look_around, configs, places)
-    except OSError as error:
+        said = link.ask_all(look_around, configs, places, limit_s=_CHECK_S)
+    except NO_ANSWER as error:
         raise _silent(link, str(error)) from error
     facts = {address: WorkerFacts(**found) for address, found in said.items() if isinstance(found, Mapping)}
     broken = {address: f"{type(one).__name__}: {one}" for address, one in said.items() if address not in facts}
-    _raise_any(EnvironmentSortFailure, "cannot run spikelab", "install spikelab[cluster] there, too", broken, len(said))
+    advice = "see whether spikelab[cluster] is installed there, too, and whether their disks answer"
+    _raise_any(EnvironmentSortFailure, "cannot be used", advice, broken, len(said))
     check_facts(facts)
     return list(facts.values())
 
@@ -97,8 +100,8 @@ def no_workers(
 
 def _silent(link: Link, found: str) -> EnvironmentSortFailure:
     return EnvironmentSortFailure(
-        f"the scheduler at {link.address} does not answer ({found}); see whether it runs, and the network between here "
-        "and there. Then call again: what is finished stays finished"
+        f"the cluster at {link.address} does not answer ({found}); see whether its scheduler and its workers run, and "
+        "the network between here and there. Then call again: what is finished stays finished"
     )
 
 
