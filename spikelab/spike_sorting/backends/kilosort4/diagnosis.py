@@ -116,10 +116,14 @@ class Diagnosis:
     def __str__(self) -> str:
         active = ", which is no silence" if self.is_active else ""
         seen = (
-            f"in {self.seconds:g} s of the recording the signal goes {self.n_peaks} times "
+            f"in {self.seconds:g} s of the recording the signal goes {_times(self.n_peaks)} "
             f"beyond {_THRESHOLD:g} times its noise of {self.noise_uV:.3g} uV{active}"
         )
         return f"{seen}; {'; '.join(cause.message for cause in self.causes)}"
+
+
+def _times(number: float) -> str:
+    return "once" if round(number) == 1 else f"{number:.0f} times"
 
 
 def explained(error: InsufficientActivityError, job: SortJob) -> InsufficientActivityError:
@@ -314,6 +318,6 @@ def _remaining(seen: Diagnosis) -> Cause:
         )
     return Cause(
         "silence",
-        f"noise alone would do so {seen.n_by_chance:.0f} times, and {right}: the recording is silent",
+        f"noise alone would do so {_times(seen.n_by_chance)}, and {right}: the recording is silent",
         "The recording is too silent to sort: lower the detection thresholds, or skip it.",
     )
