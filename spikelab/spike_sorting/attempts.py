@@ -73,11 +73,10 @@ def run_phase(work: Work, phase: Phase) -> None:
             task.config,
             phase,
             failures,
-            _extent_um(work),
             asked=work.job.config,
             another_gpu=has_another_gpu(work, phase, task.config, failure.error),
-            duration_s=work.patiently(work.job.run.recorded_s),
-            n_values=work.patiently(work.job.run.recorded_values),
+            # Of a disk that is the failure, nothing is asked.
+            **_recorded(work) if failure.is_shortage else {},
         )
         if retry is None:
             raise failure.error
@@ -303,7 +302,12 @@ def _rebuild_error(said: Mapping[str, Any]) -> Exception:
     return UnclassifiedSortError(said["message"], stage=said["stage"], remote_traceback=said["traceback"])
 
 
-def _extent_um(work: Work) -> tuple[float, float]:
+def _recorded(work: Work) -> dict[str, Any]:
+    """Return what decides how a sort gets smaller: extent, length and size of the loaded recording."""
     marker = work.patiently(lambda: work.job.run.read_marker("load")) or {"summary": {}}
     width, height = marker["summary"].get("extent_um", (0.0, 0.0))
-    return width, height
+    return {
+        "extent_um": (width, height),
+        "duration_s": work.patiently(work.job.run.recorded_s),
+        "n_values": work.patiently(work.job.run.recorded_values),
+    }

@@ -27,8 +27,8 @@ from spikelab.spike_sorting.report import write_batch_report
 from spikelab.spike_sorting.roster import announced
 from spikelab.spike_sorting.schedule import look_ahead
 from spikelab.spike_sorting.supervision.awake import stay_awake
-from spikelab.spike_sorting.supervision.deadline import Deadline, unanswered
-from spikelab.spike_sorting.supervision.disk import ask_disks
+from spikelab.spike_sorting.supervision.deadline import Deadline
+from spikelab.spike_sorting.supervision.disk import stalls
 from spikelab.spike_sorting.supervision.resources import Resources
 from spikelab.spike_sorting.supervision.slots import GpuSlots
 
@@ -169,9 +169,8 @@ def _checked(
 def _with_dead_disks_marked(jobs: Sequence[Job]) -> list[Job]:
     """Return the jobs, those of which a disk does not answer with that as their problem: nobody waits for it twice."""
     limit_s = max((job.config.execution.io_stall_s for job in jobs), default=0.0)
-    dead = unanswered([partial(ask_disks, job.places) for job in jobs], limit_s)
-    error = IOStallError(f"a disk does not answer within {limit_s:g} s", stall_s=limit_s)
-    return [replace(job, problem=error) if number in dead else job for number, job in enumerate(jobs)]
+    dead = stalls([job.places for job in jobs], limit_s)
+    return [replace(job, problem=dead.get(number, job.problem)) for number, job in enumerate(jobs)]
 
 
 def places_of(jobs: Sequence[Job]) -> list[Path]:

@@ -36,17 +36,17 @@ def conclude(work: Work, error: BaseException | None = None) -> Outcome:
         What it failed with.
     """
     run = work.job.run
-    if not work.answers(run.results):
-        return _unreported(work, error or IOStallError(f"the disk of {run.results} does not answer"))
-    if not work.answers(run.inter):
+    if silent := work.stall(run.results):
+        return _unreported(work, error or silent)
+    if silent := work.stall(run.inter):
         # What there is to report lies beside the report, but for the numbers of the stages.
         run = RunFolder(run.results, run.results)
-        error = error or IOStallError(f"the disk of {work.job.run.inter} does not answer")
+        error = error or silent
     try:
         limit_s = _INTERRUPTED_S if isinstance(error, KeyboardInterrupt) else _REPORT_S
         return work.patiently(lambda: _concluded(work, run, error), limit_s)
-    except IOStallError as silent:
-        return _unreported(work, error or silent)
+    except IOStallError as stalled:
+        return _unreported(work, error or stalled)
 
 
 def _unreported(work: Work, error: BaseException) -> Outcome:

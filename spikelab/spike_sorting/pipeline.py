@@ -127,10 +127,8 @@ def _check_places(work: Work) -> None:
     job = work.job
     if isinstance(job.problem, IOStallError):
         raise job.problem  # known already: not waited for again
-    if not work.answers(*job.places):
-        limit_s, places = job.config.execution.io_stall_s, ", ".join(map(str, job.places))
-        msg = f"a disk does not answer within {limit_s:g} s: that of {places}"
-        raise IOStallError(msg, device=places, stall_s=limit_s)
+    if silent := work.stall(*job.places):
+        raise silent
     if job.problem is not None and not job.run.results.parent.parent.is_dir():
         # The recording's own folder is missing: none is made up for a report.
         raise job.problem

@@ -20,7 +20,7 @@ from spikelab.spike_sorting.remarks import Remark
 from spikelab.spike_sorting.stages.stage import Phase, Stage
 from spikelab.spike_sorting.supervision import forks
 from spikelab.spike_sorting.supervision.deadline import Deadline, NoAnswerError
-from spikelab.spike_sorting.supervision.disk import ask_disks
+from spikelab.spike_sorting.supervision.disk import stalls
 from spikelab.spike_sorting.supervision.notes import Notes
 from spikelab.spike_sorting.supervision.progress import Progress, ProgressFile, read_progress
 from spikelab.spike_sorting.supervision.resources import Resources
@@ -91,6 +91,8 @@ class Work:
         What it shares with other recordings in flight.
     n_threads : int
         Threads of each worker.
+    stalled : Event
+        Set once a disk of the run did not answer.
     """
 
     job: Job
@@ -108,6 +110,7 @@ class Work:
     waits_s: list[float] = field(default_factory=list)
     resources: Resources = field(default_factory=Resources)
     n_threads: int = 1
+    stalled: Event = field(default_factory=Event)
 
     def __post_init__(self) -> None:
         self._notes = Notes(self.job.run.journal.append)
@@ -131,7 +134,7 @@ class Work:
 
     def all_noted(self) -> bool:
         """Wait for the journal, which a slow disk may lag behind with; return whether it is complete."""
-        return self._notes.flush(self._patience_s)
+        return self._notes.flush(self.patience_s)
 
     def progress(self) -> Progress | None:
         """Return what the worker wrote last, or None before its first report and where that cannot be read now."""
@@ -157,8 +160,9 @@ class Work:
             self.observer(self.job, Progress(stage, text), Use())
 
     @property
-    def _patience_s(self) -> float:
-        return max(_LEAST_S, self.job.config.execution.io_stall_s)
+    def patience_s(self) -> float:
+        """How long a disk may take to answer (s); one that is known to be dead is not waited for again."""
+        return _LEAST_S if self.stalled.is_set() else max(_LEAST_S, self.job.config.execution.io_stall_s)
 
     def patiently(self, function: Callable[[], T], limit_s: float | None = None) -> T:
         """Return what `function` returns, which works on the folders of the run.
@@ -168,7 +172,7 @@ class Work:
         function : callable
             What to do.
         limit_s : float or None, default None
-            How long that may take (s); None means ``io_stall_s``.
+            How long that may take (s); None means ``io_stall_s``, and less once a disk of the run did not answer.
 
         Raises
         ------
@@ -176,11 +180,12 @@ class Work:
             It takes longer: a disk or share hangs, and nobody must wait for it all night. The locks of the run stay
             held until `function` returns at last, so that what it still does is done to this run and no later one.
         """
-        limit_s = limit_s or self._patience_s
+        limit_s = limit_s or self.patience_s
         places = f"the recording, {self.job.run.inter} or {self.job.run.results}"
         try:
             return Deadline(f"the disk of {places}", limit_s).call(function)
         except NoAnswerError as error:
+            self.stalled.set()
             self._stay_locked_until(error.late)
             raise IOStallError(str(error), device=places, stall_s=limit_s) from error
 
@@ -191,13 +196,12 @@ class Work:
                 forks.keep_from_forks(kept)
                 late.add_done_callback(partial(_close, kept))
 
-    def answers(self, *places: Path) -> bool:
-        """Return whether the disks of `places` answer, be it that they are not there."""
-        try:
-            self.patiently(partial(ask_disks, places))
-        except IOStallError:
-            return False
-        return True
+    def stall(self, *places: Path) -> IOStallError | None:
+        """Return the failure of the disk of one of `places` that does not answer, or None; they need not be there."""
+        silent = stalls([places], self.patience_s).get(0)
+        if silent is not None:
+            self.stalled.set()
+        return silent
 
     def unfinished(self, phase: Phase) -> bool:
         """Return whether a stage of `phase` is still to be done."""

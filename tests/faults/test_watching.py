@@ -328,6 +328,7 @@ def test_a_disk_that_dies_costs_its_recording_only(
     held = failed["status"] in {"io_stall", "unkillable"} and sorted_["status"] == "success"
     tally("P16", f"a disk stops to answer: {dies}", 1, held)
     assert held, seen["report"]["records"]
+    assert dies.startswith(("during", "that")) or str(dying) in failed["error_message"]
     assert seen["content"][1 - dead] == reference
     assert seen["reported"][dead] == (dies == "that of the recording")
     assert seen["seconds"] < 80

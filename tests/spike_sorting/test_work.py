@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -60,7 +61,12 @@ def test_progress_that_cannot_be_read_is_none(tmp_path, what):
     assert work.progress() is None
 
 
-def test_a_disk_answers_whatever_is_on_it(tmp_path):
-    """A place that is missing, or that is a file, answers as well as any."""
-    (tmp_path / "file").touch()
-    assert work_in(tmp_path).answers(tmp_path, tmp_path / "absent" / "deeper", tmp_path / "file" / "below")
+def test_a_dead_disk_is_waited_for_once(tmp_path):
+    """Once a disk of a run has stalled, nothing waits for ``io_stall_s`` again."""
+    answers = threading.Event()
+    work = work_in(tmp_path)
+    before_s = work.patience_s
+    with pytest.raises(IOStallError):
+        work.patiently(lambda: answers.wait(20), 0.05)
+    answers.set()
+    assert replace(work, n_threads=2).patience_s < before_s == KILOSORT4.execution.io_stall_s

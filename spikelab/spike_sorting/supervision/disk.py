@@ -5,10 +5,14 @@ from __future__ import annotations
 import heapq
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from spikelab.spike_sorting._exceptions import IOStallError
+from spikelab.spike_sorting.supervision.deadline import unanswered
 
 GB = 1e9
 MOST_CONSUMERS = 10
@@ -17,12 +21,47 @@ MOST_SECONDS = 5.0
 """A walk over a share with millions of files ends here; what it has found by then is reported."""
 
 
-def ask_disks(paths: Iterable[Path]) -> None:
-    """Ask the disks of `paths` what they must answer themselves: what the kernel remembers is no sign of life."""
+def ask_disk(path: Path) -> None:
+    """Ask the disk of `path` what it must answer itself: what the kernel remembers is no sign of life."""
     ask: Callable[[Path], object] = getattr(os, "statvfs", os.stat)
-    for path in paths:
-        with suppress(OSError):
+    with suppress(OSError):
+        ask(path)
+
+
+def stalls(
+    groups: Sequence[Sequence[Path]], limit_s: float, *, ask: Callable[[Path], object] = ask_disk
+) -> dict[int, IOStallError]:
+    """Ask the disks of several groups of paths at once; return the failure of each group that does not answer.
+
+    Parameters
+    ----------
+    groups : sequence of sequences of Path
+        Paths that are needed together, such as those of one recording; they need not be there.
+    limit_s : float
+        How long a group may take (s).
+    ask : callable, default ask_disk
+        Returns, or raises, once the disk of a path has answered.
+
+    Returns
+    -------
+    dict of int to IOStallError
+        By the number of the group: the failure, which names the first path that gave no answer.
+    """
+    asked = {number: group[0] for number, group in enumerate(groups) if group}
+
+    def ask_all(number: int) -> None:
+        for path in groups[number]:
+            asked[number] = path
             ask(path)
+
+    silent = unanswered([partial(ask_all, number) for number in asked], limit_s)
+    numbers = list(asked)
+    return {numbers[index]: _stall(asked[numbers[index]], limit_s) for index in silent}
+
+
+def _stall(path: Path, limit_s: float) -> IOStallError:
+    msg = f"the disk of {path} does not answer within {limit_s:g} s"
+    return IOStallError(msg, device=str(path), stall_s=limit_s)
 
 
 def disk_report(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import threading
 from itertools import count
 from pathlib import Path
 
 import pytest
 
-from spikelab.spike_sorting.supervision.disk import disk_report, top_consumers
+from spikelab.spike_sorting.supervision.disk import disk_report, stalls, top_consumers
 
 
 @pytest.fixture
@@ -74,3 +75,24 @@ def test_what_cannot_be_read_is_left_out(folder: Path):
     sizes = {Path(entry["path"]).name: entry["size_gb"] for entry in top_consumers(folder)}
     assert sizes.get("link", 0) < 0.001
     assert top_consumers(folder / "gone" / "too") == []
+
+
+def test_a_disk_that_does_not_answer_is_named(tmp_path: Path):
+    """Each group with a disk that hangs has a failure of its own, which says where; the others have none."""
+    answers = threading.Event()
+    good, bad, worse = tmp_path / "good", tmp_path / "bad", tmp_path / "worse"
+
+    def ask(path: Path) -> None:
+        if path != good:
+            answers.wait(20)
+
+    found = stalls([[good], [good, bad, worse], [], [worse]], 0.1, ask=ask)
+    answers.set()
+    assert {number: error.device for number, error in found.items()} == {1: str(bad), 3: str(worse)}
+    assert all(str(error.device) in str(error) and error.stall_s == 0.1 for error in found.values())
+
+
+def test_a_place_that_is_missing_answers(tmp_path: Path):
+    """What is not there, or is no folder, answers as well as any."""
+    (tmp_path / "file").touch()
+    assert stalls([[tmp_path, tmp_path / "absent" / "deeper", tmp_path / "file" / "below"]], 10.0) == {}
