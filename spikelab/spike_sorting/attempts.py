@@ -247,10 +247,9 @@ def _failure_of(
     if work.stop.is_set():
         return Failure(KeyboardInterrupt("stopped by the user"), progress.step)
     error = trip.error if trip is not None else _error_of_worker(work, watch, exited, progress, folder)
-    free_gb = watch.monitor.first.get("disk_free_inter_gb")
     # Where the disk fails or does not answer, what was seen in time is told without it.
     with suppress(IOStallError, OSError):
-        error = work.patiently(lambda: with_evidence(error, work.job.run, free_gb))
+        error = work.patiently(lambda: with_evidence(error, work.job, watch))
     return Failure(error, progress.step, progress.stage)
 
 

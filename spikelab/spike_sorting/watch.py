@@ -23,17 +23,17 @@ from spikelab.spike_sorting._exceptions import (
 from spikelab.spike_sorting.backends.containers.leftovers import processes
 from spikelab.spike_sorting.config import SortingPipelineConfig
 from spikelab.spike_sorting.jobs import Job
-from spikelab.spike_sorting.run_folder import RunFolder
 from spikelab.spike_sorting.run_log import log_tail
 from spikelab.spike_sorting.stages.stage import Phase
 from spikelab.spike_sorting.supervision.curve import CurveWriter
 from spikelab.spike_sorting.supervision.devices import Device
-from spikelab.spike_sorting.supervision.disk import disk_report
+from spikelab.spike_sorting.supervision.disk import GB, FullDisk, disk_report
 from spikelab.spike_sorting.supervision.monitor import Monitor, MonitorEvent, Trip
 from spikelab.spike_sorting.supervision.process import STACKS_BEGIN, ExitStatus, WorkerProcess
 from spikelab.spike_sorting.supervision.publish import publish_json
 from spikelab.spike_sorting.supervision.readings import Readings, SystemReadings
 from spikelab.spike_sorting.supervision.sensors import Watched, build_sensors
+from spikelab.spike_sorting.supervision.sensors.disk import INTER_FREE, RESULTS_FREE
 from spikelab.spike_sorting.work import Use, Work
 
 POLL_S = 1.0
@@ -82,7 +82,7 @@ class Watch:
             gpu=None if self.device is None else self.device.label,
             ram_gb=last.get("run_ram_gb"),
             vram_gb=last.get("gpu_own_gb"),
-            disk_free_gb=last.get("disk_free_inter_gb"),
+            disk_free_gb=last.get(INTER_FREE),
         )
 
     def full_folder(self, folders: Iterable[Path]) -> Path | None:
@@ -95,6 +95,21 @@ class Watch:
         except OSError:
             return False
         return disk.free_bytes < _FULL_BYTES or disk.free_inodes == 0
+
+    def free_gb(self, folder: Path) -> float | None:
+        """Return the free space on the volume of `folder` (GB), or None where that cannot be told."""
+        try:
+            return self.readings.disk(folder).free_bytes / GB
+        except OSError:
+            return None
+
+    def on_volume_of(self, folder: Path, others: Iterable[Path]) -> list[Path]:
+        """Return those of `others` that are known to lie on the volume of `folder`."""
+        try:
+            volume = self.readings.disk(folder).volume
+            return [other for other in others if self.readings.disk(other).volume == volume]
+        except OSError:
+            return []
 
     def kernel_killed(self, exited: ExitStatus, said: Exception | None) -> bool:
         """Return whether the kernel has killed the worker, or a process that it started, for lack of memory.
@@ -157,12 +172,12 @@ def stop_for(worker: WorkerProcess, trip: Trip) -> ExitStatus:
     return worker.stop()
 
 
-def with_evidence(error: Exception, run: RunFolder, started_free_gb: float | None) -> Exception:
+def with_evidence(error: Exception, job: Job, watch: Watch) -> Exception:
     """Return `error` with what only shows after the end: the stack of a hang, what fills the disk."""
     if isinstance(error, SorterTimeoutError):
-        error.stack = stack_in(log_tail(run.log, 4 * _STACK_LINES))
+        error.stack = stack_in(log_tail(job.run.log, 4 * _STACK_LINES))
     if isinstance(error, DiskExhaustionError):
-        _explain_disk(error, run, started_free_gb)
+        _explain_disk(error, job, watch)
     return error
 
 
@@ -172,7 +187,7 @@ def disk_full(folder: Path, stage: str) -> DiskExhaustionError:
         f"the disk of {folder}, or this user's share of it, is full: in stage {stage} the worker could not write down "
         "why it ended"
     )
-    return DiskExhaustionError(msg, folder=str(folder), free_gb_at_trip=0.0)
+    return DiskExhaustionError(msg, folder=str(folder))
 
 
 def kernel_out_of_memory(job: Job, stage: str) -> HostOutOfMemoryError:
@@ -198,10 +213,21 @@ def stack_in(log: str) -> str | None:
     return "\n".join(lines[begins[-1] :][:_STACK_LINES]) if begins else None
 
 
-def _explain_disk(error: DiskExhaustionError, run: RunFolder, started_free_gb: float | None) -> None:
+def _explain_disk(error: DiskExhaustionError, job: Job, watch: Watch) -> None:
     """Write what fills the disk, after making room for that: what the worker left half-written is of no use."""
-    folder = run.inter if error.folder is None else Path(error.folder)
-    report = disk_report(folder, error.free_gb_at_trip or 0.0, error.abort_threshold_gb or 0.0, None, started_free_gb)
+    run, folder = job.run, job.run.inter if error.folder is None else Path(error.folder)
+    if error.free_gb_at_trip is None:  # the worker ran into it: nobody had measured
+        error.free_gb_at_trip = watch.free_gb(folder)
+    folders = tuple(dict.fromkeys((folder, *watch.on_volume_of(folder, (run.inter, run.results)))))
+    report = disk_report(
+        FullDisk(
+            folders=folders,
+            free_gb=error.free_gb_at_trip,
+            threshold_gb=error.abort_threshold_gb,
+            projected_need_gb=_projected_need_gb(job, folders),
+            started_free_gb=watch.monitor.first.get(RESULTS_FREE if folder == run.results else INTER_FREE),
+        )
+    )
     path = run.results / "disk_exhaustion_report.json"
     for make_room in (run.remove_leftovers, run.remove_scratch):
         with suppress(OSError):
@@ -209,6 +235,13 @@ def _explain_disk(error: DiskExhaustionError, run: RunFolder, started_free_gb: f
     with suppress(OSError):
         publish_json(path, report)
         error.report = str(path)
+
+
+def _projected_need_gb(job: Job, folders: Iterable[Path]) -> float | None:
+    if job.estimate is None:
+        return None
+    needed = {job.run.inter: job.estimate.disk_inter_gb, job.run.results: job.estimate.disk_results_gb}
+    return sum(needed[folder].likely for folder in folders if folder in needed)
 
 
 def _to_journal(work: Work, event: MonitorEvent) -> None:

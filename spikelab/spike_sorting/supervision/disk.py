@@ -5,8 +5,9 @@ from __future__ import annotations
 import heapq
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from spikelab.spike_sorting._exceptions import IOStallError
 from spikelab.spike_sorting.supervision.deadline import unanswered
 
 GB = 1e9
+_ROOM_GB = 1.0
+"""More free space than this is not what stopped a write."""
 MOST_CONSUMERS = 10
 MOST_FILES = 50_000
 MOST_SECONDS = 5.0
@@ -64,41 +67,57 @@ def _stall(path: Path, limit_s: float) -> IOStallError:
     return IOStallError(msg, device=str(path), stall_s=limit_s)
 
 
-def disk_report(
-    folder: Path,
-    free_gb: float,
-    threshold: float,
-    projected_need_gb: float | None,
-    started_free_gb: float | None,
-    *,
-    clock: Callable[[], float] = time.monotonic,
-) -> dict[str, Any]:
-    """Return the content of ``disk_exhaustion_report.json``.
+@dataclass(frozen=True)
+class FullDisk:
+    """A volume on which a run could write no more, as far as it was measured.
 
     Parameters
     ----------
-    folder : Path
-        Folder of the run on the full volume.
-    free_gb : float
+    folders : tuple of Path
+        Folders of the run on it; the first is the one that was found full.
+    free_gb : float or None
         Free space when the run was stopped (GB).
-    threshold : float
-        Limit below which it was (GB).
+    threshold_gb : float or None
+        Limit on free space that was crossed (GB); None: it was none that ended the run, but a write that failed, or the
+        number of files.
     projected_need_gb : float or None
-        What the job was thought to need (GB), where known.
+        What the run was thought to need there (GB).
     started_free_gb : float or None
-        Free space when the run began (GB), where known.
+        Free space when the worker began (GB).
+    """
+
+    folders: tuple[Path, ...]
+    free_gb: float | None = None
+    threshold_gb: float | None = None
+    projected_need_gb: float | None = None
+    started_free_gb: float | None = None
+
+    @property
+    def consumed_bytes(self) -> int | None:
+        """What went while the worker ran, whoever wrote it."""
+        if self.started_free_gb is None or self.free_gb is None:
+            return None
+        return max(0, round((self.started_free_gb - self.free_gb) * GB))
+
+
+def disk_report(full: FullDisk, *, clock: Callable[[], float] = time.monotonic) -> dict[str, Any]:
+    """Return the content of ``disk_exhaustion_report.json``; None for what was not measured.
+
+    Parameters
+    ----------
+    full : FullDisk
+        What is known of the volume.
     clock : callable, default time.monotonic
         Monotonic time (s), which limits the search.
     """
-    consumed = None if started_free_gb is None else max(0, round((started_free_gb - free_gb) * GB))
     return {
-        "folder": str(folder),
-        "free_gb_at_trip": free_gb,
-        "abort_threshold_gb": threshold,
-        "projected_need_gb": projected_need_gb,
-        "bytes_consumed_during_sort": consumed,
-        "top_consumers": top_consumers(folder, clock=clock),
-        "suggested_actions": _suggestions(folder, free_gb, projected_need_gb, consumed),
+        "folder": str(full.folders[0]),
+        "free_gb_at_trip": full.free_gb,
+        "abort_threshold_gb": full.threshold_gb,
+        "projected_need_gb": full.projected_need_gb,
+        "bytes_consumed_during_sort": full.consumed_bytes,
+        "top_consumers": top_consumers(full.folders[0], clock=clock),
+        "suggested_actions": _suggestions(full, _bytes_in(full.folders, clock)),
     }
 
 
@@ -116,6 +135,17 @@ def top_consumers(folder: Path, *, clock: Callable[[], float] = time.monotonic) 
             if counted >= MOST_FILES or clock() > give_up_s:
                 return _largest(sizes)
     return _largest(sizes)
+
+
+def _bytes_in(folders: Iterable[Path], clock: Callable[[], float]) -> int | None:
+    """Return what all files in `folders` take, or None where they are too many to count."""
+    give_up_s = clock() + MOST_SECONDS
+    total = 0
+    for counted, n_bytes in enumerate(size for folder in folders for size in _sizes_below(folder)):
+        if counted >= MOST_FILES or clock() > give_up_s:
+            return None
+        total += n_bytes
+    return total
 
 
 def _largest(sizes: dict[Path, int]) -> list[dict[str, Any]]:
@@ -145,16 +175,25 @@ def _sizes_below(path: Path) -> Iterator[int]:
         yield stat.st_blocks * 512 if hasattr(stat, "st_blocks") else stat.st_size
 
 
-def _suggestions(folder: Path, free_gb: float, projected_need_gb: float | None, consumed: int | None) -> list[str]:
+def _suggestions(full: FullDisk, written: int | None) -> list[str]:
+    """Return what to do, given what the run has `written` in its folders (bytes), where that is known."""
     actions = [
         "Delete what top_consumers lists and nobody needs; intermediate folders of finished sorts can always go.",
-        f"Sort with intermediate_folders=... on another volume than that of {folder}.",
+        f"Sort with intermediate_folders=... on another volume than that of {full.folders[0]}.",
         "Set delete_inter=True to remove intermediate files after each success.",
     ]
-    if projected_need_gb is not None:
-        missing_gb = projected_need_gb - (consumed or 0) / GB - free_gb
-        if missing_gb > 0:
-            actions.insert(0, f"Free at least {missing_gb:.1f} GB more: the job was projected to need that.")
-    if consumed is not None and consumed < 0.1 * GB:
+    if (missing_gb := _missing_gb(full, written)) > 0:
+        actions.insert(0, f"Free at least {missing_gb:.1f} GB more: the job was projected to need that.")
+    if full.threshold_gb is None and full.free_gb is not None and full.free_gb > _ROOM_GB:
+        room = f"The volume itself has {full.free_gb:.3g} GB free"
+        actions.insert(0, f"{room}: look for a quota, or for too many files (quota -s, df -i).")
+    elif max(full.consumed_bytes or 0, written or 0) < 0.1 * GB and None not in {full.consumed_bytes, written}:
         actions.insert(0, "This run wrote next to nothing: another program fills the disk.")
     return actions
+
+
+def _missing_gb(full: FullDisk, written: int | None) -> float:
+    """Return what is missing at least (GB): of what went, all may be the run's own; 0 where that is not known."""
+    if full.projected_need_gb is None or full.free_gb is None or (written is None and full.consumed_bytes is None):
+        return 0.0
+    return full.projected_need_gb - max(full.consumed_bytes or 0, written or 0) / GB - full.free_gb

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from itertools import count
 from pathlib import Path
 
 import pytest
 
-from spikelab.spike_sorting.supervision.disk import disk_report, stalls, top_consumers
+from spikelab.spike_sorting.supervision.disk import FullDisk, disk_report, stalls, top_consumers
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_the_report_is_as_promised(folder: Path):
     """It has the promised fields, strict JSON, and the largest entries of the run and beside it first."""
-    report = json.loads(json.dumps(disk_report(folder, 0.9, 1.0, 12.0, 3.4), allow_nan=False))
+    report = json.loads(json.dumps(disk_report(FullDisk((folder,), 0.9, 1.0, 12.0, 3.4)), allow_nan=False))
     assert list(report) == [
         "folder",
         "free_gb_at_trip",
@@ -51,15 +52,35 @@ def test_the_report_is_as_promised(folder: Path):
 
 def test_what_is_not_known_is_left_open(folder: Path):
     """Without a projection or a first reading, the report is there all the same."""
-    report = disk_report(folder, 0.9, 1.0, None, None)
-    assert report["projected_need_gb"] is None
-    assert report["bytes_consumed_during_sort"] is None
+    report = disk_report(FullDisk((folder,)))
+    measured = ("free_gb_at_trip", "abort_threshold_gb", "projected_need_gb", "bytes_consumed_during_sort")
+    assert [report[name] for name in measured] == [None] * 4
     assert len(report["suggested_actions"]) == 3
+    assert disk_report(FullDisk((folder,), None, None, 12.0, 3.4))["bytes_consumed_during_sort"] is None
 
 
 def test_somebody_else_fills_the_disk(folder: Path):
     """When the run wrote next to nothing, the report says that it was somebody else."""
-    assert "another program" in disk_report(folder, 0.9, 1.0, 0.1, 0.9)["suggested_actions"][0]
+    assert "another program" in disk_report(FullDisk((folder,), 0.9, 1.0, 0.1, 0.9))["suggested_actions"][0]
+
+
+def test_what_a_run_has_written_counts_as_its_own(folder: Path):
+    """What earlier calls of the run have written is of its need, and nobody else's: be it in both its folders."""
+    other = folder / "results"
+    other.mkdir()
+    with (other / "units.h5").open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, 150_000_000)
+    report = disk_report(FullDisk((folder / "sorter", other), 0.05, 1.0, 1.3, 0.05))
+    assert report["suggested_actions"][0].startswith("Free at least 1.1 GB more")
+    assert not [action for action in report["suggested_actions"] if "another program" in action]
+
+
+def test_a_quota_is_no_full_disk(folder: Path):
+    """Where a write fails although the volume has room, the report points at quota and number of files."""
+    first, *rest = disk_report(FullDisk((folder,), 512.0, None, 12.0, 512.0))["suggested_actions"]
+    assert "512 GB free" in first
+    assert "quota" in first
+    assert not [action for action in rest if "Free at least" in action or "another program" in action]
 
 
 def test_the_search_ends_in_time(folder: Path):

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from spikelab.spike_sorting.config import ExecutionConfig
     from spikelab.spike_sorting.supervision.readings import DiskUse, Readings
 
+INTER_FREE, RESULTS_FREE = "disk_free_inter_gb", "disk_free_results_gb"
+"""Names of the sensors of free space."""
 LARGEST_DISK_SHARE = 0.1
 """No limit on free space is above this share of the volume."""
 FEWEST_INODES = (1000, 100)
@@ -30,8 +32,8 @@ def disk_sensors(execution: ExecutionConfig, watched: Watched, readings: Reading
     of_inter = OncePerPoll(lambda: readings.disk(watched.inter_folder))
     of_results = of_inter if one_volume else OncePerPoll(lambda: readings.disk(watched.results_folder))
     sensors: list[Sensor] = [
-        DiskSpace("disk_free_inter_gb", watched.inter_folder, limits, of_inter),
-        DiskSpace("disk_free_results_gb", watched.results_folder, None if one_volume else limits, of_results),
+        DiskSpace(INTER_FREE, watched.inter_folder, limits, of_inter),
+        DiskSpace(RESULTS_FREE, watched.results_folder, None if one_volume else limits, of_results),
     ]
     if limits is not None and inter is not None and inter.total_inodes:
         sensors.append(DiskInodes("inodes_free_inter", watched.inter_folder, of_inter))
