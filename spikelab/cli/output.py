@@ -192,10 +192,10 @@ def exit_codes() -> Iterator[None]:
 
 @contextmanager
 def usage_errors() -> Iterator[None]:
-    """Take TypeError and ValueError for what planning says of a wrong call; used around planning alone."""
+    """Take these errors for what planning says of a wrong call; used around planning alone."""
     try:
         yield
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, FileNotFoundError) as error:
         if isinstance(error, SpikeSortingClassifiedError):
             raise
         raise UsageProblem(str(error)) from error

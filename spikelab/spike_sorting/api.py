@@ -183,6 +183,8 @@ def sort_stim_recording(
     ------
     ValueError, TypeError
         The call is wrong, such as a window without a length or a folder of several recordings; nothing has run.
+    FileNotFoundError
+        There is no file of times; nothing has run.
     SpikeSortingClassifiedError
         The sort failed.
 

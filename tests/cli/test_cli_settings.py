@@ -93,6 +93,7 @@ def test_order_between_settings_is_judged_together():
         ("=6", "--set takes key=value"),
         ("snr_min.x=6", "snr_min is a single value"),
         ("kilosort_parms.x=6", "did you mean 'kilosort_params'"),
+        ("stim_times_ms=nowhere.csv", "no file of stimulation times at nowhere.csv"),
     ],
 )
 def test_wrong_settings_are_refused_in_the_words_of_the_configuration(assignment, words):
