@@ -22,7 +22,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -167,11 +167,18 @@ def _rest(round_s: float) -> float:
 
 
 def _releases_memory(process: Process) -> bool:
-    """Return whether `process` is one that Python, or joblib, starts to release what its users no longer can."""
+    """Return whether `process` is one that Python, or joblib, starts to release what its users no longer can.
+
+    It has one thread, which waits for them. Of others nothing is asked: where one hangs in the kernel, whoever reads
+    its command line may hang as well.
+    """
+    fields = _stat_of(process.pid)
+    if fields is None or fields[0] not in {"S", "R"} or fields[17] != "1":
+        return False
     try:
         with open(f"/proc/{process.pid}/cmdline", "rb") as file:
             return _TRACKER in file.read()
-    except OSError:  # gone, or a system without /proc
+    except OSError:
         return False
 
 
@@ -200,10 +207,10 @@ def kill_exactly(process: Process) -> None:
         os.close(handle)
 
 
-def is_alive(process: Process) -> bool:
-    """Return whether `process` lives, itself and not a later owner of its number."""
-    current = _read_process(process.pid)
-    return current is not None and current.started == process.started
+def still_living(processes: Iterable[Process]) -> list[Process]:
+    """Return those of `processes` that live, themselves and not later owners of their numbers."""
+    known = {(process.pid, process.started) for process in processes}
+    return [process for process in living_processes() if (process.pid, process.started) in known]
 
 
 def _kill_by_number(process: Process) -> None:
@@ -242,14 +249,21 @@ def living_processes() -> Iterator[Process]:
 
 def _read_process(pid: int) -> Process | None:
     """Return the process `pid`, or None when it is gone or a zombie."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            # The name in parentheses may itself hold spaces and parentheses.
-            fields = file.read().rpartition(")")[2].split()
-    except OSError:  # gone, or hidden from us
+    fields = _stat_of(pid)
+    if fields is None:
         return None
     state, parent, started = fields[0], int(fields[1]), fields[19]
     return None if state in {"Z", "X"} else Process(pid, parent, started)
+
+
+def _stat_of(pid: int) -> list[str] | None:
+    """Return what the kernel says of a process behind its name, or None when it is gone or hidden from us."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            # The name in parentheses may itself hold spaces and parentheses.
+            return file.read().rpartition(")")[2].split()
+    except OSError:
+        return None
 
 
 def _listed_by_ps() -> Iterator[Process]:

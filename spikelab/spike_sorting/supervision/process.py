@@ -169,7 +169,7 @@ class WorkerProcess:
         below = guardian.descendants(self.pid)
         self._guardian.kill()
         exited = self.wait(1.0)
-        left = guardian.kill_all(lambda: [process for process in below if guardian.is_alive(process)], _KILL_S)
+        left = guardian.kill_all(lambda: guardian.still_living(below), _KILL_S)
         stubborn = [process.pid for process in left]
         if exited is None or stubborn:
             raise self._unkillable(stubborn)
