@@ -61,14 +61,19 @@ def pulse_windows(times_ms: Floats, n_samples: int, fs_Hz: float) -> Windows:
     gaps = np.diff(edges, prepend=-np.inf, append=np.inf)
     before = np.minimum(SEARCH_BEFORE_MS * fs_Hz / 1000, gaps[:-1] / 2)
     start = np.maximum(np.ceil(edges - before), 0).astype(np.int64)
-    follows = np.append(start[1:], n_samples)
-    near = np.minimum(np.ceil(edges + SEARCH_AFTER_MS * fs_Hz / 1000).astype(np.int64) + 1, follows)
+    near = np.ceil(edges + SEARCH_AFTER_MS * fs_Hz / 1000).astype(np.int64) + 1
+    near = np.minimum(near, ends_at(start, n_samples))
     return Windows(start, np.minimum(np.rint(edges).astype(np.int64), n_samples - 1), near)
+
+
+def ends_at(start: npt.NDArray[np.int64], n_samples: int) -> npt.NDArray[np.int64]:
+    """Return where each window ends at the latest: where the next one begins, or the recording ends."""
+    return np.append(start[1:], n_samples)[: start.size]
 
 
 def find_reaches(reader: Reader, windows: Windows, levels: Levels, n_tail: int) -> npt.NDArray[np.int64]:
     """Return where each event ends: `n_tail` samples after the last saturated one, or where the next one begins."""
-    follows = np.append(windows.start[1:], reader.n_samples)
+    follows = ends_at(windows.start, reader.n_samples)
     reaches: npt.NDArray[np.int64] = np.minimum(windows.near + n_tail, follows)
     active = ~levels.stuck
     if not active.any() or not (np.isfinite(levels.low) | np.isfinite(levels.high))[active].any():

@@ -21,6 +21,8 @@ def outlasting(
 
     Judged by the median over a sample of the events, so that spikes, and tails of a few events, do not count.
     """
+    if not events:
+        return np.zeros(reader.n_channels, dtype=bool), 0.0
     chosen = np.unique(np.linspace(0, len(events) - 1, min(len(events), _N_EVENTS)).astype(np.intp))
     distances = np.array([_behind(reader, events[index], cleaner, rails, seen) for index in chosen])
     levels = cleaner.levels

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from spikelab.stim_sorting._cleaning import LONGEST_TAIL_WINDOWS, Cleaner, Method
-from spikelab.stim_sorting._events import Event, Windows, find_reaches, make_events, pulse_windows
+from spikelab.stim_sorting._events import Event, Windows, ends_at, find_reaches, make_events, pulse_windows
 from spikelab.stim_sorting._inputs import Floats, Reader, named, warn
 from spikelab.stim_sorting._levels import Levels, measure_levels
 from spikelab.stim_sorting._outlasting import outlasting
@@ -85,7 +85,7 @@ def make_plan(
     """
     windows = pulse_windows(times_ms, reader.n_samples, reader.fs_Hz)
     n_window = max(8, round(options.artifact_window_ms * reader.fs_Hz / 1000))
-    follows = np.append(windows.start[1:], reader.n_samples)
+    follows = ends_at(windows.start, reader.n_samples)
     probed = list(zip(windows.start.tolist(), np.minimum(windows.near + n_window, follows).tolist(), strict=True))
     levels = measure_levels(
         reader,

@@ -413,6 +413,14 @@ def test_no_events_change_nothing():
     assert summary.blanked_frac == 0
 
 
+def test_times_that_are_all_outside_change_nothing():
+    """Where no event lies within the recording it stays as it is, lazily as well, with a warning."""
+    with pytest.warns(StimulationWarning, match="2 of 2 stimulation times are outside"):
+        cleaned, summary = preprocess_stim_artifacts(clean().recording, [-5.0, 900.0], recenter=False)
+    np.testing.assert_array_equal(cleaned.get_traces(), clean().recording.get_traces())
+    assert (summary.blanked_frac, len(summary.blanked_ms), summary.saturated_channels) == (0, 0, [])
+
+
 @pytest.mark.parametrize(
     "times_ms,said",
     [

@@ -52,6 +52,13 @@ def test_rates_are_refined_to_a_tenth_of_a_percent():
     assert -1000 / (rates[0].real * FS_HZ) == pytest.approx(2.5, rel=1e-3)
 
 
+def test_tails_without_size_keep_their_rates():
+    """Where tails are zero, as in made-up traces, there is nothing to refine, and no error."""
+    rates = np.array([complex(-0.1, 0.05)])
+    some = np.ones((2, 100), dtype=bool)
+    assert refined_rates(rates, np.zeros((2, 100)), some, np.ones(2), FS_HZ, 3) is rates
+
+
 def test_tails_may_differ_from_channel_to_channel():
     """With tail_spread each channel's tail has a speed of its own; without, all are alike but for their size."""
     clean = simulate_recording("tetrode", duration_s=1.0).recording
