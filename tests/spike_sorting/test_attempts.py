@@ -102,7 +102,7 @@ def test_each_death_has_a_name(file, run, behaviour, status, exit_name):
 
 def test_a_hang_is_ended_with_its_stack(file, run):
     """P2, P22: a silent worker is stopped, the report has the line where it hung, the journal who decided and why."""
-    record = sort(file, run, "hang", sorter_inactivity_base_s=5, sorter_inactivity_max_s=5)
+    record = sort(file, run, "hang", sorter_inactivity_base_s=12, sorter_inactivity_max_s=12)
     assert record["status"] == "sorter_timeout"
     assert "in _hang" in log_tail(run.log, 200)
     journal = {event["event"]: event for event in run.journal.read()}
