@@ -190,7 +190,8 @@ def _saturation_map(axes: Axes, data: dict[str, Any], figure: SubFigure) -> None
         axes.set(xlabel="channel")
         return
     x, y = np.asarray(data["locations_um"]).T[:2]
-    drawn = axes.scatter(x, y, c=data["saturation_ms"], s=28, marker="s", cmap="viridis", vmin=0)
+    longest_ms = max(data["saturation_ms"]) or 1.0
+    drawn = axes.scatter(x, y, c=data["saturation_ms"], s=28, marker="s", cmap="viridis", vmin=0, vmax=longest_ms)
     axes.set(xlabel="x (µm)", ylabel="y (µm)", aspect="equal")
     axes.margins(0.15)
     # As high as the array, whatever its shape.
