@@ -134,7 +134,8 @@ def _written_bytes(folder: Path) -> int:
         for name in names:
             try:
                 stat = os.lstat(Path(below, name))
-            except FileNotFoundError:  # another run is at work there; its lock is for later to find
+            except OSError:
+                # Another run is at work there, or it is not ours to read: that is for others to find.
                 continue
             total += stat.st_blocks * 512 if hasattr(stat, "st_blocks") else stat.st_size
     return total

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -143,6 +146,27 @@ def test_what_an_earlier_call_wrote_is_not_needed_again(make_batch: Make, make_j
     assert _told(check_space(make_batch(job, disk=disk))) == [("disk-space", "error", "culture")]
     job.run.binary.write_bytes(bytes(int(projected.disk_inter_gb * 0.8e9)))
     assert check_space(make_batch(job, disk=disk)) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "seteuid"), reason="this system has no other user to be")
+def test_what_cannot_be_looked_at_is_not_counted(make_batch: Make, make_job: Make) -> None:
+    """P2: a folder of one recording that may not be entered keeps no other recording from its start."""
+    with TemporaryDirectory() as made:
+        inter, me = Path(made, "inter"), os.geteuid()
+        Path(made).chmod(0o755)
+        inter.mkdir()
+        (inter / "recording.bin").touch()
+        inter.chmod(0o444)
+        job = make_job()
+        batch = make_batch(replace(job, run=replace(job.run, inter=inter)), disk=_disk(100))
+        if me == 0:
+            os.seteuid(65534)
+        try:
+            found = check_space(batch)
+        finally:
+            os.seteuid(me)
+            inter.chmod(0o755)
+    assert found == []
 
 
 def test_recording_that_cannot_be_opened_is_not_judged(make_machine: Make, make_job: Make) -> None:
