@@ -211,14 +211,22 @@ def estimate(
 
 
 @exit_codes()
-def streams(file: Recording, as_json: AsJson = False) -> None:
+def streams(
+    file: Recording,
+    config: ConfigFile = None,
+    assignments: Assignments = None,
+    as_json: AsJson = False,
+) -> None:
     """List the streams of a recording, such as wells or probes.
 
-    With channels, duration, sampling rate and shanks of each.
+    With channels, duration, sampling rate and shanks of each. A flat binary file needs the settings that say what it
+    holds, such as --set binary_fs=30000.
     """
     from spikelab.cli.look import tell_streams
+    from spikelab.cli.settings import read_settings
 
-    raise typer.Exit(tell_streams(file, as_json=as_json))
+    settings = read_settings(None, config, assignments or ())
+    raise typer.Exit(tell_streams(file, settings.recording, as_json=as_json))
 
 
 @exit_codes()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,11 @@ from rich.text import Text
 
 from spikelab.cli.outcomes import failed_text, found_text, remark_lines
 from spikelab.cli.output import ExitCode, UsageProblem, make_console, say, say_whole, seconds_text, short_path
+from spikelab.spike_sorting.config import RecordingConfig
+from spikelab.spike_sorting.inputs import find_input
 from spikelab.spike_sorting.outcome import RecordingResult
 from spikelab.spike_sorting.shanks import shanks_of
-from spikelab.spike_sorting.sources import Source, find_streams, open_source
+from spikelab.spike_sorting.sources import find_streams, open_source
 
 
 @dataclass(frozen=True)
@@ -43,17 +45,24 @@ class StreamFacts:
     shanks: tuple[str, ...] = ()
 
 
-def read_streams(file: Path) -> list[StreamFacts]:
-    """Return the streams of `file`, from its headers alone.
+def read_streams(file: Path, options: RecordingConfig) -> list[StreamFacts]:
+    """Return the streams of `file`, from its headers alone, with the probe that `options` or a file beside it names.
 
     Raises
     ------
     RecordingUnreadableError
         The file is damaged, or of a kind nobody can read.
     """
-    path = str(file.absolute())
-    names = find_streams(file) or [""]
-    return [_facts(name, open_source(Source((path,), name or None))[0]) for name in names]
+    return [
+        _facts(name, _opened(file, replace(options, stream_id=name or None))) for name in find_streams(file) or [""]
+    ]
+
+
+def _opened(file: Path, options: RecordingConfig) -> Any:
+    found = find_input(file, options)
+    if found.problem is not None:
+        raise found.problem
+    return open_source(found.source)[0]
 
 
 def _facts(name: str, recording: Any) -> StreamFacts:
@@ -66,9 +75,9 @@ def _facts(name: str, recording: Any) -> StreamFacts:
     )
 
 
-def tell_streams(file: Path, *, as_json: bool) -> int:
+def tell_streams(file: Path, options: RecordingConfig, *, as_json: bool) -> int:
     """Print the streams of `file` and how to sort them; return the exit code."""
-    streams = read_streams(file)
+    streams = read_streams(file, options)
     if as_json:
         say_whole(make_console(), json.dumps([asdict(stream) for stream in streams], indent=2))
         return ExitCode.DONE

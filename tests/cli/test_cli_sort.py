@@ -90,6 +90,22 @@ def shanks(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folder / "probe", folder / "map.prb"
 
 
+def test_streams_knows_probes_and_flat_files_as_a_sort_does(spikelab, shanks, tmp_path):
+    """Shanks are those of the probe file that is given or lies beside; a flat file is told by the same settings."""
+    path = tmp_path / "flat.dat"
+    np.zeros((30_000, 16), dtype="int16").tofile(path)
+    layout = ("--set", "binary_fs=30000", "--set", "binary_n_chan=16")
+    refused = spikelab("streams", path)
+    assert refused.exit_code == 1
+    assert "set binary_fs" in " ".join(refused.stderr.split())
+    (given,) = json.loads(spikelab("streams", path, *layout, "--set", f"probe_path={shanks[1]}", "--json").stdout)
+    shutil.copy(shanks[1], tmp_path / "flat.prb")
+    (beside,) = json.loads(spikelab("streams", path, *layout, "--json").stdout)
+    assert beside == given
+    assert (given["n_channels"], given["duration_s"]) == (16, 1.0)
+    assert given["shanks"] == [f"shank{k}" for k in range(4)]
+
+
 @pytest.mark.parametrize("n_streams", [0, 1])
 def test_shanks_go_where_results_are_asked_for(shanks, tmp_path, n_streams):
     """With --results as without, a file of one stream or none has one recording for each shank, and all go there."""
