@@ -1,8 +1,12 @@
 """Recordings unlike the usual ones: one channel, several segments, other rates, units, names and sizes of artifacts."""
 
+import json
+
 import numpy as np
 import pytest
 import spikeinterface.core as si
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from spikelab.simulation import add_stim_artifacts, simulate_recording
 from spikelab.stim_sorting import (
@@ -114,3 +118,31 @@ def test_small_artifacts_leave_no_step(shape, height_uV):
     assert np.abs(left).max() < 3 * NOISE_UV
     assert blanked.sum(axis=1).max() <= 16
     remove_stim_artifacts(traces, [0.0, 50.0, 399.9], FS_HZ, artifact_window_ms=0.3)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**16),
+    shape=st.tuples(st.integers(1, 3), st.sampled_from([5, 40, 900])),
+    dtype=st.sampled_from(["int16", "uint16", "float32", "float64"]),
+    lost=st.sampled_from([0.0, 0.02, 1.0]),
+    places=st.lists(st.floats(-0.1, 1.1), min_size=1, max_size=4),
+    window_ms=st.sampled_from([0.05, 2.0, 40.0]),
+    method=st.sampled_from(["polynomial", "blank"]),
+)
+@pytest.mark.filterwarnings("ignore::spikelab.stim_sorting.StimulationWarning")
+def test_whatever_comes_is_cleaned(seed, shape, dtype, lost, places, window_ms, method):
+    """Of any type, length, times and gaps: numbers stay numbers, what is blanked is 0, the summary is strict JSON."""
+    rng = np.random.default_rng(seed)
+    volts = rng.normal(0, rng.choice([0, 8]), shape)
+    volts[:, shape[1] // 3 :] += rng.choice([100, 40_000]) * np.exp(-np.arange(shape[1] - shape[1] // 3) / 40)
+    traces = np.clip(volts + 500, 0, 30_000).astype(dtype)
+    if np.issubdtype(traces.dtype, np.floating):
+        traces[rng.random(shape) < lost] = rng.choice([np.nan, np.inf])
+    times_ms = np.array(places) * shape[1] / 20
+    options = {"method": method, "artifact_window_ms": window_ms}
+    cleaned, blanked = remove_stim_artifacts(traces, times_ms, FS_HZ, **options)
+    assert np.isfinite(cleaned[np.isfinite(traces)]).all()
+    assert not cleaned[blanked].any()
+    _, summary = preprocess_stim_artifacts(si.NumpyRecording([traces.T], FS_HZ), times_ms, **options)
+    json.dumps(summary.to_dict(), allow_nan=False)
