@@ -20,12 +20,11 @@ from spikelab.spike_sorting.backends.kilosort2.parameters import (
     check_parameters,
     smaller_batch,
 )
+from spikelab.spike_sorting.backends.kilosort2.results import N_CHANNELS, read_results
 from spikelab.spike_sorting.config import SortingPipelineConfig
 
 _GOOD_ONLY = "only_good"
 """File that says, to whoever reads the folder, that only good units were asked for."""
-_N_CHANNELS = "n_channels"
-"""File that says how many channels the recording has: Kilosort2's numbers of them are checked against it."""
 
 
 class Kilosort2Backend:
@@ -73,7 +72,7 @@ class Kilosort2Backend:
         image: dict[str, Any] = {}
         execute = partial(_in_container, job, binary, image) if job.config.sorter.use_docker else None
         launch.run(installation, job.folder, job.progress, execute)
-        (job.folder / _N_CHANNELS).write_text(f"{job.recording.get_num_channels()}\n", encoding="utf-8")
+        (job.folder / N_CHANNELS).write_text(f"{job.recording.get_num_channels()}\n", encoding="utf-8")
         _tidy(job.folder, keep_rez=bool(params["save_rez_to_mat"]))
         if params["keep_good_only"]:
             (job.folder / _GOOD_ONLY).touch()
@@ -85,12 +84,7 @@ class Kilosort2Backend:
 
     def read(self, folder: Path, n_samples: int) -> Sorting:
         """Return the spikes in `folder`, validated."""
-        from spikelab.spike_sorting.backends.kilosort2.results import read_results
-
-        counted = folder / _N_CHANNELS
-        # Folders of earlier versions have no such file.
-        n_channels = int(counted.read_text(encoding="utf-8")) if counted.is_file() else None
-        return read_results(folder, n_samples, n_channels=n_channels, good_only=(folder / _GOOD_ONLY).exists())
+        return read_results(folder, n_samples, good_only=(folder / _GOOD_ONLY).exists())
 
     def smaller(self, config: SortingPipelineConfig, shortage: Shortage) -> Shrunk | None:
         """Return a configuration with shorter batches, or None when they cannot shrink further."""

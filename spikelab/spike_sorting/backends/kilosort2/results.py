@@ -12,10 +12,12 @@ from spikelab.spike_sorting.backends.phy_files import load_array, unit_column
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+N_CHANNELS = "n_channels"
+"""File that says how many channels the recording has: Kilosort2's numbers of them are held against it."""
 _SORTER = "kilosort2"
 
 
-def read_results(folder: Path, n_samples: int, *, n_channels: int | None, good_only: bool) -> Sorting:
+def read_results(folder: Path, n_samples: int, *, good_only: bool) -> Sorting:
     """Return the spikes in Kilosort2's `folder`.
 
     Parameters
@@ -24,8 +26,6 @@ def read_results(folder: Path, n_samples: int, *, n_channels: int | None, good_o
         Folder of the sorter.
     n_samples : int
         Samples of the recording; spikes of the padding outside of it are left out.
-    n_channels : int or None
-        Channels of the recording, where known.
     good_only : bool
         Whether only units that Kilosort2 calls good are returned.
 
@@ -48,13 +48,13 @@ def read_results(folder: Path, n_samples: int, *, n_channels: int | None, good_o
         "ks_label": labels,
         "ks_contam_pct": unit_column(folder / "cluster_ContamPct.tsv", float, unit_ids, _SORTER),
         "ks_amplitude": unit_column(folder / "cluster_Amplitude.tsv", float, unit_ids, _SORTER),
-        "ks_channel": _channels(folder, unit_ids, n_channels),
+        "ks_channel": _channels(folder, unit_ids),
     }
     sorting = check_sorting(Sorting(samples, units, unit_ids, properties), n_samples, _SORTER)
     return _only(sorting, [label == "good" for label in labels]) if good_only else sorting
 
 
-def _channels(folder: Path, unit_ids: NDArray[Any], n_channels: int | None) -> list[int]:
+def _channels(folder: Path, unit_ids: NDArray[Any]) -> list[int]:
     """Return the channel of the recording on which each unit's template is largest.
 
     Kilosort2 leaves out channels that it finds silent: its own numbers count what is left.
@@ -69,6 +69,7 @@ def _channels(folder: Path, unit_ids: NDArray[Any], n_channels: int | None) -> l
     if np.unique(channel_map).size != channel_map.size or (channel_map.size and channel_map.min() < 0):
         msg = "Kilosort2 left a map of channels in which one stands twice, or none is meant"
         raise SorterCrashedError(msg, sorter=_SORTER)
+    n_channels = _channel_count(folder / N_CHANNELS)
     if n_channels is not None and channel_map.size and channel_map.max() >= n_channels:
         msg = f"Kilosort2 left a map with channel {channel_map.max()} (from 0), and the recording has {n_channels}"
         raise SorterCrashedError(msg, sorter=_SORTER)
@@ -77,6 +78,17 @@ def _channels(folder: Path, unit_ids: NDArray[Any], n_channels: int | None) -> l
         raise SorterCrashedError(msg, sorter=_SORTER)
     largest = np.ptp(templates, axis=1).argmax(axis=1)
     return [int(channel_map[largest[unit]]) for unit in unit_ids]
+
+
+def _channel_count(path: Path) -> int | None:
+    """Return the number of channels of the recording; None in a folder of an earlier version, which does not say it."""
+    if not path.is_file():
+        return None
+    try:
+        return int(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        msg = f"{path.name} must hold the number of channels of the recording, and does not: {error}"
+        raise SorterCrashedError(msg, sorter=_SORTER) from error
 
 
 def _only(sorting: Sorting, keep: list[bool]) -> Sorting:
