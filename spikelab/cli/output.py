@@ -192,7 +192,7 @@ def exit_codes() -> Iterator[None]:
 
 @contextmanager
 def usage_errors() -> Iterator[None]:
-    """Take these errors for what planning says of a wrong call; used around planning alone."""
+    """Take TypeError, ValueError and FileNotFoundError for a wrong call; used around planning alone."""
     try:
         yield
     except (TypeError, ValueError, FileNotFoundError) as error:

@@ -87,7 +87,7 @@ class Examination:
         return self.projections.get(job.run.results), self.estimates.get(job.run.results)
 
     def wall_time_s(self) -> Range:
-        """Return what the batch takes (s): the longest alone, all shared, or all that needs a GPU, one on each."""
+        """Return what the batch takes (s)."""
         estimates = list(self.estimates.values())
         low, likely, high = (self._together_s(estimates, read) for read in _ENDS)
         return Range(low, likely, high)
@@ -95,7 +95,7 @@ class Examination:
     def _together_s(self, estimates: Sequence[Estimate], read: Callable[[Range], float]) -> float:
         times = [read(one.wall_time_s) for one in estimates]
         on_gpus_s = sum(_on_gpu_s(one, read) for one in estimates)
-        return max(*times, sum(times) / self.flight.n_parallel, on_gpus_s / max(1, self.flight.n_gpus))
+        return self.flight.together_s(times, on_gpus_s)
 
     def most_disk_gb(self) -> float:
         """Return the most that the batch has on disks at one time, when every recording succeeds (GB)."""

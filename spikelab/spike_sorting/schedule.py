@@ -79,6 +79,19 @@ class Flight:
     n_parallel: int
     n_gpus: int = 0
 
+    def together_s(self, times_s: Sequence[float], on_gpus_s: float) -> float:
+        """Return what recordings take together (s): the longest alone, all shared, or all sorts on the GPUs.
+
+        Parameters
+        ----------
+        times_s : sequence of float
+            What each takes; not empty.
+        on_gpus_s : float
+            What their sorts take on GPUs, all added up; without GPUs it sets no limit.
+        """
+        on_each_s = on_gpus_s / self.n_gpus if self.n_gpus else 0.0
+        return max(*times_s, sum(times_s) / self.n_parallel, on_each_s)
+
 
 def flight_of(jobs: Sequence[Job], asked: int | None, slots: GpuSlots) -> Flight:
     """Return how many recordings are in flight at once, in a batch and in all that is reckoned before it.

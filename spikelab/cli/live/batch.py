@@ -9,6 +9,7 @@ from typing import Literal
 
 from spikelab.cli.live.view import View
 from spikelab.cli.output import counted
+from spikelab.spike_sorting.schedule import Flight
 
 Standing = Literal["empty", "running", "gone", "finished"]
 
@@ -118,15 +119,14 @@ def _left_of(view: View, rate: float | None, typical_s: float | None) -> float |
 def left_s(views: Sequence[View], n_parallel: int, n_gpus: int = 0) -> float | None:
     """Return what all `views`, see `with_time_left`, will still take (s); None: nothing tells.
 
-    That is what the longest takes, or all of them shared, or all sorts on the GPUs, of which each has one at a time;
-    0 `n_gpus` set no limit. One that takes longer than thought counts as nearly done.
+    One that takes longer than thought counts as nearly done.
     """
     times = [view.left_s for view in views if view.kind in {"running", "waiting"}]
     known = [time for time in times if time is not None]
     if not known:
         return None
-    on_gpus_s = _sorts_left_s(views) / n_gpus if n_gpus else 0.0
-    return round(max(sum(known) / max(1, min(n_parallel, len(times))), *known, on_gpus_s), 1)
+    flight = Flight(max(1, min(n_parallel, len(times))), n_gpus)
+    return round(flight.together_s(known, _sorts_left_s(views)), 1)
 
 
 def _sorts_left_s(views: Sequence[View]) -> float:
