@@ -88,7 +88,7 @@ def find_onset(window: Floats, position: npt.NDArray[np.int64], levels: Levels) 
 
     `window` begins well before the pulse, with samples that tell where the channel lay.
     """
-    before = np.median(window[:, : max(1, int(position.min()) // 2)], axis=1)
+    before = _levels_of_first(window, np.maximum(1, position // 2))
     away = np.abs(window - before[:, None]) > _ONSET_SD * levels.noise[:, None]
     # One sample of noise does not end it.
     away[:, 1:-1] |= away[:, :-2] & away[:, 2:]
@@ -96,6 +96,14 @@ def find_onset(window: Floats, position: npt.NDArray[np.int64], levels: Levels) 
     n_samples = window.shape[1]
     last_back: npt.NDArray[np.int64] = n_samples - (~away[:, ::-1]).argmax(axis=1)
     return np.where(away.all(axis=1), 0, last_back).astype(np.int64)
+
+
+def _levels_of_first(window: Floats, n_first: npt.NDArray[np.int64]) -> Floats:
+    """Return the median of each channel's own number of first samples."""
+    levels = np.empty(len(window), dtype=window.dtype)
+    for number in np.unique(n_first):
+        levels[n_first == number] = np.median(window[n_first == number, :number], axis=1)
+    return levels
 
 
 def _common_pulse(window: Floats, levels: Levels) -> tuple[int, int] | None:

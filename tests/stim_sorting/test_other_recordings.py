@@ -120,6 +120,21 @@ def test_small_artifacts_leave_no_step(shape, height_uV):
     remove_stim_artifacts(traces, [0.0, 50.0, 399.9], FS_HZ, artifact_window_ms=0.3)
 
 
+def test_small_artifacts_begin_where_they_do_beside_a_stuck_channel():
+    """A channel at the end of its type tells nothing of where small artifacts begin on the others."""
+    traces = np.random.default_rng(0).normal(0, NOISE_UV, (8, 8_000))
+    # The first sample that is looked at, far off as noise sometimes is.
+    traces[:, 3_960] = 3.75 * NOISE_UV
+    traces[:, 4_000:4_400] += 120 * np.exp(-np.arange(400) / 40)
+    counts = np.rint(traces / GAIN_UV).astype(np.int16)
+    expected, expected_blanked = remove_stim_artifacts(counts, [200.0], FS_HZ)
+    stuck = np.full((1, 8_000), np.iinfo(np.int16).max, dtype=np.int16)
+    with pytest.warns(UserWarning, match="stay as they are: 8$"):
+        cleaned, blanked = remove_stim_artifacts(np.concatenate([counts, stuck]), [200.0], FS_HZ)
+    np.testing.assert_array_equal(cleaned[:8], expected)
+    np.testing.assert_array_equal(blanked[:8], expected_blanked)
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 2**16),

@@ -16,7 +16,7 @@ from spikelab.spike_sorting.remarks import Remark, remark
 if TYPE_CHECKING:
     from spikelab.spikedata import SpikeData
 
-VERSION = 3
+VERSION = 4
 """Of what becomes of artifacts: recordings without any are loaded as before when it is raised."""
 
 
