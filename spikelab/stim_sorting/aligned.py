@@ -28,7 +28,8 @@ class StimSorting:
     aligned : list of SpikeData
         One for each event whose window lies within the recording, times relative to the event (ms).
     summary : dict
-        What became of the artifacts: logged and true times, offsets, what is blanked, channels that stayed saturated.
+        What became of the artifacts: logged and true times, offsets, what is blanked, channels that are not
+        to be trusted.
     """
 
     spikedata: SpikeData
@@ -47,7 +48,7 @@ def align_to_events(
     Raises
     ------
     ValueError
-        `pre_ms` or `post_ms` is negative, or both are 0.
+        `pre_ms` or `post_ms` is negative or infinite, or both are 0.
 
     Examples
     --------
@@ -67,7 +68,9 @@ def align_to_events(
 def check_window(pre_ms: float, post_ms: float) -> None:
     """Raise ValueError unless a window around events has a length, and neither part of it is negative or infinite."""
     if not (pre_ms >= 0 and post_ms >= 0 and 0 < pre_ms + post_ms < np.inf):
-        msg = f"pre_ms and post_ms must be at least 0, and one of them above, got {pre_ms!r} and {post_ms!r}"
+        msg = (
+            f"pre_ms and post_ms must be finite and at least 0, and one of them above 0, got {pre_ms!r} and {post_ms!r}"
+        )
         raise ValueError(msg)
 
 
@@ -116,7 +119,7 @@ def peri_stimulus_histogram(
     Raises
     ------
     ValueError
-        The window has no length, a part of it is negative, or no bin fits into it.
+        The window has no length, a part of it is negative or infinite, or no bin fits on either side of the event.
 
     Examples
     --------
@@ -127,11 +130,8 @@ def peri_stimulus_histogram(
     [[0.0, 0.0, 1000.0, 0.0, 0.0]]
     """
     check_window(pre_ms, post_ms)
-    if not 0 < bin_ms <= pre_ms + post_ms:
-        msg = f"bin_ms must be above 0 and not longer than the window of {pre_ms + post_ms:g} ms, got {bin_ms!r}"
-        raise ValueError(msg)
+    n_before, n_after = _numbers_of_bins(pre_ms, post_ms, bin_ms)
     times = checked_times(times_ms)
-    n_before, n_after = round(pre_ms / bin_ms), round(post_ms / bin_ms)
     edges = np.arange(-n_before, n_after + 1) * bin_ms
     recorded = _recorded(sd, times)
     # Bins of each event, cut to where it is recorded: outside, they have no length and no spikes.
@@ -142,6 +142,18 @@ def peri_stimulus_histogram(
     rates = np.full(counts.shape, np.nan)
     rates[:, enough] = counts[:, enough] / seen_ms[enough] * 1000
     return Psth((edges[:-1] + edges[1:]) / 2, rates, _latencies(rates, seen_ms, enough, n_before, edges))
+
+
+def _numbers_of_bins(pre_ms: float, post_ms: float, bin_ms: float) -> tuple[int, int]:
+    """Return how many bins lie before and after the event; ValueError where none does."""
+    numbers = (round(pre_ms / bin_ms), round(post_ms / bin_ms)) if 0 < bin_ms <= pre_ms + post_ms else (0, 0)
+    if numbers == (0, 0):
+        msg = (
+            "bin_ms must be above 0, and a bin must fit before or after the event: into "
+            f"pre_ms={pre_ms:g} or post_ms={post_ms:g}, got {bin_ms!r}"
+        )
+        raise ValueError(msg)
+    return numbers
 
 
 def _recorded(sd: SpikeData, times: Floats) -> tuple[Floats, Floats]:
