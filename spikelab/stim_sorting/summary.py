@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from spikelab.stim_sorting._cleaning import Method
-from spikelab.stim_sorting._inputs import Floats, RecordingReader, checked_times, warn
+from spikelab.stim_sorting._inputs import Floats, RecordingReader, checked_times, named, warn
 from spikelab.stim_sorting.recentering import PeakMode, PeakSelect, Recentering
 from spikelab.stim_sorting.recentering import recenter as recentered
 
@@ -43,8 +43,8 @@ class StimSummary:
     saturation_ms : ndarray, shape (n_channels,), float64
         How long each channel is at a rail in one event (ms), on average; what is blanked may be more.
     saturated_channels : list
-        Ids of channels that stayed saturated: all the time, which are left alone, as are those that are flat or no
-        numbers all the time, or for more than a fifth of it.
+        Ids of channels that are not to be trusted: saturated for more than a fifth of the recording; or saturated,
+        flat or without numbers all the time, and so left alone.
     """
 
     logged_times_ms: npt.NDArray[np.float64]
@@ -61,7 +61,7 @@ class StimSummary:
         offset = f"offset {np.median(self.offsets_ms):+.2f} ms, " if self.offsets_ms.size else ""
         return (
             f"StimSummary({self.times_ms.size} events, {offset}{100 * self.blanked_frac:.2f} % blanked, "
-            f"{len(self.saturated_channels)} channels stay saturated)"
+            f"{len(self.saturated_channels)} channels not to be trusted)"
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -117,7 +117,7 @@ multi_peak_threshold, multi_peak_min_separation_ms
     cleaned : RemoveStimArtifactsRecording
         Serialisable, works in chunks and in several processes. Without events: `recording` itself.
     summary : StimSummary
-        Times, offsets, what is blanked, and channels that stayed saturated.
+        Times, offsets, what is blanked, and channels that are not to be trusted.
 
     Raises
     ------
@@ -127,7 +127,8 @@ multi_peak_threshold, multi_peak_min_separation_ms
     Warns
     -----
     StimulationWarning
-        As `recenter_stim_times` and `remove_stim_artifacts`.
+        As `recenter_stim_times` and `remove_stim_artifacts`; channels are saturated for more than a fifth of the
+        recording.
 
     Examples
     --------
@@ -196,7 +197,12 @@ def summarise(
         share = mask[~cleaned.levels.stuck].mean(axis=0) if not cleaned.levels.stuck.all() else np.zeros(mask.shape[1])
         periods += _stretches(share >= 0.5, start)
     frac = counts / n_samples
-    stuck = cleaned.levels.stuck | (saturated / n_samples > _STILL_SATURATED_FRAC)
+    overloaded = ~cleaned.levels.stuck & (saturated / n_samples > _STILL_SATURATED_FRAC)
+    if overloaded.any():
+        warn(
+            f"{np.count_nonzero(overloaded)} channels are saturated for more than a fifth of the recording, and not to "
+            f"be trusted: {named(cleaned.channel_ids[overloaded])}"
+        )
     return StimSummary(
         logged_times_ms=logged_ms,
         times_ms=times_ms,
@@ -205,7 +211,7 @@ def summarise(
         blanked_frac=float(frac.mean()),
         blanked_frac_per_channel=frac,
         saturation_ms=saturated / max(1, cleaned.times_ms.size) / fs_Hz * 1000,
-        saturated_channels=cleaned.channel_ids[stuck].tolist(),
+        saturated_channels=cleaned.channel_ids[cleaned.levels.stuck | overloaded].tolist(),
     )
 
 

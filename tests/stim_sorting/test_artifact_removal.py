@@ -364,10 +364,12 @@ def test_preprocessing_finds_the_times_and_tells_what_it_did():
 
 
 def test_channels_that_stay_saturated_are_named():
-    """Channels that an amplifier leaves at the rail for more than a fifth of the recording are in the summary."""
+    """Channels that an amplifier leaves at the rail for more than a fifth of the recording are told, and summed up."""
     truth = stimulated(recovery_ms=40.0, amplitude_uV=10_000.0, falloff_um=20.0)
-    _, summary = preprocess_stim_artifacts(truth.recording, TIMES_MS, recenter=False)
     overloaded = clean().recording.channel_ids[truth.amplitude_uV >= 5_000]
+    said = f"saturated for more than a fifth .*: {', '.join(map(str, overloaded))}$"
+    with pytest.warns(StimulationWarning, match=said):
+        _, summary = preprocess_stim_artifacts(truth.recording, TIMES_MS, recenter=False)
     assert 0 < overloaded.size < 16
     assert summary.saturated_channels == overloaded.tolist()
     np.testing.assert_allclose(summary.saturation_ms[truth.amplitude_uV >= 5_000], 40.4, atol=0.5)

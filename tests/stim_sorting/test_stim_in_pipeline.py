@@ -223,7 +223,7 @@ def test_channels_without_numbers_leave_the_others_alone(lost, tmp_path):
     np.testing.assert_allclose(record["times_ms"], truth.times_ms, atol=0.1)
     assert record["saturated_channels"] == ["2", "7"]
     assert {"2", "7"}.isdisjoint(record["pictures"]["channels"])
-    assert {warning.code for warning in warnings} == {"channels-not-finite", "stimulation"}
+    assert sorted(warning.code for warning in warnings) == ["channels-not-finite", "stimulation"]
     assert recording.channel_ids.tolist() == [0, 1, 3, 4, 5, 6]
     assert np.abs(recording.get_traces(return_in_uV=True)).max() < 400
 

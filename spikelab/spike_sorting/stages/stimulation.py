@@ -47,9 +47,6 @@ def without_artifacts(
             notes.append(remark("stimulation", str(warning.message)))
         else:
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
-    if summary.saturated_channels:
-        named = ", ".join(map(str, summary.saturated_channels[:20]))
-        notes.append(remark("stimulation", f"channels stay saturated, or show nothing at all: {named}"))
     fs_Hz = recording.sampling_frequency
     # Each event once, however often it was logged.
     events_ms = cleaned.times_ms.tolist() if summary.times_ms.size else []
