@@ -8,7 +8,7 @@ from typing import Any, get_args
 import numpy as np
 import numpy.typing as npt
 
-from spikelab.stim_sorting._cleaning import LONGEST_TAIL_WINDOWS, Cleaner, Method
+from spikelab.stim_sorting._cleaning import Cleaner, Method
 from spikelab.stim_sorting._events import Event, Windows, ends_at, find_reaches, make_events, pulse_windows
 from spikelab.stim_sorting._inputs import Floats, Reader, named, warn
 from spikelab.stim_sorting._levels import Levels, measure_levels
@@ -112,7 +112,7 @@ def make_plan(
     _tell_of_stuck(levels, reader)
     events = make_events(windows, reaches)
     away, farthest_sd = outlasting(reader, times_ms, events, cleaner, rails, rail_levels)
-    _tell_of_outlasting(reader.channel_ids[away], farthest_sd, options)
+    _tell_of_outlasting(reader.channel_ids[away], farthest_sd, cleaner)
     return Plan(times_ms, windows, reaches, events, cleaner, rail_levels)
 
 
@@ -146,12 +146,11 @@ def _tell_of_stuck(levels: Levels, reader: Reader) -> None:
         )
 
 
-def _tell_of_outlasting(channel_ids: npt.NDArray[Any], farthest_sd: float, options: Removal) -> None:
+def _tell_of_outlasting(channel_ids: npt.NDArray[Any], farthest_sd: float, cleaner: Cleaner) -> None:
     if channel_ids.size:
-        n_windows = 1 if options.artifact_window_only else LONGEST_TAIL_WINDOWS
-        follow = ", or artifact_window_only=False" if n_windows == 1 and options.method == "polynomial" else ""
+        follow = ", or artifact_window_only=False" if cleaner.window_only and cleaner.method == "polynomial" else ""
         warn(
-            f"artifacts outlast the {n_windows * options.artifact_window_ms:g} ms in which they are removed on "
+            f"artifacts outlast the {cleaner.n_tail / cleaner.fs_Hz * 1000:g} ms in which they are removed on "
             f"{channel_ids.size} channels ({named(channel_ids)}), up to {farthest_sd:.3g} SD of the noise then. "
             f"What comes later stays: make artifact_window_ms longer{follow}"
         )

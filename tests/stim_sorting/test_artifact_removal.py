@@ -489,8 +489,8 @@ def test_single_samples_without_numbers_decide_nothing():
     assert np.abs(cleaned - expected)[both].max() < NOISE_UV
 
 
-@pytest.mark.parametrize("method", ["polynomial", "blank"])
-def test_artifacts_that_outlast_the_window_are_told_by_channel(method):
+@pytest.mark.parametrize("options", [{}, {"method": "blank"}, {"method": "blank", "artifact_window_only": False}])
+def test_artifacts_that_outlast_the_window_are_told_by_channel(options):
     """Channels that ring or have not come back behind the window are named; others, and longer windows, are not."""
     traces = np.random.default_rng(0).normal(0, NOISE_UV, (4, 12_000))
     after_ms = np.arange(1_000) / 20
@@ -500,8 +500,8 @@ def test_artifacts_that_outlast_the_window_are_told_by_channel(method):
         traces[1, start + 8 : start + 1_008] += 1_500 * np.exp(-after_ms / 6)
         traces[3, start + 8 : start + 1_008] += 1_500 * np.exp(-after_ms / 6) * np.cos(2 * np.pi * 0.3 * after_ms)
     with pytest.warns(StimulationWarning, match=r"outlast the 10 ms .* 2 channels \(1, 3\), up to [23].* SD"):
-        remove_stim_artifacts(traces, TIMES_MS, FS_HZ, method=method)
-    remove_stim_artifacts(traces, TIMES_MS, FS_HZ, method=method, artifact_window_ms=40)
+        remove_stim_artifacts(traces, TIMES_MS, FS_HZ, **options)
+    remove_stim_artifacts(traces, TIMES_MS, FS_HZ, **options, artifact_window_ms=40)
 
 
 def test_slow_waves_spikes_and_answers_do_not_outlast_the_window():
