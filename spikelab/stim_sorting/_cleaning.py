@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from spikelab.stim_sorting._events import Event
-from spikelab.stim_sorting._inputs import Floats, filled
+from spikelab.stim_sorting._inputs import Floats, Mask, filled
 from spikelab.stim_sorting._levels import Levels
-from spikelab.stim_sorting._pulse import Hull, Mask, find_hull, find_onset, saturated
+from spikelab.stim_sorting._pulse import Hull, find_hull, find_onset, saturated
 from spikelab.stim_sorting._tail import fit_tails
 
 Method = Literal["polynomial", "blank"]
@@ -138,8 +138,7 @@ def clean_event(
         _follow_tails(window, hull, after, curve, blanked, cleaner)
     blanked[levels.stuck] = False
     curve[levels.stuck] = 0.0
-    n_own = window.shape[1] if event.next_start is None else event.next_start - event.start
-    n_saturated = np.where(levels.stuck, 0, np.count_nonzero(at_rail[:, :n_own], axis=1))
+    n_saturated = np.where(levels.stuck, 0, np.count_nonzero(at_rail[:, : found.n_own], axis=1))
     return Correction(event.start, curve, blanked, n_saturated)
 
 
@@ -159,6 +158,8 @@ class Artifact:
         The pulse and its saturation.
     until : ndarray, shape (n_channels,), int64
         Where the next event takes over.
+    n_own : int
+        Samples before those of the next event.
     """
 
     window: npt.NDArray[np.float32]
@@ -166,6 +167,7 @@ class Artifact:
     at_rail: Mask
     hull: Hull
     until: npt.NDArray[np.int64]
+    n_own: int
 
 
 def find_artifact(
@@ -186,7 +188,7 @@ def find_artifact(
     n_own = raw.shape[1] if event.next_start is None else event.next_start - event.start
     own, edge, near = slice(0, n_own), event.edge - event.start, event.near - event.start
     hull = find_hull(window[:, own], at_rail[:, own], cleaner.levels, edge, near, cleaner.n_window)
-    return Artifact(window, finite, at_rail, hull, _onset_of_next(window, at_rail, event, cleaner))
+    return Artifact(window, finite, at_rail, hull, _onset_of_next(window, at_rail, event, cleaner), n_own)
 
 
 def _onset_of_next(window: Floats, at_rail: Mask, event: Event, cleaner: Cleaner) -> npt.NDArray[np.int64]:

@@ -21,6 +21,7 @@ _NOISE_FLOOR = 2e-4
 _BASELINE_SD = 6.0
 _LEAST_SATURATION_SD, _LEAST_OF_RAIL, _LEAST_BASELINE_SD = 5.0, 0.5, 1.0
 """Thresholds below these look like those of another unit."""
+_OFF_ZERO_SD = 10.0
 _LOST = 0.5
 """Of the windows: without numbers in more of them, a channel is left alone."""
 
@@ -52,6 +53,12 @@ class Levels:
     high: Floats
     near: Floats
     stuck: Mask
+
+    @property
+    def off_zero(self) -> Mask:
+        """Channels that do not lie around 0, where blanked samples would be a step."""
+        off: Mask = (np.abs(self.baseline) > _OFF_ZERO_SD * self.noise) & ~self.stuck
+        return off
 
     def of(self, channels: npt.NDArray[np.intp]) -> Levels:
         """Return those of some channels."""

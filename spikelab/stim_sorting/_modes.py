@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.floating]
+from spikelab.stim_sorting._inputs import Floats, Mask
+
 Rates = npt.NDArray[np.complexfloating]
-Mask = npt.NDArray[np.bool_]
 
 _SEEN_MS, _SHIFTED_MS = 8.0, 3.0
 """How much of each tail is looked at, and how long the stretches of it are whose subspace is taken."""

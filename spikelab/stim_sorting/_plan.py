@@ -40,6 +40,10 @@ class Removal:
             msg = f"poly_order must be from 1 to 7, got {self.poly_order!r}"
             raise ValueError(msg)
 
+    def n_window(self, fs_Hz: float) -> int:
+        """Return the samples of the artifact window."""
+        return max(8, round(self.artifact_window_ms * fs_Hz / 1000))
+
 
 @dataclass(frozen=True, eq=False)
 class Plan:
@@ -84,9 +88,9 @@ def make_plan(
     given, whose ends are `rail_limits`.
     """
     windows = pulse_windows(times_ms, reader.n_samples, reader.fs_Hz)
-    n_window = max(8, round(options.artifact_window_ms * reader.fs_Hz / 1000))
     follows = ends_at(windows.start, reader.n_samples)
-    probed = list(zip(windows.start.tolist(), np.minimum(windows.near + n_window, follows).tolist(), strict=True))
+    ends = np.minimum(windows.near + options.n_window(reader.fs_Hz), follows)
+    probed = list(zip(windows.start.tolist(), ends.tolist(), strict=True))
     levels = measure_levels(
         reader,
         times_ms,
@@ -122,7 +126,7 @@ def make_cleaner(levels: Levels, fs_Hz: float, options: Removal) -> Cleaner:
         levels=levels,
         fs_Hz=fs_Hz,
         method=options.method,
-        n_window=max(8, round(options.artifact_window_ms * fs_Hz / 1000)),
+        n_window=options.n_window(fs_Hz),
         poly_order=options.poly_order,
         window_only=options.artifact_window_only,
         clamp_factor=options.poly_clamp_factor,

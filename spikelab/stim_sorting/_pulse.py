@@ -7,10 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from spikelab.stim_sorting._inputs import Floats
+from spikelab.stim_sorting._inputs import Floats, Mask
 from spikelab.stim_sorting._levels import Levels
-
-Mask = npt.NDArray[np.bool_]
 
 SEARCH_BEFORE_MS, SEARCH_AFTER_MS = 2.0, 2.0
 """Around the logged edge, where the pulse is looked for: the first phase of a pulse lies before its edge."""

@@ -16,10 +16,8 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from spikelab.stim_sorting._inputs import Floats, Mask
 from spikelab.stim_sorting._modes import Products, products, refined_rates, shared_rates, strongest_tails, tail_basis
-
-Floats = npt.NDArray[np.floating]
-Mask = npt.NDArray[np.bool_]
 
 _KNOTS_MS = (
     (),

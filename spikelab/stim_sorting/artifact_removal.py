@@ -196,7 +196,7 @@ def _empty_mask(n_channels: int, n_samples: int) -> npt.NDArray[np.bool_]:
 
 
 def _tell_of_offsets(levels: Levels) -> None:
-    off = (np.abs(levels.baseline) > 10 * levels.noise) & ~levels.stuck
+    off = levels.off_zero
     if off.any():
         warn(
             f"{np.count_nonzero(off)} channels do not lie around 0 (their median goes up to "

@@ -80,8 +80,7 @@ def _as_dict(plan: Plan) -> dict[str, Any]:
     # No number stands for infinity in JSON.
     found["low"] = [None if np.isinf(value) else value for value in found["low"]]
     found["high"] = [None if np.isinf(value) else value for value in found["high"]]
-    off = (np.abs(levels.baseline) > 10 * levels.noise) & ~levels.stuck
-    return {**found, "reaches": plan.reaches.tolist(), "shifted": bool(off.any())}
+    return {**found, "reaches": plan.reaches.tolist(), "shifted": bool(levels.off_zero.any())}
 
 
 def _levels(plan: dict[str, Any]) -> Levels:

@@ -116,7 +116,7 @@ def recenter_stim_times(
     -------
     ndarray, shape (n_events,), float64
         Times (ms). An event whose window lies outside of the recording, or holds no artifact, keeps its time. Times
-        that are one event, closer together than 0.1 ms or 4 samples, have one time here.
+        that are one event, closer together than 0.1 ms or 4 samples, whichever is longer, have one time here.
 
     Raises
     ------
