@@ -208,6 +208,7 @@ def test_a_worker_that_ends_gives_its_recording_back(here: Any, tmp_path: Path) 
         if not begun.exists():
             begun.touch()
             worker.loop.add_callback(worker.close)
+            _wait_for(lambda: worker.status.name != "running", "the worker ends")
         try:
             return sort_one(*arguments)
         except Reschedule:

@@ -190,13 +190,15 @@ def _stopped_when_unwanted(worker: Any, job: Job, run_id: str) -> Iterator[threa
 
     def look() -> None:
         was_ours = False
-        while not done.wait(_LOOK_S):
+        while not (_is_ending(worker) or not _is_wanted(worker, key)):
             is_ours = _is_ours(job, run_id)
             # Before the run has taken them over, the folders are those of an earlier try.
-            if _is_ending(worker) or not _is_wanted(worker, key) or (was_ours and not is_ours):
-                stop.set()
-                return
+            if was_ours and not is_ours:
+                break
             was_ours = is_ours
+            if done.wait(_LOOK_S):
+                return
+        stop.set()
 
     # A daemon: a disk that hangs must not keep the process.
     threading.Thread(target=look, name="spikelab-cluster", daemon=True).start()
