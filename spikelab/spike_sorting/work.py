@@ -92,7 +92,7 @@ class Work:
     n_threads : int
         Threads of each worker.
     stalled : Event
-        Set once a disk of the run did not answer.
+        Set when a disk of the run did not answer, until one does.
     """
 
     job: Job
@@ -172,7 +172,8 @@ class Work:
         function : callable
             What to do.
         limit_s : float or None, default None
-            How long that may take (s); None means ``io_stall_s``, and less once a disk of the run did not answer.
+            How long that may take (s); None means ``io_stall_s``, and less after what did not answer, until
+            something has.
 
         Raises
         ------
@@ -183,11 +184,13 @@ class Work:
         limit_s = limit_s or self.patience_s
         places = f"the recording, {self.job.run.inter} or {self.job.run.results}"
         try:
-            return Deadline(f"the disk of {places}", limit_s).call(function)
+            done = Deadline(f"the disk of {places}", limit_s).call(function)
         except NoAnswerError as error:
             self.stalled.set()
             self._stay_locked_until(error.late)
             raise IOStallError(str(error), device=places, stall_s=limit_s) from error
+        self.stalled.clear()
+        return done
 
     def _stay_locked_until(self, late: Future[Any] | None) -> None:
         if late is not None:

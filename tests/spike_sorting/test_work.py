@@ -62,7 +62,7 @@ def test_progress_that_cannot_be_read_is_none(tmp_path, what):
 
 
 def test_a_dead_disk_is_waited_for_once(tmp_path):
-    """Once a disk of a run has stalled, nothing waits for ``io_stall_s`` again."""
+    """After a disk of a run has stalled, nothing waits for ``io_stall_s`` again, unless something has answered since."""
     answers = threading.Event()
     work = work_in(tmp_path)
     before_s = work.patience_s
@@ -70,3 +70,5 @@ def test_a_dead_disk_is_waited_for_once(tmp_path):
         work.patiently(lambda: answers.wait(20), 0.05)
     answers.set()
     assert replace(work, n_threads=2).patience_s < before_s == KILOSORT4.execution.io_stall_s
+    replace(work, n_threads=2).patiently(work.job.run.inter.stat)
+    assert work.patience_s == before_s
