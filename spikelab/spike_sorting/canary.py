@@ -120,8 +120,17 @@ def _try(work: Work, start_s: float, seconds: float) -> None:
             run_phase(canary, phase)
     finally:
         work.note("canary_ended", attempts=[attempt.status for attempt in canary.attempts])
-        with suppress(IOStallError):
-            work.patiently(lambda: shutil.rmtree(canary.job.run.inter, ignore_errors=True))
+        work.remarks += [told for told in canary.remarks if told.code == "container-left"]
+        with suppress(IOStallError, OSError):
+            work.patiently(lambda: _clear(canary.job.run))
+
+
+def _clear(run: RunFolder) -> None:
+    """Remove the folder of the canary, but for what tells of a container that is left: by that it is ended later."""
+    if run.container_note.exists():
+        run.remove_inter()
+    else:
+        shutil.rmtree(run.inter, ignore_errors=True)
 
 
 def on_window(config: SortingPipelineConfig, start_s: float, end_s: float) -> SortingPipelineConfig:

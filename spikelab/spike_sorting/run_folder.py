@@ -376,8 +376,10 @@ class RunFolder:
 
     def remove_inter(self) -> None:
         """Remove all intermediate files but the lock, which this run still holds, and what tells of a container."""
+        notes = [note.relative_to(self.inter) for note in self.container_notes if note.exists()]
+        kept = {LOCK_NAME, *(note.parts[0] for note in notes)}
         for path in self.inter.iterdir():
-            if path.name not in {LOCK_NAME, self.container_note.name}:
+            if path.name not in kept:
                 _remove(path)
 
 

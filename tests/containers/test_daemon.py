@@ -129,10 +129,16 @@ def test_a_container_that_an_earlier_attempt_left_is_ended_first(
     """Be it of this run or of another one in the folder: its note is lost to the next; other folders keep theirs."""
     job = make_job(use_docker="lab/ks4:1")
     left = {"same": ("inline", job.run.inter), "former": ("run-0", job.run.inter), "foreign": ("run-0", tmp_path)}
+    left["canary"] = ("inline", job.run.canary)
+    of_canary = job.run.container_notes[1]
+    of_canary.parent.mkdir(parents=True)
+    Note(labels_for(*left["canary"])).write(of_canary)
     story = Story(left={name: labels_for(*card) for name, card in left.items()})
     assert run(tmp_path, monkeypatch, job, story).exit_code == 0
     assert list(story.left) == ["foreign"]
-    assert story.asked.index("DELETE /containers/former") < story.asked.index("POST /containers/create")
+    assert not of_canary.exists()
+    for name in ("former", "canary"):
+        assert story.asked.index(f"DELETE /containers/{name}") < story.asked.index("POST /containers/create")
 
 
 @pytest.mark.parametrize(

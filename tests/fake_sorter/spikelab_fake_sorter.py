@@ -208,10 +208,11 @@ _MEDDLING: Mapping[str, Callable[[Path], Any]] = {
 
 
 def _leave_container(job: Any) -> None:
-    """Note down a container, as if it had been started."""
+    """Note down a container, as if it had been started; in the folder that is named `place`, where one is."""
     from spikelab.spike_sorting.backends.containers.leftovers import Note
 
-    Note({"spikelab.run": "1"}).write(job.run.container_note)
+    if job.config.sorter.sorter_params.get("place") in {None, job.run.inter.name}:
+        Note({"spikelab.run": "1"}).write(job.run.container_note)
 
 
 def _append(job: Any) -> None:

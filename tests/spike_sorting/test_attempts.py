@@ -24,6 +24,7 @@ from spikelab.spike_sorting.run_log import log_tail
 from spikelab.spike_sorting.samples.crossings import crossings
 from spikelab.spike_sorting.stages import load
 from spikelab.spike_sorting.state import clean, run_state, status_of
+from spikelab.spike_sorting.supervision.lock import LOCK_NAME
 
 QUICK = {"create_figures": False, "generate_sorting_report": False}
 _SCRIPT = """
@@ -111,17 +112,21 @@ def test_a_hang_is_ended_with_its_stack(file, run):
     assert status_of(run.journal.read()) == "sorter_timeout"
 
 
-def test_a_container_that_is_left_is_told(file, run, tmp_path, monkeypatch):
-    """A sort that succeeded warns of a container that Docker, which has gone, could not remove."""
+@pytest.mark.parametrize("of_canary", [False, True])
+def test_a_container_that_is_left_is_told(file, run, tmp_path, monkeypatch, of_canary):
+    """A sort that succeeded warns of a container that Docker, which has gone, could not remove, and its note stays."""
     monkeypatch.syspath_prepend(FAKE_SORTER)
     monkeypatch.setenv("PYTHONPATH", with_fake_sorter()["PYTHONPATH"])
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path / 'nobody.sock'}")
-    params = {"behaviour": "leave container"}
-    config = KILOSORT4.override(sorter_name="fake", kilosort_params=params, use_docker="an image", n_jobs=1, **QUICK)
+    left = run.container_notes[of_canary]
+    params = {"behaviour": "leave container", "place": left.parent.name}
+    options = {"canary_first_n_s": 2.0 * of_canary, "delete_inter": True, "n_jobs": 1, **QUICK}
+    config = KILOSORT4.override(sorter_name="fake", kilosort_params=params, use_docker="an image", **options)
     (job,) = plan(file, config, intermediate_folders=run.inter, results_folders=run.results)
     record = run_recording(job).result
     assert record.status == "success"
     assert [warning.code for warning in record.warnings] == ["container-left"]
+    assert [path for path in run.inter.rglob("*") if path.is_file() and path.name != LOCK_NAME] == [left]
 
 
 def test_resources_are_kept(file, run):

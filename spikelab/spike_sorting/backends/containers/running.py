@@ -95,7 +95,8 @@ def run_contained(
     GPUs where there are some, and in ``job.folder``. That folder and the one for temporary files (``TMPDIR``, and its
     home) are writable. What it prints goes to the log of the run as it comes.
 
-    A container that an earlier attempt in the same run folder left is ended first: two would write the same files.
+    A container that an earlier attempt in the same run folder left, or its canary, is ended first: two would write the
+    same files, and share the memory and the GPU.
 
     Parameters
     ----------
@@ -127,7 +128,9 @@ def run_contained(
         spec = _spec(job, image, command, _binds(job, reads, writes), environment or {})
         note_path = job.run.container_note
         # Whatever could not end one before, its note is about to be lost.
-        runtime.remove_labelled(labels_of_folder(job.run.inter))
+        for left in job.run.container_notes:
+            runtime.remove_labelled(labels_of_folder(left.parent))
+            left.unlink(missing_ok=True)
         Note(spec.labels).write(note_path)
         container = runtime.start(spec)
         try:
