@@ -62,7 +62,7 @@ def test_progress_that_cannot_be_read_is_none(tmp_path, what):
 
 
 def test_a_dead_disk_is_waited_for_once(tmp_path):
-    """After a disk of a run has stalled, nothing waits for ``io_stall_s`` again, unless something has answered since."""
+    """After a disk of a run has stalled, nothing waits for ``io_stall_s`` again until something has answered."""
     answers = threading.Event()
     work = work_in(tmp_path)
     before_s = work.patience_s
