@@ -307,7 +307,7 @@ class RunFolder:
             self.check_still_ours(run_id)
             outdated = self._note_outdated(files)
             _move_files(partial, self.results)
-            for file in outdated - files.keys():
+            for file in filter(_stays_below, outdated - files.keys()):
                 _remove_below(self.results, file)
         else:
             publish_folder(partial, self.stage(name), lambda: self.check_still_ours(run_id))
@@ -399,6 +399,12 @@ def _move_files(partial: Path, final: Path) -> None:
     for folder in {final, *(final / path.relative_to(partial) for path in _folders_below(partial))}:
         sync_folder(folder)
     shutil.rmtree(partial)
+
+
+def _stays_below(file: str) -> bool:
+    """Return whether a name that was read, and that anybody may have written, leads nowhere out of its folder."""
+    path = Path(file)
+    return not path.is_absolute() and ".." not in path.parts
 
 
 def _remove_below(folder: Path, file: str) -> None:

@@ -107,7 +107,14 @@ def test_what_an_export_no_longer_writes_goes(run: RunFolder) -> None:
     run.forget([EXPORT])
     assert (run.results / "sorted.npz").exists()
     run.forget([EXPORT])
+    foreign = [run.inter / "theirs", run.inter / "others"]
+    for path in foreign:
+        path.touch()
+    noted = run.results / ".export.outdated.json"
+    leading_out = [str(foreign[0]), f"../{run.inter.name}/others"]
+    noted.write_text(json.dumps({"files": [*json.loads(noted.read_text())["files"], *leading_out]}))
     _do(run, EXPORT, "two", {"a.h5": "new"})
+    assert all(path.exists() for path in foreign), "no name leads out of the folder"
     assert sorted(path.name for path in run.results.rglob("*")) == [".export.done.json", "a.h5", "mine", "notes.txt"]
 
 
