@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from spikelab.spike_sorting.preflight.batch import Batch
 from spikelab.spike_sorting.preflight.findings import MACHINE, Finding, Level, about
 from spikelab.spike_sorting.preflight.folders import nearest_folder
 from spikelab.spike_sorting.preflight.projection import GB, Projection
+from spikelab.spike_sorting.supervision.disk import sizes_below
 
 MARGIN = 1.5
 MOST_INTER_GB, MOST_RESULTS_GB = 20.0, 2.0
@@ -129,16 +129,7 @@ def _demand(
 
 def _written_bytes(folder: Path) -> int:
     """Return what an earlier call left there, which need not be written again; holes in files do not count."""
-    total = 0
-    for below, _, names in os.walk(folder):
-        for name in names:
-            try:
-                stat = os.lstat(Path(below, name))
-            except OSError:
-                # Another run is at work there, or it is not ours to read: that is for others to find.
-                continue
-            total += stat.st_blocks * 512 if hasattr(stat, "st_blocks") else stat.st_size
-    return total
+    return sum(sizes_below(folder.resolve()))
 
 
 # ----------------------------------------------------------------------------------------------- what is there

@@ -129,7 +129,7 @@ def top_consumers(folder: Path, *, clock: Callable[[], float] = time.monotonic) 
     beside = [path for path in _entries(folder.parent) if path != folder]
     for entry in [*_entries(folder), *beside]:
         sizes[entry] = 0
-        for n_bytes in _sizes_below(entry):
+        for n_bytes in sizes_below(entry):
             counted += 1
             sizes[entry] += n_bytes
             if counted >= MOST_FILES or clock() > give_up_s:
@@ -141,7 +141,7 @@ def _bytes_in(folders: Iterable[Path], clock: Callable[[], float]) -> int | None
     """Return what all files in `folders` take, or None where they are too many to count."""
     give_up_s = clock() + MOST_SECONDS
     total = 0
-    for counted, n_bytes in enumerate(size for folder in folders for size in _sizes_below(folder)):
+    for counted, n_bytes in enumerate(size for folder in folders for size in sizes_below(folder)):
         if counted >= MOST_FILES or clock() > give_up_s:
             return None
         total += n_bytes
@@ -160,8 +160,8 @@ def _entries(folder: Path) -> list[Path]:
         return []
 
 
-def _sizes_below(path: Path) -> Iterator[int]:
-    """Yield what each file at or below `path` takes on the disk; links are not followed."""
+def sizes_below(path: Path) -> Iterator[int]:
+    """Yield what each file and folder at or below `path` takes on the disk (bytes); links are not followed."""
     waiting = [path]
     while waiting:
         current = waiting.pop()
