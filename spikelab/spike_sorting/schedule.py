@@ -123,7 +123,7 @@ def look_ahead(
 ) -> tuple[Flight, Batch]:
     """Return how many recordings are in flight at once, and what the checks look at.
 
-    From then on, `slots` offers no GPU that none of the sorts can use.
+    Until the next look, `slots` offers no GPU that none of the sorts can use.
 
     Parameters
     ----------
@@ -141,7 +141,8 @@ def look_ahead(
         with closing(slots.driver):
             return look_ahead(jobs, asked, slots, looked_at=looked_at, machine=machine, probe_s=probe_s)
     batch = look_at_batch(jobs if looked_at is None else looked_at, machine=machine, probe_s=probe_s)
-    slots.leave_out(left_out(batch))
+    if batch.jobs:  # else nothing is known of the GPUs that was not known before
+        slots.leave_out(left_out(batch))
     flight = flight_of(jobs, asked, slots)
     return flight, replace(batch, n_parallel=flight.n_parallel)
 

@@ -231,6 +231,18 @@ def test_a_wait_is_no_work(tmp_path: Path) -> None:
     assert former.took_s == {"sort": 5.0, "waveforms": 2.0, "other": pytest.approx(3.0)}
 
 
+def test_each_look_says_anew_which_gpus_are_left_out(tmp_path: Path) -> None:
+    """On a worker that lasts for many recordings, one bad look keeps no GPU from the next; no look changes nothing."""
+    driver = Driver("580", (13, 0), (Gpu("RTX", (12, 0), 10**10, 10**10, "GPU-000"),))
+    slots, jobs = GpuSlots(FakeGpus(1), tmp_path), [a_job(tmp_path)]
+    sees, sees_none = Torch("13.0", ("RTX",), ("000",), ("sm_120",)), Torch("13.0")
+    looks = ((sees_none, jobs, 0), (sees_none, [], 0), (sees, jobs, 1), (Torch(error="took too long"), jobs, 1))
+    for torch, looked_at, expected in looks:
+        machine = Machine(driver=lambda: driver, torch=partial(replace, torch), environment={})
+        flight, _ = look_ahead(jobs, None, slots, looked_at=looked_at, machine=machine)
+        assert (flight.n_gpus, len(devices_for(slots, "sort", KILOSORT4))) == (expected, expected)
+
+
 def test_only_a_lost_gpu_is_replaced_for_the_same_recording(tmp_path: Path) -> None:
     """A sort whose GPU fell off the bus goes on elsewhere; one with a process that cannot be ended does not."""
     slots = GpuSlots(FakeGpus(2), tmp_path)

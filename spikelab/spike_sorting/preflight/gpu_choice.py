@@ -103,10 +103,15 @@ def unfit_gpus(batch: Batch, config: SortingPipelineConfig) -> Mapping[Gpu, str]
 
 
 def left_out(batch: Batch) -> frozenset[str]:
-    """Return the identities of the GPUs that no sort of the batch can use, of those that take whichever is free."""
+    """Return the identities of the GPUs that no sort of the batch can use, of those that take whichever is free.
+
+    None where torch could not say which it can use.
+    """
     configs = [config for config in batch.configs if _takes_any(config)]
     gpus = {gpu for gpu in _offered(batch) if gpu is not None} if configs else set()
-    for config in configs if gpus else ():
+    if not gpus or (batch.torch is not None and batch.torch.error is not None):
+        return frozenset()
+    for config in configs:
         if _may_use_gpus(batch, config):
             gpus &= unfit_gpus(batch, config).keys()
     return frozenset(gpu.uuid for gpu in gpus)

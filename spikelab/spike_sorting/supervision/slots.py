@@ -57,9 +57,8 @@ class GpuSlots:
         return visible_devices(self.driver, os.environ.get("CUDA_VISIBLE_DEVICES"), number)
 
     def leave_out(self, keys: Collection[str]) -> None:
-        """Offer the GPUs with these keys from now on to no sort that takes whichever is free: it could not use them."""
-        with self._lock:
-            self._left_out |= frozenset(keys)
+        """Until the next call, offer only the GPUs without these keys to sorts that take whichever is free."""
+        self._left_out = frozenset(keys)
 
     def free_choice(self, devices: Sequence[Device]) -> tuple[Device, ...]:
         """Return those of `devices` that are offered to a sort which takes whichever is free."""
