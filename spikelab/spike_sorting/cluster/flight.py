@@ -153,6 +153,7 @@ class _Flight:
         self._said = [self._progress(number) for number in range(len(jobs))]
         self._on_gpu: set[int] = set()
         self._last_worker = dict.fromkeys((False, True), time.monotonic())
+        self._why_none: dict[bool, SpikeSortingClassifiedError] = {}
         self._next_count = 0.0
 
     def run(self, *, with_gpus: bool) -> list[Outcome]:
@@ -210,7 +211,7 @@ class _Flight:
         return spent
 
     def _do_without(self, address: str, spent: _Spent) -> None:
-        """Replace a worker that has lost its GPU by the others; without any, nothing more can be sorted."""
+        """Replace a worker that has lost its GPU by the others, or by those that are still to come."""
         self._link.send_away(address)
         there = self._link.workers()
         undone = [number for number in spent.numbers if number not in self._outcomes]
@@ -219,9 +220,7 @@ class _Flight:
                 self._take(number, self._failed(number, spent.error))
             return
         self._link.hand_out({number: self._jobs[number] for number in undone}, self._on_gpu)
-        for on_gpu in {number in self._on_gpu for number in spent.numbers}:
-            if there is not None and not _anybody(there, on_gpu=on_gpu):
-                self._lose(on_gpu, spent.error)
+        self._why_none.update({number in self._on_gpu: spent.error for number in spent.numbers})
 
     def _failed(self, number: int, error: Exception) -> Outcome:
         return Outcome(result_without_run(self._jobs[number], **describe_error(error)), error)
@@ -255,8 +254,10 @@ class _Flight:
         for on_gpu, last in self._last_worker.items():
             if _anybody(there or {}, on_gpu=on_gpu):
                 self._last_worker[on_gpu] = now
+                self._why_none.pop(on_gpu, None)
             elif now - last > self._wait_s:
-                self._lose(on_gpu, no_workers(self._link, there, self._wait_s, on_gpu=on_gpu))
+                none = no_workers(self._link, there, self._wait_s, on_gpu=on_gpu)
+                self._lose(on_gpu, none if there is None else self._why_none.get(on_gpu, none))
 
     def _lose(self, on_gpu: bool, error: SpikeSortingClassifiedError) -> None:
         """Give up the recordings that would be sorted on a GPU, or those that would not."""
