@@ -192,9 +192,9 @@ class FakeGpus:
         is_told = self.has_uuids and self.n is not None and index not in self.lost
         return self._answer(f"GPU-{index}{index}{index}" if is_told else None)
 
-    def index_of(self, cuda_index: int, visible_devices: str | None) -> int:
-        name = (visible_devices or "").split(",")[cuda_index]
-        return [self.uuid(k) for k in range(self.n or 0)].index(name)
+    def index_of(self, name: str) -> int:
+        found = (k for k in range(self.n or 0) if self.uuid(k).startswith(name))
+        return int(self._answer(next(found, None)))
 
     def sample(self, index: int) -> GpuSample:
         from spikelab.spike_sorting.supervision.gpu import GpuSample

@@ -37,8 +37,8 @@ class Driver(GpuReader, Protocol):
     def uuid(self, index: int) -> str:
         """Return what tells the GPU `index` from all others; raise OSError where that is not told."""
 
-    def index_of(self, cuda_index: int, visible_devices: str | None) -> int:
-        """Return the number of CUDA's device `cuda_index`; raise OSError where the driver does not know it."""
+    def index_of(self, name: str) -> int:
+        """Return the number of the GPU whose identity begins with `name`; raise OSError where it is not known."""
 
     def close(self) -> None:
         """Let the driver go; it is asked again when needed."""
@@ -81,8 +81,8 @@ def listed_names(listed: str) -> list[str]:
 
 def _device(driver: Driver, name: str) -> Device:
     index = None
-    with suppress(OSError, ValueError):
-        index = int(name) if name.isdigit() else driver.index_of(0, name)
+    with suppress(OSError):
+        index = int(name) if name.isdigit() else driver.index_of(name)
     if index is None:
         return Device(name, None)  # a part of a GPU, or one that the driver does not know now
     try:

@@ -116,31 +116,15 @@ class NvmlGpu:
         """
         return self._deadline.call(lambda: self._sample(index))
 
-    def index_of(self, cuda_index: int, visible_devices: str | None) -> int:
-        """Return the index that NVML gives to CUDA's device `cuda_index`.
-
-        Parameters
-        ----------
-        cuda_index : int
-            As in ``cuda:1``, in a process with ``CUDA_DEVICE_ORDER=PCI_BUS_ID``.
-        visible_devices : str or None
-            That process's ``CUDA_VISIBLE_DEVICES``: numbers, or identities such as "GPU-8f2e...".
+    def index_of(self, name: str) -> int:
+        """Return the index of the GPU whose identity, such as "GPU-8f2e...", begins with `name`.
 
         Raises
         ------
-        ValueError
-            The variable lists no such device.
         OSError
             The driver does not know it, or does not answer.
         """
-        if visible_devices is None:
-            return cuda_index
-        listed = [name.strip() for name in visible_devices.split(",") if name.strip()]
-        if cuda_index >= len(listed):
-            msg = f"CUDA_VISIBLE_DEVICES={visible_devices!r} lists {len(listed)} devices, not a device {cuda_index}"
-            raise ValueError(msg)
-        name = listed[cuda_index]
-        return int(name) if name.isdigit() else self._deadline.call(lambda: self._index_of_uuid(name))
+        return self._deadline.call(lambda: self._index_of_uuid(name))
 
     def uuid(self, index: int) -> str:
         """Return what tells the GPU `index` from all others, as CUDA_VISIBLE_DEVICES takes it.
