@@ -304,6 +304,8 @@ def test_a_batch_goes_on_without_the_gpu_that_it_lost(tmp_path: Path) -> None:
     name = moved["rec_name"]
     marker = json.loads((tmp_path / "inter_fake" / name / "sort.done.json").read_text())
     assert marker["summary"]["cuda_visible_devices"] == "GPU-111"
+    told = json.loads(RunFolder(tmp_path / "inter_fake" / name, Path(moved["results_folder"])).report_json.read_text())
+    assert told["sorter"]["changed"] is None, "another GPU is no other setting"
     events = Journal(Path(moved["results_folder"]) / "events.jsonl").read()
     assert [event["gpu"] for event in events if event["event"] == "gpu_set_aside"] == [0]
     assert str((name, "sort", "GPU 1")) in said["seen"]

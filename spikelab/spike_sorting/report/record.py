@@ -66,5 +66,5 @@ def _sorter(run: RunFolder, result: RecordingResult) -> dict[str, Any]:
         "direct": summary.get("direct"),
         "accelerated": summary.get("accelerated"),
         "recommended": summary.get("recommended"),
-        "changed": summary.get("changed"),
+        "changed": summary.get("changed") or None,
     }
