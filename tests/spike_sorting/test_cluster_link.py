@@ -14,11 +14,11 @@ import pytest
 from support import FakeGpus
 
 from spikelab.simulation import simulate_recording, write_maxwell
-from spikelab.spike_sorting._exceptions import EnvironmentSortFailure, GpuLostError, SorterCrashedError
+from spikelab.spike_sorting._exceptions import EnvironmentSortFailure, GpuLostError, IOStallError, SorterCrashedError
 from spikelab.spike_sorting.cluster import LocalWorkers, sort_multistream_on
 from spikelab.spike_sorting.cluster.flight import _Flight, run_jobs_on
 from spikelab.spike_sorting.cluster.link import NO_ANSWER, Link
-from spikelab.spike_sorting.cluster.task import resources_of, sort_one
+from spikelab.spike_sorting.cluster.task import look_around, resources_of, sort_one
 from spikelab.spike_sorting.config import KILOSORT4
 from spikelab.spike_sorting.jobs import Job
 from spikelab.spike_sorting.outcome import SortRunReport
@@ -90,6 +90,21 @@ def test_workers_that_die_of_a_recording_are_told(client: Any, tmp_path: Path, m
     assert number == 7
     assert isinstance(error, SorterCrashedError)
     assert "workers that sorted it were lost, 1 in all, the last at tcp://" in str(error)
+
+
+def test_a_worker_whose_disk_hangs_is_told_as_such(client: Any) -> None:
+    """What the worker says reaches the caller in its own kind, with how long it has waited."""
+
+    class Hanging:
+        def __fspath__(self) -> str:
+            import threading
+
+            threading.Event().wait(20)
+            return "/"
+
+    (said,) = Link(client).ask_all(look_around, [], [Hanging()], 0.1, limit_s=30).values()
+    assert isinstance(said, IOStallError), repr(said)
+    assert (str(said), said.stall_s) == ("a disk of the recordings did not answer within 0.1 s", 0.1)
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from typing import Any
 
 from spikelab.spike_sorting._exceptions import (
     ConcurrentSortError,
+    IOStallError,
     SpikeSortingClassifiedError,
     UnclassifiedSortError,
     error_from_dict,
@@ -31,7 +32,7 @@ from spikelab.spike_sorting.outcome import INTERRUPTED, Outcome, RecordingResult
 from spikelab.spike_sorting.remarks import remark
 from spikelab.spike_sorting.schedule import devices_for
 from spikelab.spike_sorting.supervision import host
-from spikelab.spike_sorting.supervision.deadline import Deadline
+from spikelab.spike_sorting.supervision.deadline import Deadline, NoAnswerError
 from spikelab.spike_sorting.supervision.lock import LOCK_NAME, is_earlier_try, read_card
 from spikelab.spike_sorting.supervision.resources import Resources
 from spikelab.spike_sorting.supervision.slots import GpuSlots
@@ -42,8 +43,6 @@ _LOOK_S = 0.5
 """Time between two looks at whether the recording is still wanted (s)."""
 _LOOP_S = 60.0
 """Time for the loop of a worker, which ends with it, to answer (s)."""
-_DISKS_S = 60.0
-"""Time for the disks of a machine to say whether the recordings are there (s)."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,9 @@ class WorkerFacts:
     threads: int
 
 
-async def look_around(configs: Sequence[Mapping[str, Any]], places: Sequence[str], dask_worker: Any) -> dict[str, Any]:
+async def look_around(
+    configs: Sequence[Mapping[str, Any]], places: Sequence[str], disks_s: float, dask_worker: Any
+) -> dict[str, Any]:
     """Return the `WorkerFacts` of this worker as plain values.
 
     Parameters
@@ -83,12 +84,14 @@ async def look_around(configs: Sequence[Mapping[str, Any]], places: Sequence[str
         Settings of the sorts.
     places : sequence of str
         What must be there.
+    disks_s : float
+        Time for the disks of the machine to say whether it is (s).
     dask_worker : Worker
         Given by Dask, which goes by the name.
 
     Raises
     ------
-    NoAnswerError
+    IOStallError
         A disk hangs.
     """
     from spikelab import __version__
@@ -97,7 +100,7 @@ async def look_around(configs: Sequence[Mapping[str, Any]], places: Sequence[str
     gpus = float(state.total_resources.get(GPU, 0))
     # Beside the loop of the worker, which must go on answering.
     lacks = await asyncio.to_thread(_lack, configs)
-    missing = await asyncio.to_thread(Deadline("a disk of the recordings", _DISKS_S).call, partial(_missing, places))
+    missing = await asyncio.to_thread(_missing_within, places, disks_s)
     return asdict(WorkerFacts(host.host_name(), __version__, gpus, missing, lacks, state.nthreads))
 
 
@@ -109,6 +112,13 @@ def _lack(configs: Sequence[Mapping[str, Any]]) -> str | None:
     except (SpikeSortingClassifiedError, ValueError) as error:
         return str(error)
     return None
+
+
+def _missing_within(places: Sequence[str], limit_s: float) -> tuple[str, ...]:
+    try:
+        return Deadline("a disk of the recordings", limit_s).call(partial(_missing, places))
+    except NoAnswerError as error:
+        raise IOStallError(str(error), stall_s=limit_s) from None
 
 
 def _missing(places: Sequence[str]) -> tuple[str, ...]:

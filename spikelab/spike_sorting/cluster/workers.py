@@ -15,6 +15,8 @@ from spikelab.spike_sorting.jobs import Job
 _MOST_TOLD = 3
 _LOOK_S = 0.2
 """Time between two looks for the first worker (s)."""
+_DISKS_S = 60.0
+"""Time for the disks of a machine to say whether the recordings are there (s)."""
 _CHECK_S = 300.0
 """Time for all workers to look at themselves: some start another Python for it (s)."""
 _log = logging.getLogger(__name__)
@@ -44,7 +46,7 @@ def check_workers(link: Link, jobs: Sequence[Job], wait_s: float) -> list[Worker
     places = sorted({place for job in jobs for place in _read_from(job)})
     _log.info("looking at the workers of %s", link.address)
     try:
-        said = link.ask_all(look_around, configs, places, limit_s=_CHECK_S)
+        said = link.ask_all(look_around, configs, places, _DISKS_S, limit_s=_CHECK_S)
     except NO_ANSWER as error:
         raise _silent(link, str(error)) from error
     facts = {address: WorkerFacts(**found) for address, found in said.items() if isinstance(found, Mapping)}

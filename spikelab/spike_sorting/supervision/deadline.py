@@ -23,6 +23,9 @@ class NoAnswerError(TimeoutError):
 
     late: Future[Any] | None = None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self.args  # what hangs stays in the process where it does
+
 
 class Deadline:
     """Runs calls that may hang, each in a short-lived daemon thread, and waits only so long for them.
