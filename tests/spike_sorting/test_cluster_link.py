@@ -102,7 +102,9 @@ def test_a_worker_whose_disk_hangs_is_told_as_such(client: Any) -> None:
             threading.Event().wait(20)
             return "/"
 
-    (said,) = Link(client).ask_all(look_around, [], [Hanging()], 0.1, limit_s=30).values()
+    link = Link(client)
+    _wait_for(link.workers, "the worker is there again")
+    (said,) = link.ask_all(look_around, [], [Hanging()], 0.1, limit_s=30).values()
     assert isinstance(said, IOStallError), repr(said)
     assert (str(said), said.stall_s) == ("a disk of the recordings did not answer within 0.1 s", 0.1)
 
