@@ -31,7 +31,7 @@ from spikelab.spike_sorting.supervision.disk import GB, FullDisk, disk_report
 from spikelab.spike_sorting.supervision.monitor import Monitor, MonitorEvent, Trip
 from spikelab.spike_sorting.supervision.process import STACKS_BEGIN, ExitStatus, WorkerProcess
 from spikelab.spike_sorting.supervision.publish import publish_json
-from spikelab.spike_sorting.supervision.readings import Readings, SystemReadings
+from spikelab.spike_sorting.supervision.readings import Readings, SystemReadings, has_killed
 from spikelab.spike_sorting.supervision.sensors import Watched, build_sensors
 from spikelab.spike_sorting.supervision.sensors.disk import INTER_FREE, RESULTS_FREE
 from spikelab.spike_sorting.work import Use, Work
@@ -125,9 +125,7 @@ class Watch:
         """
         if exited.name != _KILL and not _speaks_of_a_kill(said):
             return False
-        after = self.readings.oom_kills()
-        counted = after is not None and self.oom_kills_before is not None
-        return counted and (after or 0) > (self.oom_kills_before or 0)
+        return has_killed(self.oom_kills_before, self.readings.oom_kills())
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
@@ -28,8 +28,10 @@ from spikelab.spike_sorting._exceptions import (
 from spikelab.spike_sorting.jobs import Job
 from spikelab.spike_sorting.preflight.facts import RecordingFacts, look
 from spikelab.spike_sorting.sources import plugin_environment
+from spikelab.spike_sorting.supervision.cgroup import memory_group
 from spikelab.spike_sorting.supervision.process import WorkerProcess
 from spikelab.spike_sorting.supervision.publish import publish
+from spikelab.spike_sorting.supervision.readings import has_killed, oom_kills
 from spikelab.spike_sorting.supervision.tree import Tree
 
 _LONGEST_S = 3600.0
@@ -40,8 +42,15 @@ _LOOK_S = 1.0
 _READY = "ready"
 _KILL = "SIGKILL"
 
+Count = Callable[[], int | None]
 
-def look_at_all(jobs: Sequence[Job], probe_s: float = 0.0) -> list[RecordingFacts]:
+
+def _kernel_kills() -> int | None:
+    """Return how often the kernel has killed around this process for lack of memory, where it counts."""
+    return oom_kills(memory_group())
+
+
+def look_at_all(jobs: Sequence[Job], probe_s: float = 0.0, *, kills: Count = _kernel_kills) -> list[RecordingFacts]:
     """Return what there is to know of the recording of each job; what is wrong with one is in there, not raised.
 
     Parameters
@@ -51,13 +60,15 @@ def look_at_all(jobs: Sequence[Job], probe_s: float = 0.0) -> list[RecordingFact
         takes no processor time for ``io_stall_s`` is given up.
     probe_s : float, default 0.0
         Seconds of each by which its activity is judged; 0 for those that are read anyway.
+    kills : callable, optional
+        Returns how often the kernel has killed for lack of memory so far, or None where it does not count.
     """
     facts: list[RecordingFacts] = []
     # HDF5 looks for plugins when its library starts: one process for each search path.
     for (here, plugins), group in groupby(jobs, key=lambda job: (_is_known_here(job), _plugins(job))):
         members = list(group)
         looked = (look(job, probe_s) for job in members)
-        facts += looked if here else _look_elsewhere(members, plugins, probe_s)
+        facts += looked if here else _look_elsewhere(members, plugins, probe_s, kills)
     return facts
 
 
@@ -69,23 +80,26 @@ def _plugins(job: Job) -> str | None:
     return job.config.recording.hdf5_plugin_path
 
 
-def _look_elsewhere(jobs: Sequence[Job], plugins: str | None, probe_s: float) -> list[RecordingFacts]:
+def _look_elsewhere(jobs: Sequence[Job], plugins: str | None, probe_s: float, kills: Count) -> list[RecordingFacts]:
     """Ask one process after the other: one that fails over a recording has a successor for the recordings after it."""
     facts: list[RecordingFacts] = []
     while len(facts) < len(jobs):
         rest = jobs[len(facts) :]
         try:
-            facts += _look_until_it_fails(rest, plugins, probe_s)
+            facts += _look_until_it_fails(rest, plugins, probe_s, kills)
         except (OSError, EnvironmentSortFailure) as error:
             msg = f"recordings cannot be looked at: the process for that does not start ({error})"
             facts += [RecordingFacts(job, error=EnvironmentSortFailure(msg)) for job in rest]
     return facts
 
 
-def _look_until_it_fails(jobs: Sequence[Job], plugins: str | None, probe_s: float) -> list[RecordingFacts]:
+def _look_until_it_fails(
+    jobs: Sequence[Job], plugins: str | None, probe_s: float, kills: Count
+) -> list[RecordingFacts]:
     """Return the facts of these jobs, up to the first at which the process that looks ended or hung."""
     with tempfile.TemporaryDirectory(prefix="spikelab-preflight-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
+        before = kills()
         (folder / "jobs.json").write_text(json.dumps([job.to_dict() for job in jobs]), encoding="utf-8")
         with (folder / "log").open("ab") as log:
             process = WorkerProcess(
@@ -97,19 +111,21 @@ def _look_until_it_fails(jobs: Sequence[Job], plugins: str | None, probe_s: floa
         facts: list[RecordingFacts] = []
         with process:
             for number, job in enumerate(jobs):
-                error = _wait_for(process, folder / f"{number}.json", job)
+                error = _wait_for(process, folder / f"{number}.json", job, lambda: has_killed(before, kills()))
                 if error is not None:
                     return [*facts, RecordingFacts(job, error=error)]
                 facts.append(_read_facts(folder / f"{number}.json", job))
         return facts
 
 
-def _wait_for(process: WorkerProcess, path: Path, job: Job) -> SpikeSortingClassifiedError | None:
+def _wait_for(
+    process: WorkerProcess, path: Path, job: Job, ran_out: Callable[[], bool]
+) -> SpikeSortingClassifiedError | None:
     """Return None once `path` is there, or why it will not come."""
     life, exited = _Life(process.pid, job.config.execution.io_stall_s), None
     while not path.exists():
         if exited is not None:
-            return _crashed(job, exited.name, path.parent)
+            return _crashed(job, exited.name, path.parent, ran_out)
         if (silence_s := life.too_silent_s()) is not None:
             with suppress(UnkillableProcessError):  # a dead share: that is what is told
                 process.kill(_KILL_S)
@@ -141,7 +157,7 @@ class _Life:
         return self._limit_s if now_s - self._moved_s > self._limit_s else None
 
 
-def _crashed(job: Job, exit_name: str, folder: Path) -> SpikeSortingClassifiedError:
+def _crashed(job: Job, exit_name: str, folder: Path, ran_out: Callable[[], bool]) -> SpikeSortingClassifiedError:
     log = folder / "log"
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if log.exists() else []
     said = f": {lines[-1]}" if lines else ""
@@ -150,8 +166,9 @@ def _crashed(job: Job, exit_name: str, folder: Path) -> SpikeSortingClassifiedEr
         raise EnvironmentSortFailure(msg)
     if exit_name == _KILL:
         # Damage makes a process die of itself, never so: nothing is known of the recording.
-        msg = f"{job.path}: the process that looked at it was killed, as the kernel does where memory runs out{said}"
-        return HostOutOfMemoryError(msg)
+        if ran_out():
+            return HostOutOfMemoryError(f"{job.path}: the kernel killed what looked at it, for lack of memory{said}")
+        return EnvironmentSortFailure(f"{job.path}: the process that looked at it was killed from outside{said}")
     msg = f"{job.path}: reading it ends the process that tries to ({exit_name}){said}"
     return RecordingUnreadableError(msg, path=job.path)
 

@@ -215,6 +215,11 @@ def oom_kills(group: MemoryGroup | None = None, *, proc: Path = PROC) -> int | N
     return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), None)
 
 
+def has_killed(before: int | None, after: int | None) -> bool:
+    """Return whether the kernel has killed between two counts of `oom_kills`; never where it does not count."""
+    return before is not None and after is not None and after > before
+
+
 def _machine_memory() -> MemoryUse:
     import psutil
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Callable
@@ -58,12 +59,21 @@ def test_damage_that_crashes_a_library_costs_its_recording_only(
 ) -> None:
     """P3, F29: a recording that ends the process that opens it is unreadable; the one after it is looked at all the
     same, and this process lives. One at which the process was killed from outside is not blamed."""
-    crashing, killed, sound = look_at_all([misbehaving("Crashes"), misbehaving("IsKilled"), make_job(maxwell)])
+    jobs = [misbehaving("Crashes"), misbehaving("IsKilled"), make_job(maxwell)]
+    crashing, killed, sound = look_at_all(jobs, kills=lambda: 7)
     assert isinstance(crashing.error, RecordingUnreadableError)
     assert "SIGSEGV" in str(crashing.error)
-    assert isinstance(killed.error, HostOutOfMemoryError)
+    assert isinstance(killed.error, EnvironmentSortFailure)
+    assert "killed from outside" in str(killed.error)
     assert sound.error is None
     assert sound.header is not None
+
+
+def test_a_kill_that_the_kernel_counted_is_a_lack_of_memory(misbehaving: Callable[[str], Job]) -> None:
+    """P21: killed while the kernel's counter of such kills rose: memory ran out, as for a worker."""
+    counted = itertools.count(7)
+    (killed,) = look_at_all([misbehaving("IsKilled")], kills=lambda: next(counted))
+    assert isinstance(killed.error, HostOutOfMemoryError)
 
 
 def test_a_recording_that_does_not_answer_is_given_up(
